@@ -1,0 +1,98 @@
+"""Every setting of the project, read once from the environment (``ECOM_*``).
+
+What belongs here: names, defaults and meanings of settings, and the layout of a
+home folder. What does not: anything that starts, reads or writes a system.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's root folder (holds ``schemas/`` and ``pyproject.toml``)."""
+
+
+class Settings(BaseSettings):
+    """Settings of one home; each field is the variable ``ECOM_<FIELD>``.
+
+    An address that is set points to a server elsewhere, and the embedded stack
+    then does not start that server. An empty address means "start our own".
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ECOM_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".ecom"), description="Folder for all data, logs and state")
+    host: str = Field("127.0.0.1", description="Interface the embedded servers listen on")
+
+    source: str = Field("synthetic", description="synthetic, kaggle, or a folder with the CSV files")
+    scale: float = Field(0.01, gt=0, description="Size of the synthetic data; 1.0 is the full 13.8M rows")
+    seed: int = Field(20220731, description="Seed of the synthetic data")
+    expand: str = Field("none", description="none, a size per table (500MB), 3GB in all, or a factor (2.5)")
+    chunk_bytes: int = Field(100 * 1024, ge=1024, description="Target size of a chunk file")
+    route: str = Field("stream", pattern="^(stream|bulk)$", description="stream (through Kafka) or bulk")
+    namespace: str = Field("ecom", pattern="^[a-z][a-z0-9_]*$", description="Prefix of topics and HBase tables")
+
+    kafka: str = Field("", description="Bootstrap servers, host:port[,host:port]; empty: embedded")
+    hbase_thrift: str = Field("", description="HBase Thrift server, host:port; empty: embedded")
+    hbase_zookeeper: str = Field("", description="HBase's ZooKeeper quorum, host:port; empty: embedded")
+    spark: str = Field("", description="Spark Connect address, sc://host:port; empty: embedded")
+    kafka_config: dict[str, str] = Field(
+        default_factory=dict,
+        description='Further librdkafka settings as JSON, e.g. {"security.protocol": "SASL_SSL"}',
+    )
+    partitions: int = Field(2, ge=1, description="Partitions of each topic")
+    regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
+
+    @property
+    def raw(self) -> Path:
+        """CSV files as published."""
+        return self.home / "raw"
+
+    @property
+    def expanded(self) -> Path:
+        """CSV files grown to the target size, dirt set aside."""
+        return self.home / "expanded"
+
+    @property
+    def chunked(self) -> Path:
+        """Row-aligned CSV parts, a folder per table."""
+        return self.home / "chunked"
+
+    @property
+    def lake(self) -> Path:
+        """Delta tables: ``streamed/``, ``merged/``, ``quarantine/``, ``checkpoints/``."""
+        return self.home / "lake"
+
+    @property
+    def manifests(self) -> Path:
+        """What each layer measured, ``<layer>/<table>.json``."""
+        return self.home / "manifests"
+
+    @property
+    def stack(self) -> Path:
+        """Data, logs and pids of the embedded servers, a folder per service."""
+        return self.home / "stack"
+
+    @property
+    def dagster(self) -> Path:
+        """The home's own Dagster instance (``DAGSTER_HOME``)."""
+        return self.home / "dagster"
+
+
+def load(**overrides: object) -> Settings:
+    """Read the settings from the environment; keyword arguments win.
+
+    Args:
+        **overrides: Fields given on the command line; ``None`` means "not given".
+
+    Returns:
+        The settings, with ``home`` made absolute.
+
+    Raises:
+        pydantic.ValidationError: A value has the wrong type or is out of range.
+    """
+    settings = Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
