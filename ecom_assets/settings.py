@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     partitions: int = Field(2, ge=1, description="Partitions of each topic")
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
 
+    kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")
+    hbase_memory: str = Field("2g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded HBase")
+    thrift_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Thrift server")
+    spark_memory: str = Field("4g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Spark")
+
     @property
     def raw(self) -> Path:
         """CSV files as published."""
@@ -60,6 +65,11 @@ class Settings(BaseSettings):
     def chunked(self) -> Path:
         """Row-aligned CSV parts, a folder per table."""
         return self.home / "chunked"
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows that could not be read, a JSON-lines file per table."""
+        return self.home / "quarantine"
 
     @property
     def lake(self) -> Path:

@@ -83,7 +83,7 @@ def batch_hashes(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> np.n
 
 def spark_hash(table: Table) -> Column:
     """The row hash as a Spark expression over the table's own columns (a signed bigint)."""
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as F  # noqa: N812
 
     parts: list[Column] = []
     for name in table.names:
@@ -100,7 +100,7 @@ def spark_measure(frame: DataFrame, table: Table) -> tuple[int, int]:
     Returns:
         ``(rows, checksum)``.
     """
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as F  # noqa: N812
 
     row = (
         frame.select(spark_hash(table).alias("h"))

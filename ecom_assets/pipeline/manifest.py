@@ -61,13 +61,13 @@ class Measure:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A row set aside, with all that is needed to find and mend it.
+    r"""A row set aside, with all that is needed to find and mend it.
 
     Attributes:
         table: The table it was meant for.
         source: File name, or topic.
         line: Line of the file, 1-based, header included; or the offset in a topic's partition.
-        raw: The raw text; bytes that are not UTF-8 as ``\\xNN``.
+        raw: The raw text; bytes that are not UTF-8 as ``\xNN``.
         reason: What was expected and what came.
     """
 

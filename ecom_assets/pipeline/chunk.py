@@ -1,0 +1,147 @@
+"""The chunked layer: row-aligned CSV parts, each with a header, and a manifest of them.
+
+A chunk is the unit that the Kafka ledger knows: it is in the topic as a whole or not at
+all. The manifest gives each chunk's rows, bytes and checksum; it is written last, so a
+folder without one is unfinished.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecom_assets.pipeline import canon, expand, records
+from ecom_assets.pipeline.manifest import Measure, write_text
+from ecom_assets.settings import Settings
+from ecom_assets.tables import Table
+
+MANIFEST = "manifest.jsonl"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One part of a table.
+
+    Attributes:
+        name: Its file name.
+        rows: Rows in it.
+        bytes: Its size in bytes, header included.
+        checksum: Sum of its row hashes modulo 2^64.
+    """
+
+    name: str
+    rows: int
+    bytes: int
+    checksum: int
+
+
+def folder(table: Table, settings: Settings) -> Path:
+    """Where a table's chunks lie."""
+    return settings.chunked / table.name
+
+
+def read_manifest(folder: Path) -> list[Chunk]:
+    """Read the manifest of a folder of chunks.
+
+    Raises:
+        FileNotFoundError: The folder has none: it was never made, or not finished.
+    """
+    path = folder / MANIFEST
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: expected the manifest of the chunks, found none; materialise chunked/{folder.name} first"
+        ) from None
+    entries = (json.loads(line) for line in lines)
+    return [Chunk(e["chunk"], e["rows"], e["bytes"], int(e["checksum"], 16)) for e in entries]
+
+
+def build(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> list[Chunk]:
+    """Cut a table's expanded files into chunks of about ``settings.chunk_bytes``.
+
+    Args:
+        table: The table.
+        settings: Where and how large.
+        progress: Called with the rows done since the last call.
+
+    Returns:
+        The manifest.
+    """
+    target = folder(table, settings)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    header = records.header_line(table)
+    chunks: list[Chunk] = []
+    for source in expand.files(table, settings):
+        # A chunk never spans two blocks, so a block is some forty chunks; the last of each is short.
+        for parsed, hashes, ends in records.ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
+            for first, last, start, end in _cuts(ends, settings.chunk_bytes - len(header)):
+                name = f"part-{len(chunks):06d}.csv"
+                body = header + parsed.text[start:end]
+                (target / name).write_bytes(body)
+                chunks.append(Chunk(name, last - first, len(body), canon.total(hashes[first:last])))
+            if progress:
+                progress(parsed.batch.num_rows)
+    lines = (
+        json.dumps({"chunk": c.name, "rows": c.rows, "bytes": c.bytes, "checksum": f"{c.checksum:016x}"})
+        for c in chunks
+    )
+    write_text(target / MANIFEST, "".join(f"{line}\n" for line in lines))
+    return chunks
+
+
+def measure(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> Measure:
+    """Read every chunk back and hash its rows; a missing or a damaged chunk counts as what is left of it."""
+    began = time.perf_counter()
+    paths = sorted(folder(table, settings).glob("part-*.csv"))
+
+    def work(path: Path) -> Measure:
+        data = path.read_bytes()
+        try:
+            batch = records.read_rows(data, table, path.name).batch
+        except records.DamagedError:
+            return Measure(bytes=len(data))
+        return Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)), len(data))
+
+    found = Measure()
+    for part in records.ordered_map(work, paths):
+        found += part
+        if progress:
+            progress(part.rows)
+    return found + Measure(seconds=time.perf_counter() - began)
+
+
+def _blocks(source: Path, table: Table) -> Iterator[records.Block]:
+    return records.blocks(source, records.data_start(source, table))
+
+
+def _rows(block: records.Block, table: Table) -> tuple[records.Parsed, np.ndarray, np.ndarray]:
+    """Parse a block; returns its rows, their hashes, and the offset in the text behind each row."""
+    parsed = records.parse_block(block, table, "expanded")
+    if parsed.bad:
+        raise records.DamagedError(
+            f"expanded/{table.name}, line {parsed.bad[0].line}: {parsed.bad[0].reason};"
+            f" materialise expanded/{table.name} again"
+        )
+    return parsed, canon.batch_hashes(parsed.batch, table.names), records.row_ends(parsed.text)
+
+
+def _cuts(ends: np.ndarray, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut rows into runs of at most ``size`` bytes (at least one row each).
+
+    Yields:
+        ``(first row, row behind the last, first byte, byte behind the last)``.
+    """
+    first, start = 0, 0
+    while first < len(ends):
+        last = max(first + 1, int(np.searchsorted(ends, start + size, side="right")))
+        end = int(ends[last - 1])
+        yield first, last, start, end
+        first, start = last, end

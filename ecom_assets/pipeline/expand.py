@@ -1,0 +1,384 @@
+"""The expanded layer: the good rows of the raw files, grown to a target size.
+
+Here rows meet the contract for the first time: bad ones are set aside in
+``quarantine/<table>.jsonl``, and everything downstream holds good rows only. Each copy of
+a table is a file of its own (``copy-000.csv`` holds the rows as published) with fresh keys,
+so that no store can take a copy for an update; keys that refer to one another are renewed
+alike, so copy *k* of a booking belongs to copy *k* of its customer and of its session.
+Product numbers inside ``product_metadata`` and ``event_metadata`` stay those of the first copy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import polars_hash as plh
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecom_assets.pipeline import canon, records
+from ecom_assets.pipeline.manifest import Measure, Quarantined
+from ecom_assets.settings import Settings
+from ecom_assets.tables import TABLES, Table
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[MG])B(?:/(?P<scope>table|all))?")
+_UNITS = {"M": 1_000_000, "G": 1_000_000_000}
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_NIBBLE = np.full(256, 255, np.uint8)
+_NIBBLE[_HEX] = np.arange(16, dtype=np.uint8)
+_MIX = 0x9E3779B1  # odd, so that k * _MIX modulo 2^32 differs for every k (Knuth's multiplicative hash)
+_PREFIX = 8  # hexadecimal digits of a UUID that carry the copy: 32 bits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a table grows.
+
+    Attributes:
+        copies: Files to write, the first copy included.
+        share: Share of the last copy's rows to take, 0 < share <= 1, chosen by the
+            session, so that tables of one session agree.
+        strides: Key domain -> what copy *k* adds *k* times to an integer key.
+        wraps: Key domain -> copies of the table that owns it; copy *k* of a reference
+            points to copy *k* modulo this.
+    """
+
+    copies: int
+    share: float
+    strides: dict[str, int]
+    wraps: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What ``build`` did: rows written and rows set aside."""
+
+    rows: int
+    quarantined: int
+    copies: int
+
+
+def factors(spec: str, sizes: dict[str, int]) -> dict[str, float]:
+    """Turn a target into a growth factor per table.
+
+    Args:
+        spec: ``none``; a factor such as ``2.5``; a size per table (``500MB``, or with any
+            unit ``2GB/table``); or a size of all tables together (``3GB``, ``900MB/all``).
+        sizes: Bytes of each raw file.
+
+    Returns:
+        Table -> factor, at least 1.0: no table ever shrinks.
+
+    Raises:
+        ValueError: The target is none of these.
+    """
+    if spec == "none":
+        return dict.fromkeys(sizes, 1.0)
+    if match := _SIZE.fullmatch(spec):
+        target = float(match["number"]) * _UNITS[match["unit"]]
+        scope = match["scope"] or ("table" if match["unit"] == "M" else "all")
+        whole = sum(sizes.values())
+        return {t: max(1.0, target / (size if scope == "table" else whole)) for t, size in sizes.items()}
+    try:
+        factor = float(spec)
+    except ValueError:
+        factor = math.nan
+    if not 1.0 <= factor < math.inf:
+        raise ValueError(
+            f"--expand: expected none, a factor of at least 1, a size per table (500MB) or in all (3GB), got {spec!r}"
+        )
+    return dict.fromkeys(sizes, factor)
+
+
+def raw_file(table: Table, settings: Settings) -> Path:
+    """Where a table's raw file lies."""
+    return settings.raw / table.csv
+
+
+def folder(table: Table, settings: Settings) -> Path:
+    """Where a table's copies lie."""
+    return settings.expanded / table.name
+
+
+def files(table: Table, settings: Settings) -> list[Path]:
+    """A table's copies in order."""
+    return sorted(folder(table, settings).glob("copy-*.csv"))
+
+
+def quarantine_file(table: Table, settings: Settings) -> Path:
+    """Where a table's unreadable rows lie."""
+    return settings.quarantine / f"{table.name}.jsonl"
+
+
+def plan(table: Table, settings: Settings) -> Plan:
+    """Decide how a table grows, from the sizes of all raw files and their largest integer keys."""
+    grown = factors(settings.expand, {t.name: raw_file(t, settings).stat().st_size for t in TABLES.values()})
+    # Only tables that share a session can be cut in the middle of a copy without breaking a reference.
+    whole = {t: grown[t] if _sample_key(TABLES[t]) else math.ceil(grown[t]) for t in grown}
+    copies = {t: math.ceil(f) for t, f in whole.items()}
+    factor = whole[table.name]
+    if copies[table.name] == 1:
+        return Plan(1, 1.0, {}, {})
+    owners = {t.keys[t.primary_key]: t for t in TABLES.values()}
+    owned = {domain: owners[domain] for domain in table.keys.values() if domain in owners}
+    strides = {
+        d: _stride(owner, settings)
+        for d, owner in owned.items()
+        if _column_type(owner, owner.primary_key) == "long"
+    }  # fmt: skip
+    wraps = {domain: copies[owner.name] for domain, owner in owned.items()}
+    return Plan(copies[table.name], factor - copies[table.name] + 1, strides, wraps)
+
+
+def build(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> Expansion:
+    """Write the table's copies and its quarantine.
+
+    Args:
+        table: The table.
+        settings: Where, and to what size.
+        progress: Called with the bytes of the raw file done since the last call.
+
+    Raises:
+        records.HeaderError: The raw file's header is wrong.
+        OSError: The disk is full, or the file is gone.
+    """
+    growth = plan(table, settings)
+    target, part = folder(table, settings), settings.expanded / f".{table.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    aside = quarantine_file(table, settings)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    source = raw_file(table, settings)
+    start = records.data_start(source, table)
+    # A block is held once per copy, so many copies mean smaller blocks.
+    block_bytes = max(64 << 10, records.BLOCK_BYTES // growth.copies)
+
+    def work(block: records.Block) -> tuple[records.Parsed, list[bytes], int]:
+        parsed = records.parse_block(block, table, source.name)
+        texts = [parsed.text]
+        texts += [records.to_csv(copy_rows(parsed.batch, table, k, growth), table) for k in range(1, growth.copies)]
+        return parsed, texts, len(block.data)
+
+    rows = quarantined = 0
+    outputs = [(part / f"copy-{k:03d}.csv").open("wb") for k in range(growth.copies)]
+    try:
+        for output in outputs:
+            output.write(records.header_line(table))
+        with aside.with_suffix(".part").open("w", encoding="utf-8") as bad:
+            for parsed, texts, size in records.ordered_map(work, records.blocks(source, start, block_bytes)):
+                for output, text in zip(outputs, texts, strict=True):
+                    output.write(text)
+                for row in parsed.bad:
+                    bad.write(json.dumps(asdict(row)) + "\n")
+                rows += parsed.batch.num_rows
+                quarantined += len(parsed.bad)
+                if progress:
+                    progress(size)
+    finally:
+        for output in outputs:
+            output.close()
+    aside.with_suffix(".part").replace(aside)
+    shutil.rmtree(target, ignore_errors=True)
+    part.replace(target)
+    return Expansion(rows, quarantined, growth.copies)
+
+
+def copy_rows(batch: pa.RecordBatch, table: Table, copy: int, growth: Plan) -> pa.RecordBatch:
+    """Make copy ``copy`` of some rows: fresh keys, and only the share that is due of the last copy."""
+    if copy == growth.copies - 1 and growth.share < 1.0 and (key := _sample_key(table)):
+        batch = batch.filter(_sampled(batch.column(key), growth.share))
+    return renew(batch, table, copy, growth)
+
+
+def renew(batch: pa.RecordBatch, table: Table, copy: int, growth: Plan) -> pa.RecordBatch:
+    """Give rows the keys of copy ``copy``; with ``-copy``, take them back."""
+    for name, domain in table.keys.items():
+        k = abs(copy)
+        if name != table.primary_key and domain in growth.wraps:
+            k %= growth.wraps[domain]
+        if not k:
+            continue
+        column = batch.column(name)
+        if pa.types.is_integer(column.type):
+            fresh = pc.add_checked(column, int(math.copysign(k * growth.strides[domain], copy)))
+        else:
+            fresh = _renew_text(column, int(math.copysign(k, copy)))
+        batch = batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), fresh)
+    return batch
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The expanded layer, measured as it stands and with its keys folded back.
+
+    Attributes:
+        measure: The rows as they stand.
+        copies: Per copy, the rows with the keys of the first copy again: a full copy
+            must measure as the raw file does.
+    """
+
+    measure: Measure
+    copies: list[Measure]
+
+
+def measure(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> Folded:
+    """Read every copy back and hash its rows, as they stand and folded back.
+
+    Args:
+        table: The table.
+        settings: Where.
+        progress: Called with the rows done since the last call.
+    """
+    began = time.perf_counter()
+    paths = files(table, settings)
+    growth = plan(table, settings) if len(paths) > 1 else Plan(1, 1.0, {}, {})
+    found, copies = Measure(), []
+    for k, path in enumerate(paths):
+
+        def work(block: records.Block, k: int = k) -> tuple[Measure, Measure]:
+            batch = records.parse_block(block, table, "expanded").batch
+            stands = Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)))
+            if not k:
+                return stands, stands
+            back = renew(batch, table, -k, growth)
+            return stands, Measure(back.num_rows, canon.total(canon.batch_hashes(back, table.names)))
+
+        copy = Measure()
+        for stands, back in records.ordered_map(work, records.blocks(path, records.data_start(path, table))):
+            found += stands
+            copy += back
+            if progress:
+                progress(stands.rows)
+        found += Measure(bytes=path.stat().st_size)
+        copies.append(copy)
+    return Folded(found + Measure(seconds=time.perf_counter() - began), copies)
+
+
+@dataclass(frozen=True)
+class RawMeasure:
+    """The raw layer as read.
+
+    Attributes:
+        measure: The good rows, and the bytes of the file.
+        quarantined: The bad rows: how many, and the first few.
+        samples: The first few bad rows.
+        last_copy: The good rows that the last copy takes (all of them unless it is a partial one).
+    """
+
+    measure: Measure
+    quarantined: int
+    samples: list[Quarantined]
+    last_copy: Measure
+
+
+def measure_raw(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> RawMeasure:
+    """Read the raw file and hash its good rows.
+
+    Args:
+        table: The table.
+        settings: Where.
+        progress: Called with the bytes done since the last call.
+    """
+    began = time.perf_counter()
+    path = raw_file(table, settings)
+    growth = plan(table, settings)
+    found, last, bad, samples = Measure(bytes=path.stat().st_size), Measure(), 0, []
+    start = records.data_start(path, table)
+
+    def work(block: records.Block) -> tuple[Measure, Measure, list[Quarantined], int]:
+        parsed = records.parse_block(block, table, path.name)
+        hashes = canon.batch_hashes(parsed.batch, table.names)
+        taken = hashes
+        if growth.share < 1.0 and (key := _sample_key(table)):
+            taken = hashes[_sampled(parsed.batch.column(key), growth.share).to_numpy(zero_copy_only=False)]
+        return (
+            Measure(len(hashes), canon.total(hashes)),
+            Measure(len(taken), canon.total(taken)),
+            parsed.bad,
+            len(block.data),
+        )
+
+    for good, part, aside, size in records.ordered_map(work, records.blocks(path, start)):
+        found += good
+        last += part
+        bad += len(aside)
+        samples += aside[: 5 - len(samples)]
+        if progress:
+            progress(size)
+    return RawMeasure(found + Measure(seconds=time.perf_counter() - began), bad, samples, last)
+
+
+def _sample_key(table: Table) -> str | None:
+    """The key by which a partial copy takes rows: one that no table owns and several hold."""
+    owned = {t.keys[t.primary_key] for t in TABLES.values()}
+    shared = [
+        name
+        for name, domain in table.keys.items()
+        if domain not in owned and sum(domain in t.keys.values() for t in TABLES.values()) > 1
+    ]
+    return shared[0] if shared else None
+
+
+def _sampled(keys: pa.Array, share: float) -> pa.Array:
+    """Which rows a share takes: those whose key's hash lies below it."""
+    frame = pl.DataFrame({"key": pl.from_arrow(keys)})
+    hashes = frame.select(plh.col("key").nchash.xxhash64(seed=canon.SEED)).to_series().to_numpy()  # type: ignore[attr-defined]
+    return pa.array(hashes < np.uint64(min(share * 2.0**64, 2.0**64 - 2048)))
+
+
+def _column_type(table: Table, name: str) -> str:
+    return next(c.avro for c in table.columns if c.name == name)
+
+
+def _stride(owner: Table, settings: Settings) -> int:
+    """The power of ten above every integer key of a table."""
+    largest = 0
+    for parsed in records.parse(raw_file(owner, settings), owner):
+        span = pc.min_max(parsed.batch.column(owner.primary_key))
+        if parsed.batch.num_rows:
+            largest = max(largest, abs(span["min"].as_py()), abs(span["max"].as_py()))
+    return 10 ** len(str(largest))
+
+
+def _renew_text(column: pa.Array, copy: int) -> pa.Array:
+    """Give text keys the form of a copy, one to one.
+
+    A key that begins with eight hexadecimal digits (a UUID) gets these combined (XOR)
+    with a number of the copy, so it stays a UUID; any other gets ``~copy`` at its end.
+    With a negative copy, take either back.
+    """
+    mask = abs(copy) * _MIX % (1 << 32)
+    width = 36
+    if len(column) and set(pc.unique(pc.binary_length(column)).to_pylist()) == {width}:
+        array = column if column.offset == 0 else pa.concat_arrays([column])
+        begin = int(np.frombuffer(array.buffers()[1], np.int32, 1)[0])
+        text = np.frombuffer(array.buffers()[2], np.uint8, len(array) * width, begin).reshape(-1, width)
+        nibbles = _NIBBLE[text[:, :_PREFIX]]
+        if (nibbles < 16).all():
+            digits = np.array([mask >> (28 - 4 * i) & 15 for i in range(_PREFIX)], np.uint8)
+            fresh = text.copy()
+            fresh[:, :_PREFIX] = _HEX[nibbles ^ digits]
+            return pa.StringArray.from_buffers(
+                len(array), array.buffers()[1] if begin == 0 else _offsets(array, width), pa.py_buffer(fresh.tobytes())
+            )
+    return pa.array([_renew_one(key, mask, copy) for key in column.to_pylist()], pa.string())
+
+
+def _offsets(array: pa.Array, width: int) -> pa.Buffer:
+    return pa.py_buffer(np.arange(0, (len(array) + 1) * width, width, dtype=np.int32).tobytes())
+
+
+def _renew_one(key: str, mask: int, copy: int) -> str:
+    prefix = key[:_PREFIX]
+    if re.fullmatch(r"[0-9a-f]{8}", prefix):
+        return f"{int(prefix, 16) ^ mask:08x}{key[_PREFIX:]}"
+    return key.removesuffix(f"~{-copy}") if copy < 0 else f"{key}~{copy}"
