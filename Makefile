@@ -1,0 +1,52 @@
+# Every target sets up what it needs: uv (from PyPI, if it is not there), then the locked packages.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-unit dev down check format clean
+
+TOOLS := .tools
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+RUN := $(UV) run --no-sync
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(TOOLS)/bin/uv:
+	@echo "Installing uv into $(TOOLS)/"
+	python3 -m venv $(TOOLS) || { echo "python3 -m venv failed: install your system's venv package (Debian: apt-get install python3-venv) or uv itself"; exit 1; }
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/.installed: pyproject.toml uv.lock | $(filter $(TOOLS)/bin/uv,$(UV))
+	$(UV) sync --frozen
+	@touch $@
+
+install: .venv/.installed ## Install the locked packages into .venv
+
+run: install ## From CSV to proven HBase tables on 1 % of full size; OPTS='--scale 0.1' and the like
+	$(RUN) ecom run $(OPTS)
+
+test: install ## Run every test, those on the real stack included; OPTS='-k name' and the like
+	$(RUN) pytest $(OPTS)
+
+test-unit: install ## Run the tests that need no servers
+	$(RUN) pytest ecom_assets_tests/unit $(OPTS)
+
+dev: install ## Start the stack and Dagster's UI at http://127.0.0.1:3000; Ctrl-C stops the UI
+	$(RUN) ecom dev $(OPTS)
+
+down: install ## Stop the stack; data stays
+	$(RUN) ecom down $(OPTS)
+
+check: install ## Lint, types, definitions and lock file
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) ty check
+	$(RUN) dg check defs
+	$(UV) lock --check
+
+format: install ## Format the code
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+clean: ## Delete the environment and caches; homes (.ecom) stay
+	rm -rf .venv $(TOOLS) .pytest_cache .ruff_cache
