@@ -6,6 +6,7 @@ home folder. What does not: anything that starts, reads or writes a system.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import Field
@@ -92,8 +93,16 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
 
+REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "namespace", "partitions")
+"""Settings that belong to a home's data: fixed by its first run."""
+
+
+class HomeMismatchError(ValueError):
+    """A setting was given that contradicts what the home was made with."""
+
+
 def load(**overrides: object) -> Settings:
-    """Read the settings from the environment; keyword arguments win.
+    """Read the settings: what is given, else the environment, else what the home remembers, else the default.
 
     Args:
         **overrides: Fields given on the command line; ``None`` means "not given".
@@ -103,6 +112,32 @@ def load(**overrides: object) -> Settings:
 
     Raises:
         pydantic.ValidationError: A value has the wrong type or is out of range.
+        HomeMismatchError: A given value contradicts the home's.
     """
     settings = Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
-    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    settings = settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    if settings.source not in ("synthetic", "kaggle"):
+        settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
+    file = settings.home / "home.json"
+    if not file.exists():
+        return settings
+    known = json.loads(file.read_text(encoding="utf-8"))
+    given = settings.model_fields_set & set(REMEMBERED)
+    for name in sorted(given & known.keys()):
+        asked = getattr(settings, name)
+        if asked != known[name]:
+            raise HomeMismatchError(
+                f"{settings.home} was made with {name} {known[name]!r}, asked for {asked!r};"
+                f" take another folder (--home) or leave {name} out"
+            )
+    return settings.model_copy(update=known)
+
+
+def remember(settings: Settings) -> None:
+    """Let the home remember what its data is made of."""
+    file = settings.home / "home.json"
+    if not file.exists():
+        settings.home.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps({name: getattr(settings, name) for name in REMEMBERED}, indent=1) + "\n")
+        part.replace(file)

@@ -1,0 +1,283 @@
+"""The command line: ``ecom run``, ``reconcile``, ``reset``, ``dev`` and the stack's commands.
+
+Options become settings, work is done elsewhere; here stands only what people type and read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+from ecom_assets import settings as settings_module
+from ecom_assets.settings import ROOT, Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="An e-commerce lakehouse: CSV to Kafka, Spark, Delta and HBase, with a proof that no row is lost.",
+)
+console = Console(stderr=True)
+"""What people read goes to standard error; standard output is for results."""
+
+
+class Route(str, Enum):
+    """The ways to HBase."""
+
+    stream = "stream"
+    bulk = "bulk"
+
+
+Home = Annotated[Path | None, typer.Option(help="Folder for all data, logs and state. [default: .ecom]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+
+
+def configure(**given: Any) -> Settings:
+    """Take the options as settings, for this process and those it starts."""
+    for name, value in given.items():
+        if value is not None:
+            text = json.dumps(value) if isinstance(value, dict) else str(getattr(value, "value", value))
+            os.environ[f"ECOM_{name.upper()}"] = text
+    found = settings_module.load()
+    os.environ["ECOM_HOME"] = str(found.home)
+    return found
+
+
+def dagster_home(settings: Settings) -> None:
+    """Make the home's own Dagster instance the one that is used."""
+    folder = settings.dagster
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    if not config.exists():
+        config.write_text((ROOT / "ecom_assets" / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(folder)
+
+
+@app.command()
+def run(
+    *,
+    scale: Annotated[float | None, typer.Option(help="Size of the synthetic data; 1.0 is 13.8 million rows.")] = None,
+    source: Annotated[str | None, typer.Option(help="synthetic, kaggle, or a folder with the four CSV files.")] = None,
+    expand: Annotated[
+        str | None, typer.Option(help="none, a size per table (500MB), a size in all (3GB), or a factor.")
+    ] = None,
+    home: Home = None,
+    route: Annotated[Route | None, typer.Option(help="stream goes through Kafka and Spark, bulk does not.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry the shop's data through every layer, prove it, and print the proof sheet.
+
+    A home remembers its source and size: run it again without options, after a crash or
+    Ctrl-C too, and it goes on where it stood.
+    """
+    began = time.perf_counter()
+    settings = configure(scale=scale, source=source, expand=expand, home=home, route=route)
+    dagster_home(settings)
+    from ecom_assets.services.commands import start
+
+    start(settings, console)
+    outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings)
+    seconds = time.perf_counter() - began
+    from ecom_assets.pipeline import sheet
+
+    verdicts = outcome.verdicts
+    ok = outcome.success and all(v.ok for v in verdicts.values())
+    _print_sheet(verdicts)
+    for error in outcome.errors:
+        console.print(f"[red]✗[/red] {error}", highlight=False)
+    if ok:
+        same = "nothing changed, every layer already held these rows; " if outcome.unchanged else ""
+        console.print(f"[green]✓ {same}the sheet balances[/green] ({seconds:.0f} s, home {settings.home})")
+    else:
+        console.print(f"[red]✗ not proven[/red] ({seconds:.0f} s); run again to go on, `ecom dev` shows the runs")
+    if as_json:
+        told = {"ok": ok, "seconds": round(seconds, 3), "unchanged": outcome.unchanged, "errors": outcome.errors}
+        print(json.dumps(told | {"tables": sheet.to_json(verdicts)}))
+    raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
+
+
+@app.command()
+def reconcile(
+    *,
+    home: Home = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given more than once.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every layer back, every row of it, and say whether they hold the same rows."""
+    settings = configure(home=home)
+    from ecom_assets.pipeline import sheet
+    from ecom_assets.pipeline.flow import Flow
+    from ecom_assets.progress import bars
+    from ecom_assets.resources.spark import spark_session
+    from ecom_assets.tables import TABLES
+
+    if unknown := set(table or ()) - set(TABLES):
+        raise typer.BadParameter(f"expected one of {', '.join(TABLES)}, got {', '.join(unknown)}")
+    flow = Flow(settings, spark_session)
+    with bars(console):
+        verdicts = dict(flow.reconcile(flow.route_used(), table or TABLES))
+    ok = all(v.ok for v in verdicts.values())
+    _print_sheet(verdicts)
+    console.print("[green]✓ the sheet balances[/green]" if ok else "[red]✗ the sheet does not balance[/red]")
+    if as_json:
+        print(json.dumps({"ok": ok, "tables": sheet.to_json(verdicts)}))
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def reset(
+    layer: Annotated[str, typer.Argument(help="The first layer to delete: expanded, chunked, topic, streamed, ...")],
+    *,
+    home: Home = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given more than once.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a layer and all that was made from it; the next run makes them anew. Raw files stay."""
+    settings = configure(home=home)
+    from ecom_assets.pipeline.flow import Flow
+    from ecom_assets.resources.spark import spark_session
+    from ecom_assets.tables import LAYERS, TABLES
+
+    if layer not in LAYERS[1:]:
+        raise typer.BadParameter(f"expected one of {', '.join(LAYERS[1:])}, got {layer!r}")
+    names = table or list(TABLES)
+    if not yes:
+        typer.confirm(f"Delete {layer} and what follows it, of {', '.join(names)}, in {settings.home}?", abort=True)
+    flow = Flow(settings, spark_session)
+    for name in names:
+        for gone in flow.reset(layer, TABLES[name]):
+            console.print(f"deleted {gone}")
+
+
+@app.command()
+def dev(
+    *,
+    home: Home = None,
+    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+) -> None:
+    """Start the stack and Dagster's UI with its daemon; Ctrl-C stops Dagster, `ecom down` the stack."""
+    settings = configure(home=home)
+    dagster_home(settings)
+    from ecom_assets.services.commands import start
+
+    start(settings, console)
+    console.print(f"Dagster's UI: http://{settings.host}:{port}")
+    dagster = Path(sys.executable).with_name("dagster")
+    workspace = str(ROOT / "workspace.yaml")
+    os.execv(dagster, [str(dagster), "dev", "-w", workspace, "-h", settings.host, "-p", str(port)])  # noqa: S606
+
+
+class _Outcome:
+    """What a run came to."""
+
+    def __init__(self) -> None:
+        self.success = False
+        self.interrupted = False
+        self.unchanged = False
+        self.errors: list[str] = []
+        self.verdicts: dict[str, Any] = {}
+
+
+def _execute(job_name: str, settings: Settings) -> _Outcome:
+    """Run a job in this process, on the home's own Dagster instance."""
+    import dagster as dg
+    from dagster._core.errors import DagsterExecutionInterruptedError
+
+    from ecom_assets.definitions import defs
+    from ecom_assets.pipeline.flow import Flow
+    from ecom_assets.progress import bars
+    from ecom_assets.resources.spark import spark_session
+
+    outcome = _Outcome()
+    job = defs().get_job_def(job_name)
+    with dg.DagsterInstance.get() as instance, bars(console):
+        try:
+            result = job.execute_in_process(
+                instance=instance,
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={"ecom/source": settings.source, "ecom/route": settings.route},
+            )
+        except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+            outcome.interrupted = True
+            outcome.errors.append("interrupted; run again to go on where it stood")
+            result = None
+    outcome.verdicts = Flow(settings, spark_session).verdicts(settings.route)
+    if result is None:
+        return outcome
+    outcome.success = result.success
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error and error.cause:
+                error = error.cause
+            outcome.errors.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
+    made = result.get_asset_materialization_events()
+    flags = [m.materialization.metadata.get("unchanged") for m in made]
+    outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags[:-1])
+    return outcome
+
+
+def _print_sheet(verdicts: dict[str, Any]) -> None:
+    """Print the proof sheet as people read it."""
+    grid = Grid(title="Proof sheet", title_justify="left")
+    for name, justify in (("table", "left"), ("layer", "left"), ("rows", "right"), ("set aside", "right")):
+        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("checksum", "made in", "proven in", ""):
+        grid.add_column(name, justify="right")
+    for name, verdict in verdicts.items():
+        for at, proof in enumerate(verdict.proofs):
+            is_raw = proof.layer == "raw"
+            aside = "" if is_raw else ", ".join(f"{m.rows:,} {reason}" for reason, m in proof.aside.items() if m.rows)
+            grid.add_row(
+                name if not at else "",
+                proof.layer,
+                f"{proof.measure.rows + (proof.aside_rows if is_raw else 0):,}",
+                aside,
+                proof.measure.hex,
+                f"{proof.build_seconds:.1f} s",
+                f"{proof.measure.seconds:.1f} s",
+                "[red]✗[/red]" if proof.layer in verdict.faults else "[green]✓[/green]",
+                end_section=at == len(verdict.proofs) - 1,
+            )
+    console.print(grid)
+    for verdict in verdicts.values():
+        for layer, said in verdict.faults.items():
+            for sentence in said:
+                console.print(f"[red]✗[/red] {layer}: {sentence}", highlight=False)
+
+
+def _register() -> None:
+    from ecom_assets.services import commands
+    from ecom_assets.source import infer
+
+    commands.register(app)
+    infer.register(app)
+
+
+def main() -> None:
+    """Run the command line; errors that people can mend are told in one sentence."""
+    _register()
+    try:
+        app()
+    except KeyboardInterrupt:
+        console.print("[red]✗[/red] interrupted")
+        sys.exit(130)
+    except (OSError, ValueError, RuntimeError) as error:
+        if os.environ.get("ECOM_TRACEBACK"):
+            raise
+        console.print(f"[red]✗[/red] {error}", highlight=False, markup=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What Dagster sees: a folder per layer, in the order the data flows."""

@@ -1,0 +1,13 @@
+"""The chunked layer: row-aligned CSV parts with a manifest."""
+
+from ecom_assets import factory
+from ecom_assets.tables import TABLES
+
+ASSETS = factory.layer_assets(
+    "chunked",
+    deps=lambda t: [factory.asset_key("expanded", t)],
+    kinds={"csv"},
+    description="Row-aligned parts with header, and a manifest of rows, bytes and checksums.",
+    stored_as=lambda t: f"chunked/{t.name}",
+)
+CHECKS = factory.parity_checks("chunked")

@@ -1,0 +1,13 @@
+"""The expanded layer: good rows only, grown to the target size."""
+
+from ecom_assets import factory
+from ecom_assets.tables import TABLES
+
+ASSETS = factory.layer_assets(
+    "expanded",
+    deps=lambda _: [factory.asset_key("raw", t) for t in TABLES.values()],
+    kinds={"csv", "polars"},
+    description="Good rows only, grown to the target size with fresh keys; the others lie in quarantine.",
+    stored_as=lambda t: f"expanded/{t.name}",
+)
+CHECKS = factory.parity_checks("expanded")

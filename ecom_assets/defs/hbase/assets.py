@@ -1,0 +1,13 @@
+"""The HBase layer: the serving store, loaded from the merged tables or in bulk."""
+
+from ecom_assets import factory
+from ecom_assets.tables import TABLES
+
+ASSETS = factory.layer_assets(
+    "hbase",
+    deps=lambda t: [factory.asset_key("merged", t), factory.asset_key("expanded", t)],
+    kinds={"hbase"},
+    description="A row per row key, pre-split by quantiles; a null is an absent cell.",
+    stored_as=lambda t: t.hbase.table,
+)
+CHECKS = factory.parity_checks("hbase")

@@ -1,0 +1,37 @@
+"""The jobs, and the resources that all assets share."""
+
+import dagster as dg
+
+from ecom_assets import factory
+from ecom_assets.resources.home import HomeResource
+from ecom_assets.tables import LAYERS, TABLES
+
+
+def _route(layers: tuple[str, ...]) -> dg.AssetSelection:
+    return dg.AssetSelection.groups(*layers, "proof")
+
+
+pipeline = dg.define_asset_job(
+    "pipeline",
+    selection=_route(LAYERS),
+    description="Everything, through Kafka and Spark: raw files to proven HBase tables.",
+)
+
+bulk_load = dg.define_asset_job(
+    "bulk_load",
+    selection=_route(("raw", "expanded", "hbase")),
+    description="The short way: raw files to proven HBase tables, without Kafka and Spark.",
+    config={
+        "ops": {
+            f"hbase__{factory.asset_name('hbase', t)}": {"config": {"route": "bulk"}} for t in TABLES.values()
+        }
+    },
+)
+
+
+@dg.definitions
+def shared() -> dg.Definitions:
+    """One process per run: steps share their warm libraries, and the heavy work is in servers and threads anyway."""
+    return dg.Definitions(
+        jobs=[pipeline, bulk_load], resources={"home": HomeResource()}, executor=dg.in_process_executor
+    )

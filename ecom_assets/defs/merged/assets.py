@@ -1,0 +1,14 @@
+"""The merged layer: typed Delta tables, one row per primary key."""
+
+from ecom_assets import factory
+from ecom_assets.tables import TABLES
+
+ASSETS = factory.layer_assets(
+    "merged",
+    deps=lambda t: [factory.asset_key("streamed", t)],
+    kinds={"spark", "delta"},
+    description="One row per primary key, typed columns beside the source text.",
+    stored_as=lambda t: f"merged/{t.name}",
+    pool="spark",
+)
+CHECKS = factory.parity_checks("merged")

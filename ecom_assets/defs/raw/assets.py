@@ -1,0 +1,54 @@
+"""The raw layer: the shop's four CSV files, as published, dirt and all."""
+
+import dagster as dg
+
+from ecom_assets import factory
+from ecom_assets.pipeline.preview import preview
+from ecom_assets.progress import track
+from ecom_assets.resources.home import HomeResource
+from ecom_assets.settings import remember
+from ecom_assets.source import acquire
+from ecom_assets.tables import TABLES
+
+SHOP = dg.AssetSpec(
+    ["source", "shop"],
+    description="The shop's data: Kaggle's bytadit/transactional-ecommerce, a local folder, or the generator.",
+    group_name="source",
+    kinds={"kaggle", "csv"},
+    owners=factory.OWNERS,
+    metadata={"url": dg.MetadataValue.url("https://www.kaggle.com/datasets/bytadit/transactional-ecommerce")},
+)
+
+SPECS = [
+    factory.spec("raw", t, [SHOP.key], {"csv"}, "The file as published.", lambda t: t.csv) for t in TABLES.values()
+]
+
+
+@dg.multi_asset(name="raw", specs=SPECS)
+def raw_files(context: dg.AssetExecutionContext, home: HomeResource) -> list[dg.MaterializeResult]:
+    """Place the four files; they come from one source, so they come together."""
+    flow = home.flow
+    remember(flow.settings)
+    with track("raw", None, "rows") as advance:
+        done: dict[str, int] = {}
+
+        def told(table: str, rows: int, total: int) -> None:  # noqa: ARG001
+            advance(rows - done.get(table, 0))
+            done[table] = rows
+
+        files = acquire(flow.settings, told)
+    context.log.info("source %s: %s", flow.settings.source, ", ".join(p.name for p in files.values()))
+    return [
+        dg.MaterializeResult(
+            asset_key=factory.asset_key("raw", table),
+            metadata={
+                "path": dg.MetadataValue.path(files[name]),
+                "bytes": files[name].stat().st_size,
+                "preview": dg.MetadataValue.md(preview(flow, "raw", table)),
+            },
+        )
+        for name, table in TABLES.items()
+    ]
+
+
+CHECKS = factory.parity_checks("raw")

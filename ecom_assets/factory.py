@@ -1,0 +1,175 @@
+"""Assets and checks of a layer, made from the tables: the shell that is the same for all of them.
+
+What a layer is called, made of and depends on stands in ``defs/<layer>/assets.py``; the
+work stands in ``pipeline/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+
+import dagster as dg
+
+from ecom_assets.pipeline.flow import Built, Flow
+from ecom_assets.pipeline.preview import preview
+from ecom_assets.pipeline.sheet import Proof
+from ecom_assets.resources.home import HomeResource
+from ecom_assets.tables import TABLES, Table
+
+OWNERS = ["team:data-platform"]
+
+
+class LayerConfig(dg.Config):
+    """Settings of one materialisation."""
+
+    route: str = "stream"
+    """For HBase: ``stream`` loads the merged tables, ``bulk`` the expanded files."""
+
+
+def asset_name(layer: str, table: Table) -> str:
+    """The last part of an asset's key: HBase's tables have their own names."""
+    return table.hbase.table if layer == "hbase" else table.name
+
+
+def asset_key(layer: str, table: Table) -> dg.AssetKey:
+    """The key of a table's asset in a layer."""
+    return dg.AssetKey([layer, asset_name(layer, table)])
+
+
+def spec(
+    layer: str,
+    table: Table,
+    deps: Iterable[dg.AssetKey],
+    kinds: set[str],
+    description: str,
+    stored_as: Callable[[Table], str],
+) -> dg.AssetSpec:
+    """What the UI shows of an asset before it is materialised."""
+    return dg.AssetSpec(
+        asset_key(layer, table),
+        deps=list(deps),
+        description=f"{table.avsc['doc']} {description}",
+        group_name=layer,
+        kinds=kinds,
+        owners=OWNERS,
+        tags={"table": table.name},
+        metadata={
+            "dagster/column_schema": column_schema(table),
+            "dagster/table_name": stored_as(table),
+            "primary_key": table.primary_key,
+            "avro_schema": dg.MetadataValue.json(json.loads(table.avro)),
+        },
+    )
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """The table's columns as Dagster shows them."""
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                c.name,
+                c.avro,
+                c.doc,
+                dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.primary_key),
+            )
+            for c in table.columns
+        ]
+    )
+
+
+def layer_assets(
+    layer: str,
+    *,
+    deps: Callable[[Table], Iterable[dg.AssetKey]],
+    kinds: set[str],
+    description: str,
+    stored_as: Callable[[Table], str],
+    pool: str | None = None,
+) -> list[dg.AssetsDefinition]:
+    """Make the assets of one layer, one for each table.
+
+    Args:
+        layer: One of ``LAYERS``.
+        deps: What a table's asset is made from.
+        kinds: Technologies, for the UI.
+        description: What the layer is, a sentence.
+        stored_as: Name of what holds the table.
+        pool: Runs that share it take turns.
+    """
+
+    def make(table: Table) -> dg.AssetsDefinition:
+        @dg.multi_asset(
+            name=f"{layer}__{asset_name(layer, table)}",
+            specs=[spec(layer, table, deps(table), kinds, description, stored_as)],
+            pool=pool,
+        )
+        def build(context: dg.AssetExecutionContext, config: LayerConfig, home: HomeResource) -> dg.MaterializeResult:
+            flow = home.flow
+            built = flow.build(layer, table, config.route if layer == "hbase" else None)
+            said = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
+            context.log.info("%s/%s: %s", layer, table.name, said)
+            return dg.MaterializeResult(metadata=built_metadata(built, flow, layer, table))
+
+        return build
+
+    return [make(table) for table in TABLES.values()]
+
+
+def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[str, dg.MetadataValue]:
+    """What the UI shows of a materialisation."""
+    told: dict[str, dg.MetadataValue] = {
+        "unchanged": dg.MetadataValue.bool(built.unchanged),
+        "seconds": dg.MetadataValue.float(round(built.seconds, 3)),
+        "preview": dg.MetadataValue.md(preview(flow, layer, table)),
+    }
+    if built.rows:
+        told["dagster/row_count"] = dg.MetadataValue.int(built.rows)
+        told["rows_per_second"] = dg.MetadataValue.float(round(built.rows / max(built.seconds, 1e-3)))
+    for name, value in built.notes.items():
+        if name != "unchanged":
+            told[name] = dg.MetadataValue.json(value) if isinstance(value, dict) else dg.MetadataValue.int(value)
+    return told
+
+
+def parity_checks(layer: str) -> list[dg.AssetChecksDefinition]:
+    """Make the checks that block a layer which does not hold the rows of the layer before it."""
+
+    def make(table: Table) -> dg.AssetChecksDefinition:
+        @dg.asset_check(
+            asset=asset_key(layer, table),
+            name="parity",
+            blocking=True,
+            description=(
+                "Every row is read back and hashed: rows and checksum must equal those of the layer before,"
+                " rows set aside included."
+                if layer != "raw"
+                else "Every record is read and hashed; the header must be the table's."
+            ),
+        )
+        def check(context: dg.AssetCheckExecutionContext, home: HomeResource) -> dg.AssetCheckResult:
+            proof, wrong = home.flow.prove(layer, table)
+            for sentence in wrong:
+                context.log.error(sentence)
+            return dg.AssetCheckResult(
+                passed=not wrong, severity=dg.AssetCheckSeverity.ERROR, metadata=proof_metadata(proof, wrong)
+            )
+
+        return check
+
+    return [make(table) for table in TABLES.values()]
+
+
+def proof_metadata(proof: Proof, wrong: list[str]) -> dict[str, dg.MetadataValue]:
+    """What the UI shows of a proof."""
+    told: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(proof.measure.rows),
+        "checksum": dg.MetadataValue.text(proof.measure.hex),
+        "bytes": dg.MetadataValue.int(proof.measure.bytes),
+        "seconds": dg.MetadataValue.float(round(proof.measure.seconds, 3)),
+        "rows_per_second": dg.MetadataValue.float(round(proof.measure.rows / max(proof.measure.seconds, 1e-3))),
+    }
+    told |= {reason: dg.MetadataValue.int(m.rows) for reason, m in proof.aside.items()}
+    if wrong:
+        told["wrong"] = dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in wrong))
+    return told

@@ -1,0 +1,395 @@
+"""The flow: build, measure and reset any layer of any table, always the same way.
+
+What each layer does stands in its own module; here stands what they have in common: a
+layer is built again only if what it is made from has changed, or its last proof failed;
+what was built and measured is remembered in the home's ``manifests/``. Assets, checks and
+the command line all go through a ``Flow``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ecom_assets.pipeline import bulk, chunk, expand, hbase, merged, sheet, streamed, topic
+from ecom_assets.pipeline.manifest import Measure, read_json, write_json
+from ecom_assets.pipeline.sheet import Proof, Verdict
+from ecom_assets.progress import note, track
+from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.settings import Settings
+from ecom_assets.tables import LAYERS, TABLES, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROUTES: dict[str, tuple[str, ...]] = {"stream": LAYERS, "bulk": ("raw", "expanded", "hbase")}
+"""Route -> the layers it passes, in order."""
+
+
+class DamagedLayerError(RuntimeError):
+    """A layer that must not be made anew without being asked: a Kafka topic is not ours alone."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What ``Flow.build`` did.
+
+    Attributes:
+        unchanged: Whether there was nothing to do.
+        rows: Rows made now.
+        seconds: Time it took.
+        notes: More to tell, by name.
+    """
+
+    unchanged: bool
+    rows: int
+    seconds: float
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Flow:
+    """All layers of a home.
+
+    Args:
+        settings: The home.
+        spark: Gives a Spark session when one is needed.
+    """
+
+    def __init__(self, settings: Settings, spark: Callable[[str], SparkSession]) -> None:
+        self.settings = settings
+        self._spark = spark
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        """Where the servers are.
+
+        Raises:
+            ServiceError: One of them does not run.
+        """
+        return Stack(self.settings).addresses()
+
+    @property
+    def spark(self) -> SparkSession:
+        """A session with the home's Spark server."""
+        return self._spark(self.addresses.spark)
+
+    # Building
+
+    def build(self, layer: str, table: Table, route: str | None = None) -> Built:
+        """Make a layer of a table, if that is due.
+
+        Args:
+            layer: One of ``LAYERS`` but ``raw``, which ``source.acquire`` makes.
+            table: The table.
+            route: For ``hbase``: from which side; the settings' unless given.
+
+        Raises:
+            DamagedLayerError: The topic's last proof failed.
+        """
+        route = route or self.settings.route
+        began = time.perf_counter()
+        last = self._recall(layer, table, "build")
+        inputs = self._inputs(layer, table, route)
+        red = (self._recall(layer, table, "proof") or {}).get("faults")
+        if last and last["inputs"] == inputs and not red and self._exists(layer, table):
+            note(f"  {layer}/{table.name}: unchanged")
+            return Built(unchanged=True, rows=0, seconds=0.0, notes=last["notes"])
+        if red:
+            self._clear_for_rebuild(layer, table)
+        rows, notes = getattr(self, f"_build_{layer}")(table, route)
+        seconds = time.perf_counter() - began
+        write_json(
+            self._path(layer, table, "build"),
+            {"inputs": inputs, "seconds": round(seconds, 3), "rows": rows, "notes": notes, "route": route},
+        )
+        unchanged = bool(notes.get("unchanged"))
+        note(f"  {layer}/{table.name}: {'unchanged' if unchanged else 'made'} in {seconds:.1f} s")
+        return Built(unchanged, rows, seconds, notes)
+
+    def _build_expanded(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
+        size = expand.raw_file(table, self.settings).stat().st_size
+        with track(f"expanded/{table.name}", size, "bytes") as advance:
+            done = expand.build(table, self.settings, advance)
+        return done.rows, {"copies": done.copies, "quarantined": done.quarantined}
+
+    def _build_chunked(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
+        with track(f"chunked/{table.name}", None) as advance:
+            chunks = chunk.build(table, self.settings, advance)
+        return sum(c.rows for c in chunks), {"chunks": len(chunks)}
+
+    def _build_topic(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
+        rows = sum(c.rows for c in chunk.read_manifest(chunk.folder(table, self.settings)))
+        with track(f"topic/{table.name}", rows) as advance:
+            done = topic.produce(table, self.settings, self.addresses.kafka, advance)
+        return done.rows, {"chunks": done.chunks, "resumed_after": done.skipped_chunks}
+
+    def _build_streamed(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
+        with track(f"streamed/{table.name}", None) as advance:
+            rows = streamed.stream(self.spark, table, self.settings, self.addresses.kafka, advance)
+        return rows, {"unchanged": not rows}
+
+    def _build_merged(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
+        force = bool((self._recall("merged", table, "proof") or {}).get("faults"))
+        with track(f"merged/{table.name}", None):
+            done = merged.merge(self.spark, table, self.settings, force=force)
+        notes = {
+            "duplicates": done.duplicates.rows,
+            "conflicts": done.conflicts.rows,
+            "unparsed": done.unparsed,
+            "unchanged": done.unchanged,
+        }
+        return 0, notes
+
+    def _build_hbase(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:
+        notes: dict[str, Any] = {}
+        if route == "bulk":
+            clean = bulk.Deduplicated(table, self.settings)
+            batches: Iterable[pa.RecordBatch] = clean
+            keys = bulk.sample_keys(table, self.settings)
+        else:
+            path = merged.folder(table, self.settings)
+            batches = merged.read_batches(path, table.names)
+            keys = merged.sample_keys(path, list(table.hbase.row_key))
+        splits = hbase.split_keys(hbase.row_keys(keys, table), self.settings.regions)
+        hbase.create(table, self.settings, self.addresses, splits)
+        with track(f"hbase/{table.name}", self._rows_due(table, route)) as advance:
+            rows = hbase.load(table, batches, self.settings, self.addresses, advance)
+        return rows, notes
+
+    def _rows_due(self, table: Table, route: str) -> int | None:
+        """How many rows the layer before is known to hold, for a progress bar."""
+        before = ROUTES[route][ROUTES[route].index("hbase") - 1]
+        proof = self.proof(before, table)
+        return proof.measure.rows if proof else None
+
+    def _inputs(self, layer: str, table: Table, route: str) -> str:
+        """Names what a layer is made from: equal names, equal content."""
+        s = self.settings
+        match layer:
+            case "expanded":
+                told = [_file_state(expand.raw_file(t, s)) for t in TABLES.values()] if s.expand != "none" else []
+                parts = [_file_state(expand.raw_file(table, s)), *told, s.expand, json.dumps(table.avsc)]
+            case "chunked":
+                parts = [self._made_from("expanded", table), s.chunk_bytes]
+            case "topic":
+                parts = [self._made_from("chunked", table), s.namespace, self.addresses.kafka]
+            case "streamed" | "merged":
+                return ""  # Spark's checkpoint and Delta's versions know better
+            case _:
+                source = (
+                    self._made_from("expanded", table)
+                    if route == "bulk"
+                    else merged.version(merged.folder(table, s))
+                )  # fmt: skip
+                parts = [route, source, s.namespace, self.addresses.hbase_zookeeper]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _made_from(self, layer: str, table: Table) -> str:
+        state = self._recall(layer, table, "build")
+        if state is None:
+            raise FileNotFoundError(f"{layer}/{table.name} has not been made yet; materialise it first")
+        return state["inputs"]
+
+    def _exists(self, layer: str, table: Table) -> bool:
+        """Whether a layer that would be left as it is, is there."""
+        match layer:
+            case "expanded":
+                return bool(expand.files(table, self.settings))
+            case "chunked":
+                return (chunk.folder(table, self.settings) / chunk.MANIFEST).exists()
+            case "topic":
+                return topic.exists(table, self.settings, self.addresses.kafka)
+            case "hbase":
+                return hbase.exists(table, self.settings, self.addresses)
+        return False  # streamed and merged look for themselves
+
+    # Measuring
+
+    def measure(self, layer: str, table: Table, route: str | None = None) -> Proof:
+        """Read a layer of a table back, every row of it.
+
+        Args:
+            layer: One of ``LAYERS``.
+            table: The table.
+            route: For ``hbase``: from which side it was loaded.
+        """
+        built = self._recall(layer, table, "build") or {}
+        route = route or built.get("route") or self.settings.route
+        proof: Proof = getattr(self, f"_measure_{layer}")(table, route)
+        return replace(proof, build_seconds=built.get("seconds", 0.0))
+
+    def _measure_raw(self, table: Table, route: str) -> Proof:  # noqa: ARG002
+        size = expand.raw_file(table, self.settings).stat().st_size
+        with track(f"proof: raw/{table.name}", size, "bytes") as advance:
+            found = expand.measure_raw(table, self.settings, advance)
+        return Proof(
+            table.name,
+            "raw",
+            found.measure,
+            {"quarantined": Measure(found.quarantined)},
+            last_copy=found.last_copy,
+        )
+
+    def _measure_expanded(self, table: Table, route: str) -> Proof:  # noqa: ARG002
+        with track(f"proof: expanded/{table.name}", None) as advance:
+            found = expand.measure(table, self.settings, advance)
+        path = expand.quarantine_file(table, self.settings)
+        bad = sum(1 for _ in path.open("rb")) if path.exists() else 0
+        return Proof(table.name, "expanded", found.measure, {"quarantined": Measure(bad)}, copies=tuple(found.copies))
+
+    def _measure_chunked(self, table: Table, route: str) -> Proof:  # noqa: ARG002
+        with track(f"proof: chunked/{table.name}", None) as advance:
+            return Proof(table.name, "chunked", chunk.measure(table, self.settings, advance))
+
+    def _measure_topic(self, table: Table, route: str) -> Proof:  # noqa: ARG002
+        with track(f"proof: topic/{table.name}", None) as advance:
+            found = topic.measure(table, self.settings, self.addresses.kafka, advance)
+        return Proof(table.name, "topic", found.measure, problems=tuple(str(b) for b in found.bad[:5]))
+
+    def _measure_streamed(self, table: Table, route: str) -> Proof:  # noqa: ARG002
+        with track(f"proof: streamed/{table.name}", None):
+            return Proof(table.name, "streamed", streamed.measure(self.spark, table, self.settings))
+
+    def _measure_merged(self, table: Table, route: str) -> Proof:  # noqa: ARG002
+        with track(f"proof: merged/{table.name}", None):
+            found = merged.measure(self.spark, table, self.settings)
+            aside = merged.set_aside(self.spark, table, self.settings)
+        return Proof(table.name, "merged", found, aside)
+
+    def _measure_hbase(self, table: Table, route: str) -> Proof:
+        aside = {}
+        if route == "bulk":
+            clean = bulk.Deduplicated(table, self.settings)
+            clean.drain()
+            aside = {"duplicates": clean.duplicates, "conflicts": clean.conflicts}
+        with track(f"proof: hbase/{table.name}", self._rows_due(table, route)) as advance:
+            found = hbase.measure(table, self.settings, self.addresses, advance)
+        return Proof(table.name, "hbase", found.measure, aside, problems=tuple(found.problems))
+
+    # Remembering
+
+    def prove(self, layer: str, table: Table, route: str | None = None) -> tuple[Proof, list[str]]:
+        """Measure a layer, compare it with the one before, and remember both.
+
+        Returns:
+            The proof, and what is wrong (empty if nothing).
+        """
+        built = self._recall(layer, table, "build") or {}
+        route = route or built.get("route") or self.settings.route
+        proof = self.measure(layer, table, route)
+        path = ROUTES[route]
+        at = path.index(layer)
+        before = self.proof(path[at - 1], table) if at else None
+        if at and before is None:
+            wrong = [f"{path[at - 1]}/{table.name} has no proof to compare with; run its check first"]
+        else:
+            wrong = sheet.hand_off(before, proof) if before else list(proof.problems)
+        self.remember(proof, wrong)
+        sign = "✗" if wrong else "✓"
+        note(f"{sign} {layer}/{table.name}: {proof.measure.rows:,} rows proven in {proof.measure.seconds:.1f} s")
+        for sentence in wrong:
+            note(f"    {sentence}")
+        return proof, wrong
+
+    def remember(self, proof: Proof, faults: list[str]) -> None:
+        """Keep a proof in the home."""
+        table = TABLES[proof.table]
+        write_json(self._path(proof.layer, table, "proof"), proof.to_json() | {"faults": faults})
+
+    def proof(self, layer: str, table: Table) -> Proof | None:
+        """The last proof of a layer."""
+        data = self._recall(layer, table, "proof")
+        return Proof.from_json(data) if data else None
+
+    def verdicts(self, route: str | None = None) -> dict[str, Verdict]:
+        """Judge the remembered proofs of every table."""
+        path = ROUTES[route or self.settings.route]
+        return {
+            name: sheet.judge([p for layer in path if (p := self.proof(layer, table))])
+            for name, table in TABLES.items()
+        }
+
+    def reconcile(self, route: str | None = None, tables: Iterable[str] = TABLES) -> Iterator[tuple[str, Verdict]]:
+        """Measure every layer anew, table by table, and judge.
+
+        Yields:
+            ``(table, verdict)``.
+        """
+        route = route or self.settings.route
+        for name in tables:
+            table = TABLES[name]
+            raw = self.proof("raw", table)
+            verdict = sheet.judge([self.measure(layer, table, route) for layer in ROUTES[route]], raw and raw.measure)
+            for proof in verdict.proofs:
+                wrong = verdict.faults.get(proof.layer, [])
+                # A raw file that has changed is not to become the measure of the others.
+                self.remember(raw if raw and wrong and proof.layer == "raw" else proof, wrong)
+            yield name, verdict
+
+    def route_used(self) -> str:
+        """The route by which HBase was loaded last."""
+        states = [s for t in TABLES.values() if (s := self._recall("hbase", t, "build"))]
+        return states[0]["route"] if states else self.settings.route
+
+    # Clearing
+
+    def reset(self, layer: str, table: Table) -> list[str]:
+        """Delete a layer of a table and all that was made from it, but never the raw files.
+
+        Returns:
+            What was deleted.
+        """
+        gone = []
+        for each in LAYERS[LAYERS.index(layer) :]:
+            if each != "raw":
+                getattr(self, f"_delete_{each}")(table)
+                gone.append(f"{each}/{table.name}")
+            for kind in ("build", "proof"):
+                self._path(each, table, kind).unlink(missing_ok=True)
+        return gone
+
+    def _clear_for_rebuild(self, layer: str, table: Table) -> None:
+        if layer == "topic":
+            raise DamagedLayerError(
+                f"topic/{table.name}: its last proof failed, and a topic may have other readers;"
+                f" look at `ecom reconcile`, then `ecom reset topic --table {table.name}` and run again"
+            )
+        getattr(self, f"_delete_{layer}")(table)
+
+    def _delete_expanded(self, table: Table) -> None:
+        shutil.rmtree(expand.folder(table, self.settings), ignore_errors=True)
+
+    def _delete_chunked(self, table: Table) -> None:
+        shutil.rmtree(chunk.folder(table, self.settings), ignore_errors=True)
+
+    def _delete_topic(self, table: Table) -> None:
+        topic.delete(table, self.settings, self.addresses.kafka)
+
+    def _delete_streamed(self, table: Table) -> None:
+        streamed.delete(table, self.settings)
+
+    def _delete_merged(self, table: Table) -> None:
+        merged.delete(table, self.settings)
+
+    def _delete_hbase(self, table: Table) -> None:
+        hbase.delete(table, self.settings, self.addresses)
+
+    def _path(self, layer: str, table: Table, kind: str) -> Path:
+        return self.settings.manifests / layer / f"{table.name}.{kind}.json"
+
+    def _recall(self, layer: str, table: Table, kind: str) -> dict[str, Any] | None:
+        return read_json(self._path(layer, table, kind))
+
+
+def _file_state(path: Path) -> str:
+    state = path.stat()
+    return f"{state.st_size}-{state.st_mtime_ns}"

@@ -1,0 +1,39 @@
+"""The home as a Dagster resource: what every asset and check goes through."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import dagster as dg
+
+from ecom_assets.pipeline.flow import Flow
+from ecom_assets.resources.hbase import HBaseResource
+from ecom_assets.resources.kafka import KafkaResource
+from ecom_assets.resources.spark import SparkResource, spark_session
+from ecom_assets.settings import load
+
+
+class HomeResource(dg.ConfigurableResource):
+    """A home folder and the servers that work for it.
+
+    Addresses that a system's resource leaves empty come from the settings, and if these
+    are empty too, from the home's embedded stack when they are first needed: a code
+    location loads without any server.
+    """
+
+    kafka: KafkaResource = KafkaResource()
+    spark: SparkResource = SparkResource()
+    hbase: HBaseResource = HBaseResource()
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The flow of this home."""
+        given = {
+            "kafka": self.kafka.bootstrap,
+            "kafka_config": self.kafka.config,
+            "spark": self.spark.remote,
+            "hbase_thrift": self.hbase.thrift,
+            "hbase_zookeeper": self.hbase.zookeeper,
+        }
+        settings = load().model_copy(update={name: value for name, value in given.items() if value})
+        return Flow(settings, spark_session)

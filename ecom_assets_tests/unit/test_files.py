@@ -1,0 +1,201 @@
+"""Expanded and chunked files: fresh keys, kept references, and no row lost at a border."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ecom_assets.pipeline import bulk, canon, chunk, expand, records
+from ecom_assets.pipeline.manifest import Measure
+from ecom_assets.settings import Settings, load
+from ecom_assets.source import synthetic
+from ecom_assets.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS, Table
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    synthetic.generate(folder, 0.001, 7)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, raw: Path) -> Callable[..., Settings]:
+    def make(**given: object) -> Settings:
+        settings = load(home=tmp_path / "home", **given)
+        settings.raw.mkdir(parents=True, exist_ok=True)
+        for table in TABLES.values():
+            (settings.raw / table.csv).write_bytes((raw / table.csv).read_bytes())
+        return settings
+
+    return make
+
+
+def frame(table: Table, settings: Settings) -> pl.DataFrame:
+    return pl.concat([pl.read_csv(p) for p in expand.files(table, settings)])
+
+
+def build_all(settings: Settings) -> dict[str, expand.Expansion]:
+    return {name: expand.build(table, settings) for name, table in TABLES.items()}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_without_expansion_the_rows_are_the_raw_ones(home: Callable[..., Settings], table: Table) -> None:
+    """If this fails, the first step already changes, loses or doubles rows."""
+    settings = home()
+    done = expand.build(table, settings)
+    raw = expand.measure_raw(table, settings)
+    folded = expand.measure(table, settings)
+    assert done.copies == len(folded.copies) == 1
+    assert folded.measure.rows == done.rows > 0
+    assert folded.measure.same_rows(raw.measure)
+    assert raw.quarantined == done.quarantined == 0
+
+
+@pytest.mark.parametrize("spec", ["3", "2.5"])
+def test_copies_have_fresh_keys_and_kept_references(home: Callable[..., Settings], spec: str) -> None:
+    """If this fails, a store takes a copy for an update of the first row, or a copy's references lead nowhere."""
+    settings = home(expand=spec)
+    build_all(settings)
+    customers, bookings, events = (frame(t, settings) for t in (CUSTOMER, TRANSACTIONS, CLICK_STREAM))
+    for table in TABLES.values():
+        rows = frame(table, settings)
+        assert rows[table.primary_key].n_unique() == rows.height
+    assert bookings.join(customers, on="customer_id", how="anti").is_empty()
+    assert bookings["session_id"].n_unique() == bookings.height
+    lost = bookings.join(events, on="session_id", how="anti").height
+    assert 4 <= lost <= 6, "2 sessions of each copy have no events at all"
+    raw = pl.read_csv(settings.raw / "transactions.csv")
+    assert bookings.height == pytest.approx(float(spec) * raw.height, rel=0.1)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_every_copy_folds_back_to_the_raw_rows(home: Callable[..., Settings], table: Table) -> None:
+    """If this fails, expansion changes something else than keys, or the proof of it is blind."""
+    settings = home(expand="2.5")
+    expand.build(table, settings)
+    raw = expand.measure_raw(table, settings)
+    first, second, third = expand.measure(table, settings).copies
+    assert first.same_rows(raw.measure)
+    assert second.same_rows(raw.measure)
+    assert third.same_rows(raw.last_copy)
+    path = expand.files(table, settings)[1]
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert not expand.measure(table, settings).copies[1].same_rows(raw.measure)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("none", {"a": 1.0, "b": 1.0}),
+        ("2.5", {"a": 2.5, "b": 2.5}),
+        ("500MB", {"a": 5.0, "b": 1.25}),
+        ("1GB", {"a": 2.0, "b": 2.0}),
+        ("1GB/table", {"a": 10.0, "b": 2.5}),
+        ("750MB/all", {"a": 1.5, "b": 1.5}),
+        ("1MB", {"a": 1.0, "b": 1.0}),
+    ],
+)
+def test_targets(spec: str, expected: dict[str, float]) -> None:
+    """If this fails, a target means another size than the documentation says."""
+    assert expand.factors(spec, {"a": 100_000_000, "b": 400_000_000}) == expected
+
+
+@pytest.mark.parametrize("spec", ["0.5", "lots", "nan", "inf", "-1", "3TB", "500 MB"])
+def test_targets_that_make_no_sense(spec: str) -> None:
+    """If this fails, a typing error grows the data without end or shrinks it."""
+    with pytest.raises(ValueError, match="--expand: expected"):
+        expand.factors(spec, {"a": 1})
+
+
+@pytest.mark.parametrize("key", ["00000000-0000-4000-8000-000000000000", "short", "ABCDEF01-x", "", "ünï|code"])
+def test_text_keys_come_back(key: str) -> None:
+    """If this fails, a key that is no UUID cannot be told apart from its copies, or not folded back."""
+    import pyarrow as pa
+
+    column = pa.array([key, "a" * 36, key])
+    copies = [expand._renew_text(column, k) for k in (1, 2, 115)]
+    assert len({c[0].as_py() for c in copies} | {key}) == 4
+    assert [expand._renew_text(c, -k).equals(column) for c, k in zip(copies, (1, 2, 115), strict=True)] == [True] * 3
+
+
+def test_dirt_goes_to_quarantine(home: Callable[..., Settings]) -> None:
+    """If this fails, a row that cannot be read vanishes without a trace, or takes others along."""
+    settings = home()
+    path = settings.raw / CUSTOMER.csv
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], b"broken,row\n", *lines[3:]]))
+    done = expand.build(CUSTOMER, settings)
+    assert (done.rows, done.quarantined) == (len(lines) - 1, 1)
+    (told,) = map(json.loads, expand.quarantine_file(CUSTOMER, settings).read_text().splitlines())
+    assert (told["source"], told["line"], told["raw"]) == ("customer.csv", 4, "broken,row")
+    assert "expected 15 fields, got 2" in told["reason"]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1024, 20_000, 10_000_000])
+@pytest.mark.parametrize("table", [PRODUCT, TRANSACTIONS], ids=lambda t: t.name)
+def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table, chunk_bytes: int) -> None:
+    """If this fails, a row is lost or doubled at a chunk's border, as the original did."""
+    settings = home(chunk_bytes=chunk_bytes)
+    expand.build(table, settings)
+    chunks = chunk.build(table, settings)
+    folder = chunk.folder(table, settings)
+    assert chunk.read_manifest(folder) == chunks
+    expected = expand.measure(table, settings).measure
+    assert chunk.measure(table, settings).same_rows(expected)
+    assert Measure(sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % canon.MODULUS).same_rows(expected)
+    for each in chunks:
+        data = (folder / each.name).read_bytes()
+        assert len(data) == each.bytes
+        assert each.bytes <= chunk_bytes or each.rows == 1
+        assert records.read_clean(data, table).num_rows == each.rows
+    # Row by row, in order, read by a reader that is not ours.
+    ours = pl.concat([pl.read_csv(folder / c.name, infer_schema=False) for c in chunks])
+    assert ours.equals(pl.read_csv(expand.files(table, settings)[0], infer_schema=False))
+
+
+def test_chunks_again_are_the_same(home: Callable[..., Settings]) -> None:
+    """If this fails, cutting again gives other chunks, and the ledger refuses them."""
+    settings = home(chunk_bytes=5000)
+    expand.build(CUSTOMER, settings)
+    assert chunk.build(CUSTOMER, settings) == chunk.build(CUSTOMER, settings)
+
+
+def test_a_missing_chunk_is_missed(home: Callable[..., Settings]) -> None:
+    """If this fails, the proof does not see a chunk that is gone."""
+    settings = home(chunk_bytes=5000)
+    expand.build(CUSTOMER, settings)
+    chunks = chunk.build(CUSTOMER, settings)
+    whole = chunk.measure(CUSTOMER, settings)
+    (chunk.folder(CUSTOMER, settings) / chunks[1].name).unlink()
+    assert chunk.measure(CUSTOMER, settings).rows == whole.rows - chunks[1].rows
+
+
+def test_no_manifest_no_chunks(home: Callable[..., Settings]) -> None:
+    """If this fails, half-made chunks are taken for a whole table."""
+    with pytest.raises(FileNotFoundError, match="materialise chunked/customer first"):
+        chunk.read_manifest(chunk.folder(CUSTOMER, home()))
+
+
+def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
+    """If this fails, the bulk path lets HBase overwrite one row by another without counting it."""
+    settings = home()
+    expand.build(CLICK_STREAM, settings)
+    path = expand.files(CLICK_STREAM, settings)[0]
+    before = expand.measure(CLICK_STREAM, settings).measure
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed = lines[9].replace(b",WEB,", b",X,").replace(b",MOBILE,", b",X,")
+    path.write_bytes(b"".join([*lines, lines[5], lines[5], changed]))
+    rows = bulk.Deduplicated(CLICK_STREAM, settings)
+    out = Measure()
+    for batch in rows:
+        out += Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, CLICK_STREAM.names)))
+    assert out.same_rows(before)
+    assert (rows.duplicates.rows, rows.conflicts.rows) == (2, 1)
+    assert (out + rows.duplicates + rows.conflicts).same_rows(expand.measure(CLICK_STREAM, settings).measure)
+    (told,) = map(json.loads, (settings.quarantine / "click_stream.conflicts.jsonl").read_text().splitlines())
+    assert told["row"]["traffic_source"] == "X"

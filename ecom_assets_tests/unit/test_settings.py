@@ -1,0 +1,54 @@
+"""Settings and the tables' contract."""
+
+import json
+from pathlib import Path
+
+import fastavro
+import pytest
+
+from ecom_assets.settings import HomeMismatchError, Settings, load, remember
+from ecom_assets.tables import TABLES, Table
+
+
+def test_a_home_remembers_its_data(tmp_path: Path) -> None:
+    """If this fails, a second run without options would mix other data into a home."""
+    remember(load(home=tmp_path, scale=0.5, expand="2"))
+    again = load(home=tmp_path)
+    assert (again.scale, again.expand) == (0.5, "2")
+    assert load(home=tmp_path, scale=0.5).scale == 0.5
+    with pytest.raises(HomeMismatchError, match="made with scale 0.5, asked for 0.1"):
+        load(home=tmp_path, scale=0.1)
+
+
+def test_the_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a variable is ignored, or wins over what is typed."""
+    monkeypatch.setenv("ECOM_HOME", str(tmp_path))
+    monkeypatch.setenv("ECOM_REGIONS", "7")
+    monkeypatch.setenv("ECOM_KAFKA_CONFIG", '{"security.protocol": "SASL_SSL"}')
+    assert load().regions == 7
+    assert load(regions=3).regions == 3
+    assert load().kafka_config == {"security.protocol": "SASL_SSL"}
+
+
+def test_secrets_stay_out_of_the_home(tmp_path: Path) -> None:
+    """If this fails, a password is written to disk."""
+    remember(load(home=tmp_path, kafka_config={"sasl.password": "hunter2"}))
+    assert "hunter2" not in (tmp_path / "home.json").read_text()
+
+
+def test_every_setting_is_described() -> None:
+    """If this fails, a setting cannot be understood from its listing."""
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_the_contract_is_whole(table: Table) -> None:
+    """If this fails, a column has no place in HBase, a key is unknown, or the schema is no Avro."""
+    fastavro.parse_schema(json.loads(table.avro))
+    placed = {c for columns in table.hbase.families.values() for c in columns} | set(table.hbase.row_key)
+    assert placed == set(table.names)
+    assert {table.primary_key, table.entity_key, *table.keys, *table.references} <= set(table.names)
+    assert table.primary_key in table.hbase.row_key
+    assert not next(c for c in table.columns if c.name == table.primary_key).nullable
+    for name, column in table.references.values():
+        assert TABLES[name].primary_key == column
