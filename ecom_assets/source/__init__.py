@@ -1,0 +1,180 @@
+"""Where the raw files come from: Kaggle, a folder, or the generator.
+
+What belongs here: putting the four CSV files under the home's ``raw`` folder and
+remembering whose they are. Each source has a module of its own; what stands in
+the files is checked elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ecom_assets.settings import Settings
+
+__all__ = ["KaggleError", "SourceChanged", "SourceMismatch", "SourceNotFound", "acquire"]
+
+log = logging.getLogger(__name__)
+
+RECORD = "source.json"
+"""Beside the raw files: which source they came from, and their sizes and times."""
+
+
+class SourceMismatch(ValueError):  # noqa: N818  (reads as what it says)
+    """The home holds data of another source, scale or seed than the one asked for."""
+
+
+class SourceNotFound(FileNotFoundError):  # noqa: N818
+    """The source lacks a file, or is not there at all."""
+
+
+class KaggleError(RuntimeError):
+    """Kaggle did not give the data set; the message says why and what to do."""
+
+
+class SourceChanged(RuntimeError):  # noqa: N818
+    """The source no longer gives the files the home was built from."""
+
+
+def acquire(settings: Settings, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Path]:
+    """Put the four raw files under ``settings.raw``, or find that they are there already.
+
+    Files of a folder or of Kaggle are linked, not copied, where the file system allows it.
+
+    Args:
+        settings: Source, scale, seed and home.
+        progress: Called with table, rows done and rows in all while rows are generated.
+
+    Returns:
+        Table -> raw file.
+
+    Raises:
+        SourceMismatch: The home holds data of another source, scale or seed, or of none that is known.
+        SourceChanged: A file of the source has another size than when the home was built.
+        SourceNotFound: The folder or one of its files is missing.
+        KaggleError: Kaggle did not give the data set.
+        ValueError: The scale is too small, or the seed negative.
+        OSError: The home can't be written.
+    """
+    from ecom_assets.tables import TABLES
+
+    raw, asked = settings.raw, _asked(settings)
+    files = {table: raw / TABLES[table].csv for table in TABLES}
+    held = _read(raw / RECORD)
+    _refuse_other(settings, held, asked, files)
+    known: dict[str, dict[str, int]] = held.get("files", {})
+    changes = [change for table, file in files.items() if (change := _change(file, known.get(table)))]
+    if known and not changes:
+        log.info("%s: already complete, %s; nothing to do", raw, _told(asked))
+        return files
+    for change in changes if known else ():
+        log.warning("%s; taking it anew from the source", change)
+
+    extra = _take(settings, asked, files, known, progress)
+    now = {table: _measure(file) for table, file in files.items()}
+    for table, file in files.items():
+        if known and now[table]["bytes"] != known[table]["bytes"]:
+            raise SourceChanged(
+                f"{file}: expected {known[table]['bytes']} bytes as when this home was built, "
+                f"found {now[table]['bytes']} in {_told(asked)}; "
+                "bring the old file back, or build the new data in another home (--home, ECOM_HOME)"
+            )
+    _write(raw / RECORD, asked | {"files": now} | extra)
+    return files
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    match settings.source:
+        case "synthetic":
+            return {"source": "synthetic", "scale": settings.scale, "seed": settings.seed}
+        case "kaggle":
+            return {"source": "kaggle"}
+        case path:
+            return {"source": str(Path(path).expanduser().resolve())}
+
+
+def _told(asked: dict[str, Any]) -> str:
+    if asked["source"] == "synthetic":
+        return f"synthetic data of scale {asked['scale']} and seed {asked['seed']}"
+    return "the data of Kaggle" if asked["source"] == "kaggle" else f"the data of folder {asked['source']}"
+
+
+def _refuse_other(settings: Settings, held: dict[str, Any], asked: dict[str, Any], files: dict[str, Path]) -> None:
+    if not held and (strange := [str(f) for f in files.values() if f.exists() or f.is_symlink()]):
+        raise SourceMismatch(
+            f"{settings.home}: expected an empty home or one with {RECORD}, found {', '.join(strange)} of unknown "
+            "origin; move them to a folder and set --source (ECOM_SOURCE) to it, or choose another --home (ECOM_HOME)"
+        )
+    # A home that was never completed may still change its mind.
+    if held.get("files") and {k: held.get(k) for k in ("source", "scale", "seed")} != {
+        k: asked.get(k) for k in ("source", "scale", "seed")
+    }:
+        raise SourceMismatch(
+            f"{settings.home}: this home holds {_told(held)}, but {_told(asked)} was asked for; "
+            "choose another home for it (--home, ECOM_HOME), or ask for what this one holds"
+        )
+
+
+def _take(
+    settings: Settings,
+    asked: dict[str, Any],
+    files: dict[str, Path],
+    known: dict[str, dict[str, int]],
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, Any]:
+    """Bring the files; what is to be remembered beside their sizes is returned."""
+    from ecom_assets.source import folder, kaggle, synthetic
+
+    def claim() -> None:
+        # Written before the first file, so that files of an interrupted run are known as ours.
+        settings.raw.mkdir(parents=True, exist_ok=True)
+        _write(settings.raw / RECORD, asked | {"files": known})
+
+    if asked["source"] == "synthetic":
+        claim()
+        synthetic.generate(settings.raw, settings.scale, settings.seed, progress)
+        return {}
+    from_kaggle = asked["source"] == "kaggle"
+    found = kaggle.download() if from_kaggle else folder.locate(Path(asked["source"]))
+    claim()
+    for table, file in found.items():
+        folder.place(file, files[table])
+    return {"published": kaggle.recognise(files)} if from_kaggle else {}
+
+
+def _measure(file: Path) -> dict[str, int]:
+    stat = file.stat()
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _change(file: Path, known: dict[str, int] | None) -> str | None:
+    """What happened to a file since it was recorded; None if nothing did."""
+    if not file.exists():
+        return f"{file}: vanished"
+    now = _measure(file)
+    if known is None or now == known:
+        return None
+    if now["bytes"] != known["bytes"]:
+        return f"{file}: expected {known['bytes']} bytes, found {now['bytes']}"
+    return f"{file}: written to since it was recorded (same size)"
+
+
+def _read(record: Path) -> dict[str, Any]:
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise SourceMismatch(
+            f"{record}: expected JSON that tells the source of the raw files, found something else ({error}); "
+            "choose another --home (ECOM_HOME), or remove this home"
+        ) from error
+
+
+def _write(record: Path, content: dict[str, Any]) -> None:
+    partial = record.with_name(f".{record.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(record)

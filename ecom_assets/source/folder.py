@@ -1,0 +1,85 @@
+"""The files of the data set in a folder of the user's.
+
+What belongs here: finding the files and placing them elsewhere without touching
+them. What stands in them is not looked at.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+from ecom_assets.source import SourceNotFound
+from ecom_assets.tables import TABLES
+
+
+def locate(folder: Path) -> dict[str, Path]:
+    """Find ``<table>.csv`` or ``<table>.csv.gz`` for every table; upper and lower case are alike.
+
+    Args:
+        folder: The folder; what lies deeper is not looked at.
+
+    Returns:
+        Table -> file; where both are there, the plain one.
+
+    Raises:
+        SourceNotFound: The folder or one of the files is missing.
+    """
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "nothing of that name"
+        raise SourceNotFound(
+            f"{folder}: expected a folder with {_expected()}, found {what}; "
+            "set --source (ECOM_SOURCE) to that folder, to kaggle, or to synthetic"
+        )
+    # Plain files sort after .gz, and so take their place.
+    present = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: (p.suffix.lower() != ".gz", p.name))
+    by_name = {p.name.lower().removesuffix(".gz"): p for p in present}
+    missing = [t.csv for t in TABLES.values() if t.csv not in by_name]
+    if missing:
+        names = sorted(p.name for p in folder.iterdir())
+        found = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "an empty folder"
+        raise SourceNotFound(
+            f"{folder}: expected {_expected()}, each plain or as .csv.gz; {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing, found {found}; "
+            "put the missing files there, or set --source (ECOM_SOURCE) to another folder, to kaggle, or to synthetic"
+        )
+    return {t.name: by_name[t.csv] for t in TABLES.values()}
+
+
+def place(file: Path, at: Path) -> None:
+    """Put a file at another path: a link where the system allows it, otherwise a copy; ``.gz`` is unpacked.
+
+    Args:
+        file: The user's file; it is only read.
+        at: The new path; what is there is replaced once the new one is complete.
+
+    Raises:
+        OSError: The file can't be read, or the target can't be written.
+    """
+    partial = at.with_name(f".{at.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        if file.suffix.lower() == ".gz":
+            with gzip.open(file) as packed, partial.open("wb") as out:
+                shutil.copyfileobj(packed, out, 1 << 20)
+        else:
+            _link(file.resolve(), partial)
+        partial.replace(at)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _link(file: Path, at: Path) -> None:
+    for way in (Path.symlink_to, Path.hardlink_to):
+        try:
+            way(at, file)
+        except OSError:  # no such links on this file system, or not allowed
+            continue
+        return
+    shutil.copyfile(file, at)
+    shutil.copystat(file, at)
+
+
+def _expected() -> str:
+    return ", ".join(t.csv for t in TABLES.values())
