@@ -1,0 +1,472 @@
+"""Tables in HBase: how rows lie there, making a table, loading it, reading it back, and serving from it.
+
+What belongs here: the map between a row and its cells, and all work on a whole table or on a few of its rows.
+What does not: the bytes on the wire (see ``hbase_thrift``) and when any of it is done.
+
+A null is an absent cell, an empty text a cell with an empty value, an integer its decimal text. Every cell is
+written at one timestamp, so that a replay writes the same cells again instead of newer versions of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecom_assets.pipeline import hbase_thrift as thrift
+from ecom_assets.pipeline.canon import MODULUS, row_hash
+from ecom_assets.pipeline.hbase_thrift import Cells
+from ecom_assets.pipeline.manifest import Measure
+from ecom_assets.services.hbase_admin import HBaseAdmin
+from ecom_assets.settings import Settings
+from ecom_assets.tables import Table
+
+if TYPE_CHECKING:
+    from ecom_assets.services.stack import Addresses
+
+Progress = Callable[[int], object]
+"""Called with the rows done since the last call, by one thread at a time."""
+
+TIMESTAMP = 1
+"""Timestamp of every cell, milliseconds since the epoch.
+
+Thrift takes one timestamp per call, so one per row would cost a call per row. As it is lower than any clock, an
+edit or a deletion made by hand wins over a replay, and the measure shows it; ``create`` the table anew to mend that.
+"""
+KEY_SEPARATOR = b"|"
+MAX_KEY = 32767
+"""Longest row key HBase takes, in bytes."""
+
+CONNECTIONS = 4
+"""Connections that load or scan at once; more only queue up in the server."""
+CALL_BYTES = 512 * 1024
+"""Bytes of a call that writes."""
+SLICE_ROWS = 16384
+"""Rows made into calls at once; bounds memory."""
+PAGE_ROWS = 1000
+"""Rows of a page of a scan."""
+MAX_PROBLEMS = 10
+"""Problems named by a scan; the rest is counted."""
+
+
+class Layout:
+    """How the rows of a table lie in HBase.
+
+    Attributes:
+        cells: ``b"family:column"`` -> column.
+        derived: The column that stands in the row key alone, if there is one: what the key holds beside the cells.
+    """
+
+    def __init__(self, table: Table) -> None:
+        """Check and keep the layout of a table.
+
+        Raises:
+            ValueError: A column has no place in HBase, or could not be told from the row key again.
+        """
+        self.table = table
+        self.cells = {f"{f}:{c}".encode(): c for f, columns in table.hbase.families.items() for c in columns}
+        cell_of = {column: cell for cell, column in self.cells.items()}
+        derived = [c for c in table.hbase.row_key if c not in cell_of]
+        if sorted([*self.cells.values(), *derived]) != sorted(table.names) or len(derived) > 1:
+            raise ValueError(
+                f"{table.name}: expected each column in one family, or at most one of them in the row key alone;"
+                f" got {sorted(self.cells.values())} in families and {derived} in the row key alone; mend tables.py"
+            )
+        self.derived = derived[0] if derived else None
+        at = table.hbase.row_key.index(self.derived) if self.derived else len(table.hbase.row_key)
+        self._before = [cell_of[c] for c in table.hbase.row_key[:at]]
+        self._after = [cell_of[c] for c in table.hbase.row_key[at + 1 :]]
+        self._order = [cell_of.get(name) for name in table.names]
+        self._known = self.cells.keys()
+
+    def keys(self, rows: pa.RecordBatch | pa.Table) -> pa.Array | pa.ChunkedArray:
+        """Make the row keys, as binary; of a table, a chunked array.
+
+        Args:
+            rows: Rows that have at least the columns of the row key.
+
+        Raises:
+            ValueError: A row would get no key, an empty one, or one that is too long; says which.
+        """
+        parts = [_text(rows.column(c)) for c in self.table.hbase.row_key]
+        keys = pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
+        sizes = pc.fill_null(pc.binary_length(keys), 0)
+        bad = pc.indices_nonzero(pc.or_(pc.equal(sizes, 0), pc.greater(sizes, MAX_KEY)))
+        if len(bad):
+            row = bad[0].as_py()
+            raise ValueError(
+                f"{self.table.name}: expected row keys of 1 to {MAX_KEY} bytes, got {len(bad)} others in {len(rows)}"
+                f" rows; the first has {sizes[row].as_py()} bytes (0: empty or null), and its row is"
+                f" {str(rows.slice(row, 1).to_pylist()[0])[:500]}; set such rows aside before they are loaded"
+            )
+        return keys
+
+    def columns(self, rows: pa.RecordBatch) -> list[tuple[bytes, pa.Array]]:
+        """The cells as ``(b"family:column", values)``, the values binary.
+
+        Raises:
+            ValueError: A row has no cell at all, so HBase would not hold it.
+        """
+        columns = [(cell, _text(rows.column(column))) for cell, column in self.cells.items()]
+        if all(values.null_count for _, values in columns):
+            empty = pc.indices_nonzero(pc.coalesce(*(values for _, values in columns)).is_null())
+            if len(empty):
+                row = rows.slice(empty[0].as_py(), 1).to_pylist()[0]
+                raise ValueError(
+                    f"{self.table.name}: expected a value beside the row key, got nulls alone in {len(empty)} of"
+                    f" {len(rows)} rows, the first of which is {row}; HBase cannot hold such rows, set them aside"
+                )
+        return columns
+
+    def fields(self, key: bytes, cells: Cells) -> list[bytes | None]:
+        """Make a row from its cells.
+
+        Args:
+            key: Row key.
+            cells: ``b"family:column"`` -> value.
+
+        Returns:
+            The fields in schema order; ``None`` is null.
+
+        Raises:
+            ValueError: A cell is not of the layout, or the row key is not made of the cells.
+        """
+        if not cells.keys() <= self._known:
+            raise self._damaged(key, "cells of the layout", f"also {sorted(cells.keys() - self._known)}")
+        try:
+            before = b"".join([cells[c] + KEY_SEPARATOR for c in self._before])
+            after = b"".join([KEY_SEPARATOR + cells[c] for c in self._after])
+        except KeyError as error:
+            raise self._damaged(key, f"the cell {error.args[0]}, a part of the key", "none") from None
+        if self.derived:
+            derived = key[len(before) : len(key) - len(after)]
+        else:
+            before, derived = before.removesuffix(KEY_SEPARATOR), b""
+        if before + derived + after != key:
+            raise self._damaged(key, f"a row key {before!r} … {after!r} as the cells say", "another")
+        return [cells.get(c) if c else derived for c in self._order]
+
+    def record(self, key: bytes, cells: Cells) -> dict[str, str | None]:
+        """Make a row from its cells, for people: column -> text; ``None`` is null.
+
+        Raises:
+            ValueError: As ``fields``.
+        """
+        fields = self.fields(key, cells)
+        return {n: None if f is None else f.decode() for n, f in zip(self.table.names, fields, strict=True)}
+
+    def _damaged(self, key: bytes, expected: str, got: str) -> ValueError:
+        return ValueError(
+            f"{self.table.name}, row key {key!r}: expected {expected}, got {got};"
+            " something else wrote to the table, delete it and load it again"
+        )
+
+
+def row_keys(rows: pa.RecordBatch | pa.Table, table: Table) -> pa.Array | pa.ChunkedArray:
+    """Make the row keys of rows that have at least the columns of the row key (see ``Layout.keys``)."""
+    return Layout(table).keys(rows)
+
+
+def _text(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string()).cast(pa.binary()) if pa.types.is_integer(column.type) else column.cast(pa.binary())
+
+
+def split_keys(keys: Iterable[bytes] | pa.Array | pa.ChunkedArray, regions: int) -> list[bytes]:
+    """Choose the borders of regions of equal size.
+
+    Args:
+        keys: Row keys, or a fair sample of them, in any order.
+        regions: Regions wanted.
+
+    Returns:
+        The first key of each region but the first, strictly increasing; fewer than wanted if there are too few keys.
+    """
+    unique = sorted(set(keys.to_pylist() if isinstance(keys, pa.Array | pa.ChunkedArray) else keys))
+    return sorted({unique[at] for i in range(1, regions) if (at := i * len(unique) // regions)})
+
+
+def create(table: Table, settings: Settings, addresses: Addresses, splits: list[bytes]) -> None:
+    """Create an empty table with its regions, in place of one that is there.
+
+    Args:
+        table: The table.
+        settings: For the namespace.
+        addresses: Where HBase is.
+        splits: First key of each region but the first (see ``split_keys``).
+
+    Raises:
+        ServiceError: HBase does not answer.
+    """
+    name = table.hbase_table(settings.namespace)
+    with HBaseAdmin(addresses.hbase_zookeeper) as admin:
+        admin.delete_table(name)
+        admin.create_table(name, list(table.hbase.families), splits)
+
+
+def exists(table: Table, settings: Settings, addresses: Addresses) -> bool:
+    """Whether the table is there.
+
+    Raises:
+        RuntimeError: HBase did not answer after several tries.
+    """
+    name = table.hbase_table(settings.namespace)
+
+    def attempt() -> bool:
+        with thrift.Connection(addresses.hbase_thrift) as connection:
+            return name.encode() in connection.happybase.tables()
+
+    return thrift.retry(attempt, f"HBase table {name}, whether it exists")
+
+
+def delete(table: Table, settings: Settings, addresses: Addresses) -> None:
+    """Delete the table, if it is there.
+
+    Raises:
+        RuntimeError: HBase refused, or did not answer after several tries.
+    """
+    name = table.hbase_table(settings.namespace)
+
+    def attempt() -> None:
+        with thrift.Connection(addresses.hbase_thrift) as connection:
+            client = connection.happybase
+            if name.encode() in client.tables():
+                client.delete_table(name, disable=client.is_table_enabled(name))
+
+    thrift.retry(attempt, f"HBase table {name}, deletion")
+
+
+def load(
+    table: Table,
+    batches: Iterable[pa.RecordBatch],
+    settings: Settings,
+    addresses: Addresses,
+    progress: Progress | None = None,
+) -> int:
+    """Write rows; safe to repeat.
+
+    Args:
+        table: The table; it must exist. Rows that are there and not in ``batches`` stay.
+        batches: Clean rows in schema order, in any order of rows.
+        settings: For the namespace.
+        addresses: Where HBase is.
+        progress: Called with the rows written since the last call.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        ValueError: A row cannot lie in HBase (see ``Layout``).
+        RuntimeError: HBase refused rows, or did not answer after several tries.
+    """
+    layout = Layout(table)
+    name = table.hbase_table(settings.namespace)
+    total = 0
+
+    def done(future: Future[int]) -> None:
+        nonlocal total
+        total += (rows := future.result())
+        if progress:
+            progress(rows)
+
+    with _connections(addresses) as lend, ThreadPoolExecutor(CONNECTIONS) as pool:
+
+        def send(call: thrift.Call) -> int:
+            def attempt() -> int:
+                with lend() as connection:
+                    connection.mutate(name, call, TIMESTAMP)
+                return call.rows
+
+            return thrift.retry(attempt, f"HBase table {name}, {call.rows} rows from key {call.first!r}")
+
+        running: deque[Future[int]] = deque()
+        for call in _calls(layout, batches):
+            running.append(pool.submit(send, call))
+            if len(running) > 2 * CONNECTIONS:
+                done(running.popleft())
+        while running:
+            done(running.popleft())
+    return total
+
+
+def _calls(layout: Layout, batches: Iterable[pa.RecordBatch]) -> Iterator[thrift.Call]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, SLICE_ROWS):
+            rows = batch.slice(start, SLICE_ROWS)
+            yield from thrift.calls(layout.keys(rows), layout.columns(rows), CALL_BYTES)
+
+
+@contextmanager
+def _connections(addresses: Addresses) -> Generator[Callable[[], AbstractContextManager[thrift.Connection]]]:
+    """Lend connections to threads; one that broke is not lent again."""
+    idle: SimpleQueue[thrift.Connection] = SimpleQueue()
+
+    @contextmanager
+    def lend() -> Generator[thrift.Connection]:
+        try:
+            connection = idle.get_nowait()
+        except Empty:
+            connection = thrift.Connection(addresses.hbase_thrift)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        idle.put(connection)
+
+    try:
+        yield lend
+    finally:
+        while not idle.empty():
+            idle.get_nowait().close()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a table in HBase was found to hold.
+
+    Attributes:
+        measure: Rows and checksum.
+        damaged: Rows that are not of the table's layout. They count as rows, with a hash of all that was found,
+            so that the measure differs from that of sound rows.
+        problems: The first of them: row key, what was expected, what came.
+    """
+
+    measure: Measure = field(default_factory=Measure)
+    damaged: int = 0
+    problems: tuple[str, ...] = ()
+
+    def __add__(self, other: Scan) -> Scan:
+        """Add what a further part holds."""
+        return Scan(
+            self.measure + other.measure,
+            self.damaged + other.damaged,
+            (*self.problems, *other.problems)[:MAX_PROBLEMS],
+        )
+
+
+def measure(table: Table, settings: Settings, addresses: Addresses, progress: Progress | None = None) -> Scan:
+    """Read back every cell, and count and hash the rows they make.
+
+    Args:
+        table: The table; one that does not exist has no rows.
+        settings: For the namespace.
+        addresses: Where HBase is.
+        progress: Called with the rows read since the last call.
+
+    Returns:
+        The measure, its ``bytes`` 0, and what was wrong with the table, if anything.
+
+    Raises:
+        RuntimeError: HBase did not answer after several tries.
+    """
+    began = time.monotonic()
+    layout = Layout(table)
+    name = table.hbase_table(settings.namespace)
+    telling = Lock()
+
+    with _connections(addresses) as lend, ThreadPoolExecutor(CONNECTIONS) as pool:
+
+        def borders() -> list[tuple[bytes, bytes]]:
+            with lend() as connection:
+                return [(r["start_key"], r["end_key"]) for r in connection.happybase.table(name).regions()]
+
+        def region(border: tuple[bytes, bytes]) -> Scan:
+            start, stop = border
+            found = Scan()
+
+            def attempt() -> None:
+                nonlocal start, found
+                with lend() as connection:
+                    for page in connection.pages(name, start, stop, PAGE_ROWS):
+                        found += _measure_page(layout, page)
+                        start = page[-1][0] + b"\0"  # another try goes on behind the page
+                        if progress:
+                            with telling:
+                                progress(len(page))
+
+            thrift.retry(attempt, f"HBase table {name}, scan of the region from key {border[0]!r}")
+            return found
+
+        regions = thrift.retry(borders, f"HBase table {name}, its regions")
+        found = sum(pool.map(region, regions), Scan())
+    return found + Scan(Measure(seconds=time.monotonic() - began))
+
+
+def _measure_page(layout: Layout, page: list[tuple[bytes, Cells]]) -> Scan:
+    total = 0
+    problems = []
+    for key, cells in page:
+        try:
+            total += row_hash(layout.fields(key, cells))
+        except ValueError as error:
+            problems.append(str(error))
+            total += row_hash([key, *(part for cell in sorted(cells.items()) for part in cell)])
+    return Scan(Measure(len(page), total % MODULUS), len(problems), tuple(problems[:MAX_PROBLEMS]))
+
+
+def get(table: Table, key: str, settings: Settings, addresses: Addresses) -> dict[str, str | None] | None:
+    """Read one row.
+
+    Args:
+        table: The table.
+        key: Its row key.
+        settings: For the namespace.
+        addresses: Where HBase is.
+
+    Returns:
+        Column -> text (``None`` is null); ``None`` if there is no such row.
+
+    Raises:
+        RuntimeError: There is no such table, or HBase did not answer.
+        ValueError: The row is damaged.
+    """
+
+    def attempt() -> dict[str, str | None] | None:
+        with thrift.Connection(addresses.hbase_thrift) as connection:
+            cells = connection.happybase.table(name).row(key.encode())
+        return layout.record(key.encode(), cells) if cells else None
+
+    layout = Layout(table)
+    name = table.hbase_table(settings.namespace)
+    return thrift.retry(attempt, f"HBase table {name}, row key {key!r}")
+
+
+def prefix(
+    table: Table, start: str, settings: Settings, addresses: Addresses, limit: int = 1000
+) -> list[dict[str, str | None]]:
+    """Read the rows whose key begins with a text, in the order of their keys.
+
+    For ``click_stream`` a session id and ``|`` give the session's events in time order.
+
+    Args:
+        table: The table.
+        start: What the row keys begin with.
+        settings: For the namespace.
+        addresses: Where HBase is.
+        limit: Most rows to read.
+
+    Returns:
+        The rows as ``get`` gives them.
+
+    Raises:
+        RuntimeError: There is no such table, or HBase did not answer.
+        ValueError: A row is damaged.
+    """
+
+    def attempt() -> list[dict[str, str | None]]:
+        with thrift.Connection(addresses.hbase_thrift) as connection:
+            rows = connection.happybase.table(name).scan(row_prefix=start.encode(), limit=limit)
+            return [layout.record(key, cells) for key, cells in rows]
+
+    layout = Layout(table)
+    name = table.hbase_table(settings.namespace)
+    return thrift.retry(attempt, f"HBase table {name}, row keys that begin with {start!r}")
