@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An e-commerce lakehouse: CSV to Kafka, Spark, Delta and HBase, with a proof that no row is lost.",
 )
-console = Console(stderr=True)
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 """What people read goes to standard error; standard output is for results."""
 
 
@@ -117,13 +117,11 @@ def reconcile(
     from ecom_assets.pipeline import sheet
     from ecom_assets.pipeline.flow import Flow
     from ecom_assets.progress import bars
-    from ecom_assets.resources.spark import spark_session
     from ecom_assets.tables import TABLES
 
     if unknown := set(table or ()) - set(TABLES):
         raise typer.BadParameter(f"expected one of {', '.join(TABLES)}, got {', '.join(unknown)}")
-    flow = Flow(settings, spark_session)
-    with bars(console):
+    with Flow(settings) as flow, bars(console):
         verdicts = dict(flow.reconcile(flow.route_used(), table or TABLES))
     ok = all(v.ok for v in verdicts.values())
     _print_sheet(verdicts)
@@ -144,7 +142,6 @@ def reset(
     """Delete a layer and all that was made from it; the next run makes them anew. Raw files stay."""
     settings = configure(home=home)
     from ecom_assets.pipeline.flow import Flow
-    from ecom_assets.resources.spark import spark_session
     from ecom_assets.tables import LAYERS, TABLES
 
     if layer not in LAYERS[1:]:
@@ -152,10 +149,10 @@ def reset(
     names = table or list(TABLES)
     if not yes:
         typer.confirm(f"Delete {layer} and what follows it, of {', '.join(names)}, in {settings.home}?", abort=True)
-    flow = Flow(settings, spark_session)
-    for name in names:
-        for gone in flow.reset(layer, TABLES[name]):
-            console.print(f"deleted {gone}")
+    with Flow(settings) as flow:
+        for name in names:
+            for gone in flow.reset(layer, TABLES[name]):
+                console.print(f"deleted {gone}")
 
 
 @app.command()
@@ -195,10 +192,9 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     from ecom_assets.definitions import defs
     from ecom_assets.pipeline.flow import Flow
     from ecom_assets.progress import bars
-    from ecom_assets.resources.spark import spark_session
 
     outcome = _Outcome()
-    job = defs().get_job_def(job_name)
+    job = defs().resolve_job_def(job_name)
     with dg.DagsterInstance.get() as instance, bars(console):
         try:
             result = job.execute_in_process(
@@ -211,7 +207,7 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
             outcome.interrupted = True
             outcome.errors.append("interrupted; run again to go on where it stood")
             result = None
-    outcome.verdicts = Flow(settings, spark_session).verdicts(settings.route)
+    outcome.verdicts = Flow(settings).verdicts(settings.route)
     if result is None:
         return outcome
     outcome.success = result.success
@@ -233,7 +229,7 @@ def _print_sheet(verdicts: dict[str, Any]) -> None:
     for name, justify in (("table", "left"), ("layer", "left"), ("rows", "right"), ("set aside", "right")):
         grid.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name in ("checksum", "made in", "proven in", ""):
-        grid.add_column(name, justify="right")
+        grid.add_column(name, justify="right", no_wrap=True)
     for name, verdict in verdicts.items():
         for at, proof in enumerate(verdict.proofs):
             is_raw = proof.layer == "raw"

@@ -4,8 +4,6 @@ What a layer is called, made of and depends on stands in ``defs/<layer>/assets.p
 work stands in ``pipeline/``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 
@@ -125,7 +123,7 @@ def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[s
     }
     if built.rows:
         told["dagster/row_count"] = dg.MetadataValue.int(built.rows)
-        told["rows_per_second"] = dg.MetadataValue.float(round(built.rows / max(built.seconds, 1e-3)))
+        told["rows_per_second"] = dg.MetadataValue.float(round(built.rows / max(built.seconds, 1e-3), 1))
     for name, value in built.notes.items():
         if name != "unchanged":
             told[name] = dg.MetadataValue.json(value) if isinstance(value, dict) else dg.MetadataValue.int(value)
@@ -167,7 +165,7 @@ def proof_metadata(proof: Proof, wrong: list[str]) -> dict[str, dg.MetadataValue
         "checksum": dg.MetadataValue.text(proof.measure.hex),
         "bytes": dg.MetadataValue.int(proof.measure.bytes),
         "seconds": dg.MetadataValue.float(round(proof.measure.seconds, 3)),
-        "rows_per_second": dg.MetadataValue.float(round(proof.measure.rows / max(proof.measure.seconds, 1e-3))),
+        "rows_per_second": dg.MetadataValue.float(round(proof.measure.rows / max(proof.measure.seconds, 1e-3), 1)),
     }
     told |= {reason: dg.MetadataValue.int(m.rows) for reason, m in proof.aside.items()}
     if wrong:

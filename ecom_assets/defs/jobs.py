@@ -3,7 +3,10 @@
 import dagster as dg
 
 from ecom_assets import factory
+from ecom_assets.resources.hbase import HBaseResource
 from ecom_assets.resources.home import HomeResource
+from ecom_assets.resources.kafka import KafkaResource
+from ecom_assets.resources.spark import SparkConnectResource
 from ecom_assets.tables import LAYERS, TABLES
 
 
@@ -32,6 +35,9 @@ bulk_load = dg.define_asset_job(
 @dg.definitions
 def shared() -> dg.Definitions:
     """One process per run: steps share their warm libraries, and the heavy work is in servers and threads anyway."""
+    systems = {"kafka": KafkaResource(), "spark": SparkConnectResource(), "hbase": HBaseResource()}
     return dg.Definitions(
-        jobs=[pipeline, bulk_load], resources={"home": HomeResource()}, executor=dg.in_process_executor
+        jobs=[pipeline, bulk_load],
+        resources={**systems, "home": HomeResource(**systems)},
+        executor=dg.in_process_executor,
     )

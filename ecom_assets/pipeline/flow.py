@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from ecom_assets.pipeline import bulk, chunk, expand, hbase, merged, sheet, stre
 from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.pipeline.sheet import Proof, Verdict
 from ecom_assets.progress import note, track
+from ecom_assets.resources.spark import spark_session
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings
 from ecom_assets.tables import LAYERS, TABLES, Table
@@ -57,16 +59,24 @@ class Built:
 
 
 class Flow:
-    """All layers of a home.
+    """All layers of a home; leave its ``with`` block to release the Spark session it opened.
 
     Args:
         settings: The home.
-        spark: Gives a Spark session when one is needed.
+        session: Gives a Spark session that somebody else releases; without it, one is
+            opened when first needed.
     """
 
-    def __init__(self, settings: Settings, spark: Callable[[str], SparkSession]) -> None:
+    def __init__(self, settings: Settings, session: Callable[[], SparkSession] | None = None) -> None:
         self.settings = settings
-        self._spark = spark
+        self._session = session
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Flow:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     @cached_property
     def addresses(self) -> Addresses:
@@ -80,7 +90,10 @@ class Flow:
     @property
     def spark(self) -> SparkSession:
         """A session with the home's Spark server."""
-        return self._spark(self.addresses.spark)
+        if self._session is None:
+            session = self._opened.enter_context(spark_session(self.addresses.spark))
+            self._session = lambda: session
+        return self._session()
 
     # Building
 
@@ -133,7 +146,7 @@ class Flow:
         return done.rows, {"chunks": done.chunks, "resumed_after": done.skipped_chunks}
 
     def _build_streamed(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
-        with track(f"streamed/{table.name}", None) as advance:
+        with track(f"streamed/{table.name}", self._rows_of("topic", table)) as advance:
             rows = streamed.stream(self.spark, table, self.settings, self.addresses.kafka, advance)
         return rows, {"unchanged": not rows}
 
@@ -147,13 +160,11 @@ class Flow:
             "unparsed": done.unparsed,
             "unchanged": done.unchanged,
         }
-        return 0, notes
+        return (0 if done.unchanged else streamed.records(merged.folder(table, self.settings))), notes
 
     def _build_hbase(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:
-        notes: dict[str, Any] = {}
         if route == "bulk":
-            clean = bulk.Deduplicated(table, self.settings)
-            batches: Iterable[pa.RecordBatch] = clean
+            batches: Iterable[pa.RecordBatch] = bulk.Deduplicated(table, self.settings)
             keys = bulk.sample_keys(table, self.settings)
         else:
             path = merged.folder(table, self.settings)
@@ -161,14 +172,13 @@ class Flow:
             keys = merged.sample_keys(path, list(table.hbase.row_key))
         splits = hbase.split_keys(hbase.row_keys(keys, table), self.settings.regions)
         hbase.create(table, self.settings, self.addresses, splits)
-        with track(f"hbase/{table.name}", self._rows_due(table, route)) as advance:
+        with track(f"hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
             rows = hbase.load(table, batches, self.settings, self.addresses, advance)
-        return rows, notes
+        return rows, {"regions": len(splits) + 1}
 
-    def _rows_due(self, table: Table, route: str) -> int | None:
-        """How many rows the layer before is known to hold, for a progress bar."""
-        before = ROUTES[route][ROUTES[route].index("hbase") - 1]
-        proof = self.proof(before, table)
+    def _rows_of(self, layer: str, table: Table) -> int | None:
+        """How many rows a layer was last proven to hold, for a progress bar."""
+        proof = self.proof(layer, table)
         return proof.measure.rows if proof else None
 
     def _inputs(self, layer: str, table: Table, route: str) -> str:
@@ -253,11 +263,13 @@ class Flow:
     def _measure_topic(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: topic/{table.name}", None) as advance:
             found = topic.measure(table, self.settings, self.addresses.kafka, advance)
-        return Proof(table.name, "topic", found.measure, problems=tuple(str(b) for b in found.bad[:5]))
+        return Proof(table.name, "topic", found.measure, {"quarantined": Measure(found.bad_rows)})
 
     def _measure_streamed(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: streamed/{table.name}", None):
-            return Proof(table.name, "streamed", streamed.measure(self.spark, table, self.settings))
+            found = streamed.measure(self.spark, table, self.settings)
+            bad = Measure(streamed.undecoded(table, self.settings))
+        return Proof(table.name, "streamed", found, {"quarantined": bad})
 
     def _measure_merged(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: merged/{table.name}", None):
@@ -271,7 +283,7 @@ class Flow:
             clean = bulk.Deduplicated(table, self.settings)
             clean.drain()
             aside = {"duplicates": clean.duplicates, "conflicts": clean.conflicts}
-        with track(f"proof: hbase/{table.name}", self._rows_due(table, route)) as advance:
+        with track(f"proof: hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
             found = hbase.measure(table, self.settings, self.addresses, advance)
         return Proof(table.name, "hbase", found.measure, aside, problems=tuple(found.problems))
 

@@ -38,7 +38,7 @@ def _rows(flow: Flow, layer: str, table: Table) -> list[dict[str, object]]:
         case "topic":
             return list(topic.head(table, settings, flow.addresses.kafka, ROWS))
         case "hbase":
-            return list(hbase.head(table, settings, flow.addresses, ROWS))
+            return list(hbase.prefix(table, "", settings, flow.addresses, ROWS))
     folder = streamed.folder(table, settings) if layer == "streamed" else merged.folder(table, settings)
     batches = merged.read_batches(folder, table.names)
     return [row for batch in itertools.islice(batches, 1) for row in batch.slice(0, ROWS).to_pylist()]

@@ -1,6 +1,5 @@
 """The home as a Dagster resource: what every asset and check goes through."""
 
-from __future__ import annotations
 
 from functools import cached_property
 
@@ -9,7 +8,7 @@ import dagster as dg
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.resources.hbase import HBaseResource
 from ecom_assets.resources.kafka import KafkaResource
-from ecom_assets.resources.spark import SparkResource, spark_session
+from ecom_assets.resources.spark import SparkConnectResource
 from ecom_assets.settings import load
 
 
@@ -21,9 +20,9 @@ class HomeResource(dg.ConfigurableResource):
     location loads without any server.
     """
 
-    kafka: KafkaResource = KafkaResource()
-    spark: SparkResource = SparkResource()
-    hbase: HBaseResource = HBaseResource()
+    kafka: dg.ResourceDependency[KafkaResource]
+    spark: dg.ResourceDependency[SparkConnectResource]
+    hbase: dg.ResourceDependency[HBaseResource]
 
     @cached_property
     def flow(self) -> Flow:
@@ -31,9 +30,9 @@ class HomeResource(dg.ConfigurableResource):
         given = {
             "kafka": self.kafka.bootstrap,
             "kafka_config": self.kafka.config,
-            "spark": self.spark.remote,
+            "spark": self.spark.address,
             "hbase_thrift": self.hbase.thrift,
             "hbase_zookeeper": self.hbase.zookeeper,
         }
         settings = load().model_copy(update={name: value for name, value in given.items() if value})
-        return Flow(settings, spark_session)
+        return Flow(settings, lambda: self.spark.spark_session)

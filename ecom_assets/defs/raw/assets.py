@@ -1,8 +1,12 @@
 """The raw layer: the shop's four CSV files, as published, dirt and all."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import dagster as dg
 
 from ecom_assets import factory
+from ecom_assets.pipeline import expand
 from ecom_assets.pipeline.preview import preview
 from ecom_assets.progress import track
 from ecom_assets.resources.home import HomeResource
@@ -19,16 +23,19 @@ SHOP = dg.AssetSpec(
     metadata={"url": dg.MetadataValue.url("https://www.kaggle.com/datasets/bytadit/transactional-ecommerce")},
 )
 
-SPECS = [
-    factory.spec("raw", t, [SHOP.key], {"csv"}, "The file as published.", lambda t: t.csv) for t in TABLES.values()
-]
-
-
-@dg.multi_asset(name="raw", specs=SPECS)
-def raw_files(context: dg.AssetExecutionContext, home: HomeResource) -> list[dg.MaterializeResult]:
+@dg.multi_asset(
+    name="raw",
+    specs=[
+        factory.spec("raw", t, [SHOP.key], {"csv"}, "The file as published.", lambda t: t.csv)
+        for t in TABLES.values()
+    ],
+)
+def raw_files(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
     """Place the four files; they come from one source, so they come together."""
     flow = home.flow
     remember(flow.settings)
+    paths = {name: expand.raw_file(table, flow.settings) for name, table in TABLES.items()}
+    before = {name: _state(path) for name, path in paths.items() if path.exists()}
     with track("raw", None, "rows") as advance:
         done: dict[str, int] = {}
 
@@ -38,17 +45,20 @@ def raw_files(context: dg.AssetExecutionContext, home: HomeResource) -> list[dg.
 
         files = acquire(flow.settings, told)
     context.log.info("source %s: %s", flow.settings.source, ", ".join(p.name for p in files.values()))
-    return [
-        dg.MaterializeResult(
+    for name, table in TABLES.items():
+        yield dg.MaterializeResult(
             asset_key=factory.asset_key("raw", table),
             metadata={
+                "unchanged": before.get(name) == _state(files[name]),
                 "path": dg.MetadataValue.path(files[name]),
                 "bytes": files[name].stat().st_size,
                 "preview": dg.MetadataValue.md(preview(flow, "raw", table)),
             },
         )
-        for name, table in TABLES.items()
-    ]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 CHECKS = factory.parity_checks("raw")

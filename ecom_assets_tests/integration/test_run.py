@@ -1,0 +1,347 @@
+"""The whole way on the real stack: two runs, both routes, dirt, faults seen and healed.
+
+The runs go through the command line, as people start them.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import happybase
+import pytest
+from deltalake import DeltaTable
+
+from ecom_assets.pipeline import avro, chunk, expand, merged, records, streamed
+from ecom_assets.pipeline.flow import Flow
+from ecom_assets.pipeline.topic import Clients
+from ecom_assets.services.stack import Addresses
+from ecom_assets.settings import Settings, load
+from ecom_assets.source import synthetic
+from ecom_assets.tables import CLICK_STREAM, CUSTOMER, LAYERS, PRODUCT, TABLES, TRANSACTIONS
+
+SCALE = 0.001
+
+Ecom = Callable[..., tuple[int, dict[str, Any], str]]
+
+
+def environment(home: Path, addresses: Addresses, namespace: str) -> dict[str, str]:
+    """A home that uses the session's servers by their addresses, as people use servers elsewhere."""
+    return os.environ | {
+        "ECOM_HOME": str(home),
+        "ECOM_NAMESPACE": namespace,
+        "ECOM_KAFKA": addresses.kafka,
+        "ECOM_SPARK": addresses.spark,
+        "ECOM_HBASE_THRIFT": "{}:{}".format(*addresses.hbase_thrift),
+        "ECOM_HBASE_ZOOKEEPER": addresses.hbase_zookeeper,
+    }
+
+
+def start(env: dict[str, str], *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ecom_assets.cli", *args],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ecom(env: dict[str, str], *args: str) -> tuple[int, dict[str, Any], str]:
+    process = start(env, *args)
+    out, err = process.communicate(timeout=300)
+    lines = out.strip().splitlines()
+    return process.returncode, json.loads(lines[-1]) if lines else {}, err
+
+
+def settings_of(env: dict[str, str]) -> Settings:
+    given = {k: env[f"ECOM_{k.upper()}"] for k in ("home", "namespace", "kafka", "spark")}
+    return load(**given, hbase_thrift=env["ECOM_HBASE_THRIFT"], hbase_zookeeper=env["ECOM_HBASE_ZOOKEEPER"])
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory, addresses: Addresses) -> dict[str, str]:
+    return environment(tmp_path_factory.mktemp("run"), addresses, "whole")
+
+
+@pytest.fixture(scope="module")
+def first(env: dict[str, str]) -> dict[str, Any]:
+    code, told, err = ecom(env, "run", "--scale", str(SCALE), "--json")
+    assert code == 0, err
+    return told
+
+
+@pytest.fixture(scope="module")
+def flow(env: dict[str, str], first: dict[str, Any]) -> Iterator[Flow]:
+    with Flow(settings_of(env)) as flow:
+        yield flow
+
+
+def test_every_layer_holds_the_same_rows(first: dict[str, Any]) -> None:
+    """If this fails, rows are lost, doubled or changed on the way, or the JSON contract is broken."""
+    assert first["ok"] is True
+    assert first["seconds"] > 0
+    expected = {"customer": 100, "product": 44, "transactions": 853, "click_stream": 12834}
+    for name, rows in expected.items():
+        table = first["tables"][name]
+        assert {layer: table[layer]["rows"] for layer in LAYERS} == dict.fromkeys(LAYERS, rows)
+        assert len({table[layer]["checksum"] for layer in LAYERS}) == 1
+        assert all(table[layer]["seconds"] >= 0 for layer in LAYERS)
+        assert table["quarantined"] == 0
+
+
+def test_a_second_run_changes_nothing_and_says_so(first: dict[str, Any], env: dict[str, str]) -> None:
+    """If this fails, running again doubles rows or does the work again."""
+    code, told, err = ecom(env, "run", "--json")
+    assert code == 0, err
+    assert told["unchanged"] is True
+    assert "nothing changed" in err
+    for name, layers in first["tables"].items():
+        for layer in LAYERS:
+            assert told["tables"][name][layer]["checksum"] == layers[layer]["checksum"]
+
+
+def test_another_scale_needs_another_home(env: dict[str, str], first: dict[str, Any]) -> None:
+    """If this fails, two data sets are mixed in one home."""
+    code, _, err = ecom(env, "run", "--scale", "0.002", "--json")
+    assert code == 1
+    assert "asked for 0.002" in err
+    assert "Traceback" not in err
+
+
+def test_dagster_knows_the_run(env: dict[str, str], first: dict[str, Any]) -> None:
+    """If this fails, the UI shows nothing of what `ecom run` did."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(Path(env["ECOM_HOME"]) / "dagster")) as instance:
+        runs = instance.get_runs()
+        assert "SUCCESS" in {r.status.value for r in runs}
+        for key in (["raw", "customer"], ["hbase", "clickstream"], ["proof", "sheet"]):
+            event = instance.get_latest_materialization_event(dg.AssetKey(key))
+            assert event is not None
+        sheet = event.asset_materialization.metadata["sheet"].value
+        assert sheet.count("✓") == len(TABLES) * len(LAYERS)
+
+
+def faults(flow: Flow, table: str) -> dict[str, list[str]]:
+    ((_, verdict),) = flow.reconcile(tables=[table])
+    return verdict.faults
+
+
+def flip(path: Path, at: int = -20) -> Callable[[], None]:
+    """Flip one bit of a file; returns what mends it."""
+    whole = path.read_bytes()
+    data = bytearray(whole)
+    data[at] ^= 1
+    path.write_bytes(data)
+    return lambda: path.write_bytes(whole) and None
+
+
+def drop_row(path: Path) -> Callable[[], None]:
+    """Take one row out of a CSV file; returns what mends it."""
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    return lambda: path.write_bytes(whole) and None
+
+
+def change_delta(path: Path, change: Callable[[DeltaTable], object]) -> Callable[[], None]:
+    """Change a Delta table behind everybody's back; returns what mends it."""
+    table = DeltaTable(str(path))
+    before = table.version()
+    change(table)
+    return lambda: DeltaTable(str(path)).restore(before) and None
+
+
+def damage(flow: Flow, layer: str, how: str) -> Callable[[], None]:
+    """Damage the customers in one layer; returns what mends it."""
+    settings, thrift = flow.settings, flow.addresses.hbase_thrift
+    somebody = next(iter(merged.read_batches(merged.folder(CUSTOMER, settings), CUSTOMER.names))).to_pylist()[7]
+    where = f"customer_id = {somebody['customer_id']}"
+    if layer in ("raw", "expanded", "chunked"):
+        path = {
+            "raw": expand.raw_file(CUSTOMER, settings),
+            "expanded": expand.folder(CUSTOMER, settings) / "copy-000.csv",
+            "chunked": chunk.folder(CUSTOMER, settings) / "part-000000.csv",
+        }[layer]
+        return flip(path) if how == "flipped" else drop_row(path)
+    if layer in ("streamed", "merged"):
+        path = {"streamed": streamed.folder, "merged": merged.folder}[layer](CUSTOMER, settings)
+        if how == "flipped":
+            return change_delta(path, lambda t: t.update({"gender": "'f'"}, where))
+        return change_delta(path, lambda t: t.delete(where))
+    connection = happybase.Connection(*thrift)
+    table = connection.table(CUSTOMER.hbase_table(settings.namespace))
+    key = str(somebody["customer_id"]).encode()
+    before = table.row(key)
+    if how == "flipped":
+        table.put(key, {b"personal_info:gender": b"f"})
+    else:
+        table.delete(key)
+
+    def mend() -> None:
+        table.put(key, before)
+        connection.close()
+
+    return mend
+
+
+@pytest.mark.parametrize("how", ["flipped", "missing"])
+@pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "topic"])
+def test_damage_turns_the_sheet_red_and_names_the_layer(flow: Flow, layer: str, how: str) -> None:
+    """If this fails, a flipped byte or a missing row goes unseen, or the wrong layer is blamed."""
+    assert not faults(flow, "customer")
+    mend = damage(flow, layer, how)
+    try:
+        found = faults(flow, "customer")
+    finally:
+        mend()
+    assert list(found) == [layer]
+    assert all(sentence.startswith("customer: ") for sentence in found[layer])
+    assert not faults(flow, "customer")
+
+
+def test_an_extra_record_in_a_topic_is_seen_and_can_be_reset(flow: Flow, env: dict[str, str]) -> None:
+    """If this fails, a foreign record in a topic goes unseen, or a broken topic cannot be made anew."""
+    batch = records.read_clean((chunk.folder(PRODUCT, flow.settings) / "part-000000.csv").read_bytes(), PRODUCT)
+    (value,) = avro.encode(batch.slice(0, 1), PRODUCT)
+    producer = Clients(flow.addresses.kafka).producer("a-stranger", lambda *_: None)
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(PRODUCT.topic(flow.settings.namespace), value, b"1")
+    producer.commit_transaction()
+    found = faults(flow, "product")
+    assert list(found) == ["topic"]
+    code, told, err = ecom(env, "run", "--json")
+    assert code == 1
+    assert "ecom reset topic --table product" in err.replace("\n", " ")
+    assert told["ok"] is False
+    assert ecom(env, "reset", "topic", "--table", "product", "--yes")[0] == 0
+    code, told, err = ecom(env, "run", "--json")
+    assert code == 0, err
+    assert told["tables"]["product"]["topic"]["rows"] == 44
+
+
+def test_a_red_layer_is_made_anew(flow: Flow, env: dict[str, str]) -> None:
+    """If this fails, damage stays until somebody finds out by hand how to mend it."""
+    damage(flow, "expanded", "flipped")
+    damage(flow, "hbase", "missing")
+    assert faults(flow, "customer")
+    code, told, err = ecom(env, "run", "--json")
+    assert code == 0, err
+    assert told["ok"] is True
+    assert not faults(flow, "customer")
+
+
+def test_the_bulk_route_ends_in_the_same_tables(env: dict[str, str], first: dict[str, Any]) -> None:
+    """If this fails, the two routes into HBase disagree."""
+    code, told, err = ecom(env, "run", "--route", "bulk", "--json")
+    assert code == 0, err
+    for name, layers in first["tables"].items():
+        assert set(told["tables"][name]) >= {"raw", "expanded", "hbase"}
+        assert "topic" not in told["tables"][name]
+        assert told["tables"][name]["hbase"]["checksum"] == layers["hbase"]["checksum"]
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_a_broken_off_run_is_finished_by_the_next(
+    tmp_path: Path, addresses: Addresses, kill: signal.Signals
+) -> None:
+    """If this fails, a run that was broken off loses or doubles rows, or cannot be gone on with."""
+    env = environment(tmp_path, addresses, f"broken_{kill.name.lower()}")
+    process = start(env, "run", "--scale", "0.002", "--json")
+    settings = settings_of(env)
+    deadline = time.monotonic() + 120
+    while not (settings.manifests / "topic" / "transactions.build.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(kill)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if kill == signal.SIGINT else -9), err
+    assert "Traceback" not in err
+    code, told, err = ecom(env, "run", "--json")
+    assert code == 0, err
+    assert told["tables"]["click_stream"]["hbase"]["rows"] == 25667
+
+
+def test_dirt_is_set_aside_and_counted(tmp_path: Path, addresses: Addresses) -> None:
+    """If this fails, bad input stops the run or vanishes, or contradicting rows overwrite one another."""
+    source = tmp_path / "shop"
+    source.mkdir()
+    synthetic.generate(source, 0.0005, 3)
+    customers = (source / CUSTOMER.csv).read_bytes().splitlines(keepends=True)
+    contradiction = customers[1].replace(b",Indonesia,", b",Elsewhere,")
+    (source / CUSTOMER.csv).write_bytes(
+        b"\xef\xbb\xbf" + b"".join([*customers, b"short,row\n", customers[1], contradiction]).replace(b"\n", b"\r\n")
+    )
+    events = (source / CLICK_STREAM.csv).read_bytes().splitlines(keepends=True)
+    quoted = b'sess,SEARCH,2020-01-01T00:00:00.000000Z,evt,WEB,"two\nlines, ""quoted"""\n'
+    empty = b'sess,SEARCH,2020-01-01T00:00:01.000000Z,evt2,WEB,""\n'
+    latin = b"sess,CLICK,2020-01-01T00:00:00.000000Z,evt3,W\xe9B,\n"
+    (source / CLICK_STREAM.csv).write_bytes(b"".join([*events, quoted, empty, latin, events[1][: len(events[1]) // 2]]))
+    (source / TRANSACTIONS.csv).write_bytes((source / TRANSACTIONS.csv).read_bytes().splitlines(keepends=True)[0])
+
+    env = environment(tmp_path / "home", addresses, "dirt")
+    code, told, err = ecom(env, "run", "--source", str(source), "--json")
+    assert code == 0, err
+    shop = told["tables"]
+    n = len(customers) - 1
+    assert shop["customer"]["raw"]["rows"] == n + 3
+    assert shop["customer"]["expanded"]["rows"] == n + 2
+    assert shop["customer"]["merged"]["rows"] == shop["customer"]["hbase"]["rows"] == n
+    assert shop["customer"]["merged"]["duplicates"] == 1
+    assert shop["customer"]["quarantined"] == 2, "the short row and the contradiction"
+    assert shop["transactions"]["hbase"]["rows"] == 0
+    assert shop["click_stream"]["hbase"]["rows"] == len(events) - 1 + 2
+    assert shop["click_stream"]["quarantined"] == 2
+    told_bad = [json.loads(x) for x in expand.quarantine_file(CLICK_STREAM, settings_of(env)).read_text().splitlines()]
+    assert [b["line"] for b in told_bad] == [len(events) + 4, len(events) + 5]
+
+    code, bulk, err = ecom(env, "run", "--route", "bulk", "--json")
+    assert code == 0, err
+    assert bulk["tables"]["customer"]["hbase"]["checksum"] == shop["customer"]["hbase"]["checksum"]
+    assert bulk["tables"]["customer"]["quarantined"] == 2
+    connection = happybase.Connection(*addresses.hbase_thrift)
+    rows = dict(connection.table(CLICK_STREAM.hbase_table("dirt")).scan(row_prefix=b"sess|"))
+    assert [r.get(b"metadata:event_metadata") for r in rows.values()] == [b'two\nlines, "quoted"', b""]
+    connection.close()
+
+
+def test_expansion_goes_all_the_way(tmp_path: Path, addresses: Addresses) -> None:
+    """If this fails, copies are lost as updates of the first row somewhere on the way."""
+    env = environment(tmp_path, addresses, "grown")
+    code, told, err = ecom(env, "run", "--scale", "0.0005", "--expand", "2.5", "--json")
+    assert code == 0, err
+    assert told["tables"]["customer"]["hbase"]["rows"] == 3 * told["tables"]["customer"]["raw"]["rows"]
+    assert told["tables"]["click_stream"]["hbase"]["rows"] > 2 * told["tables"]["click_stream"]["raw"]["rows"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda d: (d / "product.csv").unlink(), "product.csv"),
+        (lambda d: (d / "product.csv").write_text("id,wrong\n1,2\n"), "missing: gender"),
+    ],
+    ids=["missing file", "wrong header"],
+)
+def test_a_source_that_cannot_be_read_is_one_clear_error(
+    tmp_path: Path, addresses: Addresses, break_it: Callable[[Path], object], said: str
+) -> None:
+    """If this fails, people get a traceback instead of what to mend, or a half-read shop passes as proven."""
+    source = tmp_path / "shop"
+    source.mkdir()
+    synthetic.generate(source, 0.0005, 3)
+    break_it(source)
+    env = environment(tmp_path / "home", addresses, "broken")
+    code, _, err = ecom(env, "run", "--source", str(source), "--json")
+    assert code == 1
+    assert said in err.replace("\n", " ")
+    assert "Traceback" not in err
+
