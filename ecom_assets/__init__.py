@@ -1,1 +1,1 @@
-"""An e-commerce lakehouse as a Dagster project: CSV to Kafka, Spark, Delta and HBase, and a proof that no row is lost."""
+"""An e-commerce lakehouse as a Dagster project: CSV to Kafka, Spark, Delta and HBase, with a proof."""

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 """What people read goes to standard error; standard output is for results."""
 
 
-class Route(str, Enum):
+class Route(StrEnum):
     """The ways to HBase."""
 
     stream = "stream"

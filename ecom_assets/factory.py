@@ -38,6 +38,7 @@ def asset_key(layer: str, table: Table) -> dg.AssetKey:
 def spec(
     layer: str,
     table: Table,
+    *,
     deps: Iterable[dg.AssetKey],
     kinds: set[str],
     description: str,
@@ -99,7 +100,7 @@ def layer_assets(
     def make(table: Table) -> dg.AssetsDefinition:
         @dg.multi_asset(
             name=f"{layer}__{asset_name(layer, table)}",
-            specs=[spec(layer, table, deps(table), kinds, description, stored_as)],
+            specs=[spec(layer, table, deps=deps(table), kinds=kinds, description=description, stored_as=stored_as)],
             pool=pool,
         )
         def build(context: dg.AssetExecutionContext, config: LayerConfig, home: HomeResource) -> dg.MaterializeResult:

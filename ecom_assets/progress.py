@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -30,7 +30,7 @@ _bars: Progress | None = None
 
 
 @contextmanager
-def bars(console: Console) -> Iterator[Progress]:
+def bars(console: Console) -> Generator[Progress]:
     """Draw the progress of all work inside as bars on a console."""
     global _bars  # noqa: PLW0603  one console, one display
     with Progress(
@@ -50,7 +50,7 @@ def bars(console: Console) -> Iterator[Progress]:
 
 
 @contextmanager
-def track(what: str, total: int | None, unit: str = "rows") -> Iterator[Callable[[int], None]]:
+def track(what: str, total: int | None, unit: str = "rows") -> Generator[Callable[[int], None]]:
     """Follow one piece of work.
 
     Args:

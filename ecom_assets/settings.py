@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -114,7 +115,8 @@ def load(**overrides: object) -> Settings:
         pydantic.ValidationError: A value has the wrong type or is out of range.
         HomeMismatchError: A given value contradicts the home's.
     """
-    settings = Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    settings = Settings(**given)
     settings = settings.model_copy(update={"home": settings.home.expanduser().resolve()})
     if settings.source not in ("synthetic", "kaggle"):
         settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
@@ -122,8 +124,7 @@ def load(**overrides: object) -> Settings:
     if not file.exists():
         return settings
     known = json.loads(file.read_text(encoding="utf-8"))
-    given = settings.model_fields_set & set(REMEMBERED)
-    for name in sorted(given & known.keys()):
+    for name in sorted(settings.model_fields_set & set(REMEMBERED) & known.keys()):
         asked = getattr(settings, name)
         if asked != known[name]:
             raise HomeMismatchError(

@@ -25,9 +25,7 @@ bulk_load = dg.define_asset_job(
     selection=_route(("raw", "expanded", "hbase")),
     description="The short way: raw files to proven HBase tables, without Kafka and Spark.",
     config={
-        "ops": {
-            f"hbase__{factory.asset_name('hbase', t)}": {"config": {"route": "bulk"}} for t in TABLES.values()
-        }
+        "ops": {f"hbase__{factory.asset_name('hbase', t)}": {"config": {"route": "bulk"}} for t in TABLES.values()}
     },
 )
 

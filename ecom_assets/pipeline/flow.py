@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -26,6 +26,7 @@ from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.pipeline.sheet import Proof, Verdict
 from ecom_assets.progress import note, track
 from ecom_assets.resources.spark import spark_session
+from ecom_assets.services.hbase_admin import HBaseAdmin
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings
 from ecom_assets.tables import LAYERS, TABLES, Table
@@ -59,7 +60,7 @@ class Built:
 
 
 class Flow:
-    """All layers of a home; leave its ``with`` block to release the Spark session it opened.
+    """All layers of a home; leave its ``with`` block to release the connections it opened.
 
     Args:
         settings: The home.
@@ -72,11 +73,11 @@ class Flow:
         self._session = session
         self._opened = ExitStack()
 
-    def __enter__(self) -> Flow:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        self.close()
 
     @cached_property
     def addresses(self) -> Addresses:
@@ -90,10 +91,22 @@ class Flow:
     @property
     def spark(self) -> SparkSession:
         """A session with the home's Spark server."""
-        if self._session is None:
-            session = self._opened.enter_context(spark_session(self.addresses.spark))
-            self._session = lambda: session
-        return self._session()
+        return self._session() if self._session else self._own_session
+
+    @cached_property
+    def _own_session(self) -> SparkSession:
+        return self._opened.enter_context(spark_session(self.addresses.spark))
+
+    @cached_property
+    def admin(self) -> HBaseAdmin:
+        """HBase's Admin; its JVM takes seconds to start, so it serves all tables."""
+        return self._opened.enter_context(HBaseAdmin(self.addresses.hbase_zookeeper))
+
+    def close(self) -> None:
+        """Release what was opened; the flow can be used again after it."""
+        self._opened.close()
+        for name in ("admin", "_own_session"):
+            self.__dict__.pop(name, None)
 
     # Building
 
@@ -120,11 +133,10 @@ class Flow:
             self._clear_for_rebuild(layer, table)
         rows, notes = getattr(self, f"_build_{layer}")(table, route)
         seconds = time.perf_counter() - began
-        write_json(
-            self._path(layer, table, "build"),
-            {"inputs": inputs, "seconds": round(seconds, 3), "rows": rows, "notes": notes, "route": route},
-        )
         unchanged = bool(notes.get("unchanged"))
+        if not (unchanged and last):
+            state = {"inputs": inputs, "seconds": round(seconds, 3), "rows": rows, "notes": notes, "route": route}
+            write_json(self._path(layer, table, "build"), state)
         note(f"  {layer}/{table.name}: {'unchanged' if unchanged else 'made'} in {seconds:.1f} s")
         return Built(unchanged, rows, seconds, notes)
 
@@ -171,7 +183,7 @@ class Flow:
             batches = merged.read_batches(path, table.names)
             keys = merged.sample_keys(path, list(table.hbase.row_key))
         splits = hbase.split_keys(hbase.row_keys(keys, table), self.settings.regions)
-        hbase.create(table, self.settings, self.addresses, splits)
+        hbase.create(table, self.settings, self.admin, splits)
         with track(f"hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
             rows = hbase.load(table, batches, self.settings, self.addresses, advance)
         return rows, {"regions": len(splits) + 1}
@@ -340,7 +352,9 @@ class Flow:
         for name in tables:
             table = TABLES[name]
             raw = self.proof("raw", table)
-            verdict = sheet.judge([self.measure(layer, table, route) for layer in ROUTES[route]], raw and raw.measure)
+            verdict = sheet.judge(
+                [self.measure(layer, table, route) for layer in ROUTES[route]], raw.measure if raw else None
+            )
             for proof in verdict.proofs:
                 wrong = verdict.faults.get(proof.layer, [])
                 # A raw file that has changed is not to become the measure of the others.

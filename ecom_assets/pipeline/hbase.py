@@ -194,22 +194,21 @@ def split_keys(keys: Iterable[bytes] | pa.Array | pa.ChunkedArray, regions: int)
     return sorted({unique[at] for i in range(1, regions) if (at := i * len(unique) // regions)})
 
 
-def create(table: Table, settings: Settings, addresses: Addresses, splits: list[bytes]) -> None:
+def create(table: Table, settings: Settings, admin: HBaseAdmin, splits: list[bytes]) -> None:
     """Create an empty table with its regions, in place of one that is there.
 
     Args:
         table: The table.
         settings: For the namespace.
-        addresses: Where HBase is.
+        admin: HBase's Admin, open.
         splits: First key of each region but the first (see ``split_keys``).
 
     Raises:
         ServiceError: HBase does not answer.
     """
     name = table.hbase_table(settings.namespace)
-    with HBaseAdmin(addresses.hbase_zookeeper) as admin:
-        admin.delete_table(name)
-        admin.create_table(name, list(table.hbase.families), splits)
+    admin.delete_table(name)
+    admin.create_table(name, list(table.hbase.families), splits)
 
 
 def exists(table: Table, settings: Settings, addresses: Addresses) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ecom_assets.pipeline import chunk, expand, hbase, merged, records, streamed, topic
@@ -26,7 +27,7 @@ def preview(flow: Flow, layer: str, table: Table) -> str:
     return "\n".join(lines)
 
 
-def _rows(flow: Flow, layer: str, table: Table) -> list[dict[str, object]]:
+def _rows(flow: Flow, layer: str, table: Table) -> Sequence[Mapping[str, object]]:
     settings = flow.settings
     match layer:
         case "raw":
@@ -36,9 +37,9 @@ def _rows(flow: Flow, layer: str, table: Table) -> list[dict[str, object]]:
         case "chunked":
             return _head(sorted(chunk.folder(table, settings).glob("part-*.csv"))[:1], table)
         case "topic":
-            return list(topic.head(table, settings, flow.addresses.kafka, ROWS))
+            return topic.head(table, settings, flow.addresses.kafka, ROWS)
         case "hbase":
-            return list(hbase.prefix(table, "", settings, flow.addresses, ROWS))
+            return hbase.prefix(table, "", settings, flow.addresses, ROWS)
     folder = streamed.folder(table, settings) if layer == "streamed" else merged.folder(table, settings)
     batches = merged.read_batches(folder, table.names)
     return [row for batch in itertools.islice(batches, 1) for row in batch.slice(0, ROWS).to_pylist()]

@@ -16,7 +16,7 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +169,7 @@ def parse(
             progress(size)
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> Iterator[R]:
+def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> Generator[R]:
     """Map in threads, results in order, never more than a few items ahead of the reader."""
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as pool:

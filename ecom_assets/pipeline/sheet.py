@@ -12,7 +12,6 @@ from typing import Any
 
 from ecom_assets.pipeline.manifest import Measure
 
-
 TAKEN_OUT = ("duplicates", "conflicts")
 """Reasons for which a good row is not in the next layer."""
 

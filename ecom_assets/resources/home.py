@@ -1,6 +1,5 @@
 """The home as a Dagster resource: what every asset and check goes through."""
 
-
 from functools import cached_property
 
 import dagster as dg
@@ -36,3 +35,8 @@ class HomeResource(dg.ConfigurableResource):
         }
         settings = load().model_copy(update={name: value for name, value in given.items() if value})
         return Flow(settings, lambda: self.spark.spark_session)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Release what the flow opened."""
+        if "flow" in self.__dict__:
+            self.flow.close()

@@ -131,7 +131,7 @@ def test_create_and_delete(settings: Settings, addresses: Addresses, admin: HBas
     try:
         admin.create_table(name, PRODUCT.hbase.families)
         hbase.load(PRODUCT, [random_rows(PRODUCT, 5)], here, addresses)
-        hbase.create(PRODUCT, here, addresses, [b"3", b"6"])
+        hbase.create(PRODUCT, here, admin, [b"3", b"6"])
         assert admin.regions(name) == [(b"", b"3"), (b"3", b"6"), (b"6", b"")]
         assert found(hbase.measure(PRODUCT, here, addresses)) == (0, 0)
         assert hbase.exists(PRODUCT, here, addresses)

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from ecom_assets.pipeline import avro, chunk, expand, merged, records, streamed
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.pipeline.topic import Clients
-from ecom_assets.services.stack import Addresses
+from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, load
 from ecom_assets.source import synthetic
 from ecom_assets.tables import CLICK_STREAM, CUSTOMER, LAYERS, PRODUCT, TABLES, TRANSACTIONS
@@ -66,8 +66,8 @@ def settings_of(env: dict[str, str]) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory, addresses: Addresses) -> dict[str, str]:
-    return environment(tmp_path_factory.mktemp("run"), addresses, "whole")
+def env(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> dict[str, str]:
+    return environment(tmp_path_factory.mktemp("run"), stack.addresses(), "whole")
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +122,12 @@ def test_dagster_knows_the_run(env: dict[str, str], first: dict[str, Any]) -> No
     with dg.DagsterInstance.from_config(str(Path(env["ECOM_HOME"]) / "dagster")) as instance:
         runs = instance.get_runs()
         assert "SUCCESS" in {r.status.value for r in runs}
-        for key in (["raw", "customer"], ["hbase", "clickstream"], ["proof", "sheet"]):
-            event = instance.get_latest_materialization_event(dg.AssetKey(key))
-            assert event is not None
-        sheet = event.asset_materialization.metadata["sheet"].value
+        for key in (["raw", "customer"], ["hbase", "clickstream"]):
+            assert instance.get_latest_materialization_event(dg.AssetKey(key)) is not None
+        event = instance.get_latest_materialization_event(dg.AssetKey(["proof", "sheet"]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        sheet = str(event.asset_materialization.metadata["sheet"].value)
         assert sheet.count("✓") == len(TABLES) * len(LAYERS)
 
 
@@ -134,32 +136,32 @@ def faults(flow: Flow, table: str) -> dict[str, list[str]]:
     return verdict.faults
 
 
-def flip(path: Path, at: int = -20) -> Callable[[], None]:
+def flip(path: Path, at: int = -20) -> Callable[[], object]:
     """Flip one bit of a file; returns what mends it."""
     whole = path.read_bytes()
     data = bytearray(whole)
     data[at] ^= 1
     path.write_bytes(data)
-    return lambda: path.write_bytes(whole) and None
+    return lambda: path.write_bytes(whole)
 
 
-def drop_row(path: Path) -> Callable[[], None]:
+def drop_row(path: Path) -> Callable[[], object]:
     """Take one row out of a CSV file; returns what mends it."""
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
-    return lambda: path.write_bytes(whole) and None
+    return lambda: path.write_bytes(whole)
 
 
-def change_delta(path: Path, change: Callable[[DeltaTable], object]) -> Callable[[], None]:
+def change_delta(path: Path, change: Callable[[DeltaTable], object]) -> Callable[[], object]:
     """Change a Delta table behind everybody's back; returns what mends it."""
     table = DeltaTable(str(path))
     before = table.version()
     change(table)
-    return lambda: DeltaTable(str(path)).restore(before) and None
+    return lambda: DeltaTable(str(path)).restore(before)
 
 
-def damage(flow: Flow, layer: str, how: str) -> Callable[[], None]:
+def damage(flow: Flow, layer: str, how: str) -> Callable[[], object]:
     """Damage the customers in one layer; returns what mends it."""
     settings, thrift = flow.settings, flow.addresses.hbase_thrift
     somebody = next(iter(merged.read_batches(merged.folder(CUSTOMER, settings), CUSTOMER.names))).to_pylist()[7]
@@ -174,7 +176,7 @@ def damage(flow: Flow, layer: str, how: str) -> Callable[[], None]:
     if layer in ("streamed", "merged"):
         path = {"streamed": streamed.folder, "merged": merged.folder}[layer](CUSTOMER, settings)
         if how == "flipped":
-            return change_delta(path, lambda t: t.update({"gender": "'f'"}, where))
+            return change_delta(path, lambda t: t.update({"gender": "'f'"}, predicate=where))
         return change_delta(path, lambda t: t.delete(where))
     connection = happybase.Connection(*thrift)
     table = connection.table(CUSTOMER.hbase_table(settings.namespace))
@@ -250,9 +252,7 @@ def test_the_bulk_route_ends_in_the_same_tables(env: dict[str, str], first: dict
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
-def test_a_broken_off_run_is_finished_by_the_next(
-    tmp_path: Path, addresses: Addresses, kill: signal.Signals
-) -> None:
+def test_a_broken_off_run_is_finished_by_the_next(tmp_path: Path, addresses: Addresses, kill: signal.Signals) -> None:
     """If this fails, a run that was broken off loses or doubles rows, or cannot be gone on with."""
     env = environment(tmp_path, addresses, f"broken_{kill.name.lower()}")
     process = start(env, "run", "--scale", "0.002", "--json")
@@ -344,4 +344,3 @@ def test_a_source_that_cannot_be_read_is_one_clear_error(
     assert code == 1
     assert said in err.replace("\n", " ")
     assert "Traceback" not in err
-

@@ -14,9 +14,7 @@ from ecom_assets.pipeline.records import Block, DamagedError, HeaderError
 from ecom_assets.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, Table
 
 CLICK_HEADER = b"session_id,event_name,event_time,event_id,traffic_source,event_metadata\n"
-PRODUCT_HEADER = (
-    b"id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName\n"
-)
+PRODUCT_HEADER = b"id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName\n"
 
 
 def read(
@@ -89,12 +87,16 @@ def test_last_line_without_an_end(tmp_path: Path) -> None:
     [
         pytest.param(b"s9,CLICK,2020\n", "expected 6 fields, got 3", id="short row"),
         pytest.param(b"s9,CLICK,t,e9,WEB,x,y\n", "expected 6 fields, got 7", id="long row"),
-        pytest.param(b"s9,CLICK,t,e9,W\xff\xfeB,\n", "expected UTF-8 in traffic_source, got byte 0xff at 1", id="not UTF-8"),
+        pytest.param(
+            b"s9,CLICK,t,e9,W\xff\xfeB,\n", "expected UTF-8 in traffic_source, got byte 0xff at 1", id="not UTF-8"
+        ),
         pytest.param(b"s9,CLICK,t,,WEB,\n", "expected a value in event_id, got null", id="null key"),
         pytest.param(b's9,CLICK,t,"",WEB,\n', "expected 1 to 10000 bytes in the key event_id, got 0", id="empty key"),
-        pytest.param(b's9,CLICK,t,e9,WEB,"open\n', "expected a comma or line end behind the quoted field 6", id="open quote"),
         pytest.param(
-            b's9,CLICK,t,e9,WEB,"a"b\n', "expected a comma or line end behind the quoted field 6", id="text behind quote"
+            b's9,CLICK,t,e9,WEB,"open\n', "expected a comma or line end behind the quoted field 6", id="open quote"
+        ),
+        pytest.param(
+            b's9,CLICK,t,e9,WEB,"a"b\n', "expected a comma or line end behind the quoted field 6", id="behind quote"
         ),
     ],
 )  # fmt: skip
@@ -118,7 +120,7 @@ def test_quarantine_lines_count_quoted_newlines(tmp_path: Path) -> None:
 
 def test_truncated_last_line(tmp_path: Path) -> None:
     """If this fails, half a row at the end of a cut-off file passes as a row or stops the run."""
-    rows, bad = read(tmp_path, CLICK_HEADER + event(1) + b's2,CLICK,t,e2,WEB,"{\'a')
+    rows, bad = read(tmp_path, CLICK_HEADER + event(1) + b"s2,CLICK,t,e2,WEB,\"{'a")
     assert ids(rows) == ["e1"]
     assert [(b.line, b.reason) for b in bad] == [(3, "expected the opening quote of a field to be closed")]
 
@@ -200,7 +202,11 @@ def test_damaged_chunk_is_named() -> None:
         records.read_clean(b"y" + CLICK_HEADER[1:] + event(1), CLICK_STREAM)
 
 
-TEXT = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=12), st.sampled_from(["", "NA", '"', ",", "\r", "\r\n", "a\nb"]))  # fmt: skip
+TEXT = st.one_of(
+    st.none(),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    st.sampled_from(["", "NA", '"', ",", "\r", "\r\n", "a\nb"]),
+)
 KEY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 
 

@@ -1,7 +1,6 @@
 """The chunked layer: row-aligned CSV parts with a manifest."""
 
 from ecom_assets import factory
-from ecom_assets.tables import TABLES
 
 ASSETS = factory.layer_assets(
     "chunked",

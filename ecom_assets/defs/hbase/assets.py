@@ -1,7 +1,6 @@
 """The HBase layer: the serving store, loaded from the merged tables or in bulk."""
 
 from ecom_assets import factory
-from ecom_assets.tables import TABLES
 
 ASSETS = factory.layer_assets(
     "hbase",

@@ -1,7 +1,6 @@
 """The merged layer: typed Delta tables, one row per primary key."""
 
 from ecom_assets import factory
-from ecom_assets.tables import TABLES
 
 ASSETS = factory.layer_assets(
     "merged",

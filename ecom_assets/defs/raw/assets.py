@@ -23,10 +23,18 @@ SHOP = dg.AssetSpec(
     metadata={"url": dg.MetadataValue.url("https://www.kaggle.com/datasets/bytadit/transactional-ecommerce")},
 )
 
+
 @dg.multi_asset(
     name="raw",
     specs=[
-        factory.spec("raw", t, [SHOP.key], {"csv"}, "The file as published.", lambda t: t.csv)
+        factory.spec(
+            "raw",
+            t,
+            deps=[SHOP.key],
+            kinds={"csv"},
+            description="The file as published.",
+            stored_as=lambda t: t.csv,
+        )
         for t in TABLES.values()
     ],
 )

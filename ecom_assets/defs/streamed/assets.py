@@ -1,7 +1,6 @@
 """The streamed layer: topics in Delta, one row per record."""
 
 from ecom_assets import factory
-from ecom_assets.tables import TABLES
 
 ASSETS = factory.layer_assets(
     "streamed",

@@ -1,7 +1,6 @@
 """The topic layer: one Kafka topic per table, Avro values, every chunk atomic."""
 
 from ecom_assets import factory
-from ecom_assets.tables import TABLES
 
 ASSETS = factory.layer_assets(
     "topic",

@@ -1,0 +1,334 @@
+"""Streamed tables to merged ones: one row per primary key, with typed columns beside the text.
+
+What belongs here: what takes more than one record to decide (duplicates, conflicts), the typed
+companion columns, and reading a merged table back without Spark. What does not: how records
+came into the lake; see ``streamed``.
+
+Of several rows under one key the first stays, by Kafka's timestamp, then partition, then
+offset. Later rows equal to it are duplicates and collapse; later rows that differ from it are
+conflicts and go to quarantine. So always: streamed = merged + duplicates + conflicts, in rows
+and in checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyspark.sql import Window
+from pyspark.sql import functions as sf
+
+from ecom_assets.pipeline import canon, streamed
+from ecom_assets.pipeline.manifest import Measure
+from ecom_assets.pipeline.streamed import LakeError, exists
+from ecom_assets.settings import Settings
+from ecom_assets.tables import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+FORM = 1
+"""Raised when this module makes other rows or columns of the same input, so that tables are merged anew."""
+
+BATCH_ROWS = 65_536
+
+ORDER = ("_timestamp", "_partition", "_offset")
+"""Which of several rows under one key came first."""
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What a merge did.
+
+    Attributes:
+        duplicates: Later rows equal to the one that stayed under their key.
+        conflicts: Later rows that differ from it; in quarantine.
+        unparsed: Column with a typed companion -> rows whose text the companion's type does not allow.
+        unchanged: The merged table was already made of this very streamed table; nothing was written.
+    """
+
+    duplicates: Measure
+    conflicts: Measure
+    unparsed: dict[str, int]
+    unchanged: bool = False
+
+
+def folder(table: Table, settings: Settings) -> Path:
+    """Folder of the merged Delta table."""
+    return settings.lake / "merged" / table.name
+
+
+def merge(
+    spark: SparkSession,
+    table: Table,
+    settings: Settings,
+    progress: Callable[[str], None] | None = None,
+    *,
+    force: bool = False,
+) -> MergeResult:
+    """Make the merged table, and its quarantine, of the streamed table as it is now.
+
+    The table is replaced in one Delta commit, which also says what it was made of; the
+    quarantine is replaced just before, so that a run killed in between is made good by the next.
+
+    Args:
+        spark: A Spark Connect session.
+        table: Which table.
+        settings: Where the lake is.
+        progress: Told what is being done.
+        force: Merge even if nothing has changed.
+
+    Returns:
+        What was set aside, and what could not be parsed.
+
+    Raises:
+        LakeError: There is no streamed table.
+    """
+    tell = progress or (lambda _: None)
+    source = streamed.folder(table, settings)
+    if not exists(source):
+        raise LakeError(f"table {table.name}: expected a Delta table in {source}, got none; materialize streamed first")
+    origin = _origin(table, source)
+    last = _last_merge(table, settings)
+    if last and last["origin"] == origin and not force:
+        made = {k: Measure.from_json(last[k]) for k in ("duplicates", "conflicts")}
+        return MergeResult(**made, unparsed=unparsed(spark, table, settings), unchanged=True)
+
+    tell("finding repeated keys")
+    rows = _rows(spark, source, origin["version"])
+    kept, later = _split(rows, table)
+    duplicates, conflicts = (_measure(later, table, c) for c in ("_duplicate", "NOT _duplicate"))
+    streamed.replace_quarantine(
+        _conflicts(later, table) if later and conflicts.rows else None, table, settings, "merge"
+    )
+
+    tell("writing")
+    memo = {"origin": origin, "duplicates": duplicates.to_json(), "conflicts": conflicts.to_json()}
+    (
+        kept.select(*table.names, *(parsed(c.name, *c.parsed_as) for c in table.columns if c.parsed_as))
+        .write.format("delta")
+        .mode("overwrite")
+        .option("overwriteSchema", "true")
+        .option("userMetadata", json.dumps(memo))
+        # Keys are random and readers take all of a table: per-column statistics cost, and help nobody.
+        .option("delta.dataSkippingNumIndexedCols", "0")
+        .save(str(folder(table, settings)))
+    )
+    tell("counting what could not be parsed")
+    return MergeResult(duplicates, conflicts, unparsed(spark, table, settings))
+
+
+def delete(table: Table, settings: Settings) -> None:
+    """Delete the merged table and its quarantine."""
+    streamed.replace_quarantine(None, table, settings, "merge")
+    streamed.remove(folder(table, settings))
+
+
+def version(path: Path) -> str:
+    """Name what a Delta table holds now: equal names, equal rows; empty if there is no table."""
+    if not exists(path):
+        return ""
+    delta = DeltaTable(str(path))
+    return f"{delta.metadata().id}@{delta.version()}"
+
+
+def measure(spark: SparkSession, table: Table, settings: Settings) -> Measure:
+    """Count and checksum the merged table's own columns; a missing table holds none."""
+    return streamed.measure_delta(spark, table, folder(table, settings))
+
+
+def unparsed(spark: SparkSession, table: Table, settings: Settings) -> dict[str, int]:
+    """Count, per column with a typed companion, the rows that hold text but no typed value."""
+    pairs = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
+    if not pairs or not exists(folder(table, settings)):
+        return dict.fromkeys(pairs, 0)
+    counts = [sf.count_if(sf.col(raw).isNotNull() & sf.col(typed).isNull()).alias(raw) for raw, typed in pairs.items()]
+    return spark.read.format("delta").load(str(folder(table, settings))).agg(*counts).collect()[0].asDict()
+
+
+def set_aside(spark: SparkSession, table: Table, settings: Settings) -> dict[str, Measure]:
+    """Measure anew what the last merge set aside, for a proof that trusts no remembered number.
+
+    Duplicates are found again in the streamed table, as it was when it was merged; conflicts are
+    read from the quarantine, where they must be.
+
+    Returns:
+        ``duplicates`` and ``conflicts``.
+
+    Raises:
+        LakeError: The streamed table was replaced since, so that it cannot tell any more.
+    """
+    last = _last_merge(table, settings)
+    if not last:
+        return {"duplicates": Measure(), "conflicts": Measure()}
+    source = streamed.folder(table, settings)
+    if not exists(source) or _origin(table, source)["table"] != last["origin"]["table"]:
+        raise LakeError(
+            f"table {table.name}: the merged table was made of another streamed table than the one in {source};"
+            " materialize merged again"
+        )
+    _, later = _split(_rows(spark, source, last["origin"]["version"]), table)
+    return {"duplicates": _measure(later, table, "_duplicate"), "conflicts": _in_quarantine(spark, table, settings)}
+
+
+def parsed(raw: str, name: str, kind: str) -> Column:
+    """The typed companion of a text column; null where the text is not of the type.
+
+    Structs and arrays are read as JSON or as Python literals (single quotes, ``None``).
+
+    Args:
+        raw: The text column.
+        name: Name of the companion.
+        kind: Its Spark type.
+    """
+    text = sf.col(raw)
+    if kind.startswith(("struct", "array")):
+        return sf.coalesce(_from_json(text, kind), _from_json(_as_json(text), kind)).alias(name)
+    if kind in ("timestamp", "date"):
+        # A cast alone also takes "12:30" (today!) and "2020".
+        return sf.when(text.rlike(r"^\d{4}-\d\d-\d\d"), text.try_cast(kind)).alias(name)
+    return text.try_cast(kind).alias(name)
+
+
+def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Read a Delta table without Spark, in flat memory.
+
+    Args:
+        path: Folder of the table.
+        columns: Which columns, in the order wanted.
+
+    Yields:
+        Arrow batches of at most 65,536 rows.
+
+    Raises:
+        LakeError: There is no Delta table.
+    """
+    # Read-ahead is counted in batches and files, and by default holds most of a small table.
+    yield from _dataset(path).to_batches(
+        columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1, use_threads=True
+    )
+
+
+def sample_keys(path: Path, columns: list[str], rows: int = 100_000) -> pa.Table:
+    """Read some rows, spread evenly over a Delta table, for instance to find quantiles of keys.
+
+    Args:
+        path: Folder of the table.
+        columns: Which columns, in the order wanted.
+        rows: About how many; all if the table has fewer.
+
+    Returns:
+        The rows, always the same ones of the same table.
+
+    Raises:
+        LakeError: There is no Delta table.
+    """
+    dataset = _dataset(path)
+    step = max(1, dataset.count_rows() // rows)
+    schema = pa.schema([dataset.schema.field(c) for c in columns])
+    taken, seen = [], 0
+    for batch in read_batches(path, columns):
+        at = range(-seen % step, batch.num_rows, step)
+        taken.append(batch.take(pa.array(at, pa.int64())))
+        seen += batch.num_rows
+    return pa.Table.from_batches(taken, schema)
+
+
+def _dataset(path: Path) -> Any:
+    if not exists(path):
+        raise LakeError(f"expected a Delta table in {path}, got none; materialize it first")
+    return DeltaTable(str(path)).to_pyarrow_dataset()
+
+
+def _origin(table: Table, source: Path) -> dict[str, Any]:
+    """What a merged table is made of: which streamed table, at which version, under which contract."""
+    delta = DeltaTable(str(source))
+    contract = hashlib.sha256(f"{FORM} {json.dumps(table.avsc)}".encode()).hexdigest()[:16]
+    return {"table": str(delta.metadata().id), "version": delta.version(), "contract": contract}
+
+
+def _last_merge(table: Table, settings: Settings) -> dict[str, Any] | None:
+    """What the last merge has written into its commit."""
+    if not exists(path := folder(table, settings)):
+        return None
+    # Another program may have compacted the table since; that keeps its rows.
+    memos = (commit.get("userMetadata") for commit in DeltaTable(str(path)).history())
+    return next((json.loads(memo) for memo in memos if memo), None)
+
+
+def _rows(spark: SparkSession, source: Path, version: int) -> DataFrame:
+    return spark.read.format("delta").option("versionAsOf", version).load(str(source)).where("_undecoded IS NULL")
+
+
+def _measure(frame: DataFrame | None, table: Table, condition: str = "true") -> Measure:
+    return Measure(*canon.spark_measure(frame.where(condition), table)) if frame else Measure()
+
+
+def _split(rows: DataFrame, table: Table) -> tuple[DataFrame, DataFrame | None]:
+    """Part rows that stay from later rows under the same key; no frame of these if no key comes twice.
+
+    Keys are counted by a 64-bit hash, which is a quarter of the work of counting texts; two keys
+    that share one only take the longer way. Few rows do, so no window over the whole table.
+    """
+    hashed = rows.withColumn("_key", sf.xxhash64(table.primary_key))
+    repeated = hashed.groupBy("_key").count().where("count > 1").select("_key").localCheckpoint()
+    if repeated.isEmpty():
+        return rows, None
+    under_key = Window.partitionBy(table.primary_key).orderBy(*ORDER)
+    own = sf.struct(*table.names)
+    ranked = hashed.join(repeated, "_key", "left_semi").withColumns(
+        {
+            "_rank": sf.row_number().over(under_key),
+            "_duplicate": sf.first(own).over(under_key).eqNullSafe(own),
+        }
+    )
+    single = hashed.join(repeated, "_key", "left_anti")
+    kept = single.select(*rows.columns).unionByName(ranked.where("_rank = 1").select(*rows.columns))
+    return kept, ranked.where("_rank > 1")
+
+
+def _in_quarantine(spark: SparkSession, table: Table, settings: Settings) -> Measure:
+    """The conflicts in quarantine, made rows again."""
+    path = streamed.quarantine(table, settings)
+    if not exists(path):
+        return Measure()
+    raw = spark.read.format("delta").load(str(path)).where("stage = 'merge'")
+    row = sf.from_json("raw", streamed.own_columns(table)).alias("row")
+    return _measure(raw.select(row).select("row.*"), table)
+
+
+def _conflicts(later: DataFrame, table: Table) -> DataFrame:
+    """Rows for the quarantine; their raw text is JSON from which the row can be made again."""
+    return later.where("NOT _duplicate").select(
+        sf.format_string("%s[%d]", "_topic", "_partition").alias("source"),
+        sf.col("_offset").alias("line_or_offset"),
+        sf.col(table.primary_key).cast("string").alias("key"),
+        sf.to_json(sf.struct(*table.names), {"ignoreNullFields": "false"}).alias("raw"),
+        sf.lit(f"expected one row per {table.primary_key}, got one that differs from an earlier one").alias("reason"),
+    )
+
+
+def _from_json(text: Column, kind: str) -> Column:
+    """Parse one value; anything left over, or of another type, makes all of it null."""
+    # Within an object, so that the parser reports what it could not use, and takes no trailing text.
+    schema = f"v {kind}, _bad string"
+    options = {"columnNameOfCorruptRecord": "_bad", "allowSingleQuotes": "true"}
+    whole = sf.from_json(sf.concat(sf.lit('{"v":'), text, sf.lit("}")), schema, options)
+    return sf.when(whole["_bad"].isNull(), whole["v"])
+
+
+def _as_json(text: Column) -> Column:
+    r"""Rewrite what Python literals have and JSON has not: None, True, False and \xNN."""
+    mark = "\x01"
+    strings = r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    for python, plain in (("None", "null"), ("True", "true"), ("False", "false")):
+        # A replacement cannot choose, so texts are marked at their end and words become a bare mark.
+        text = sf.regexp_replace(text, rf"{strings}|\b{python}\b", f"$1{mark}")
+        text = sf.replace(sf.regexp_replace(text, rf"(?<=['\"]){mark}", ""), sf.lit(mark), sf.lit(plain))
+    return sf.regexp_replace(text, r"(?<!\\)((?:\\\\)*)\\x([0-9a-f]{2})", r"$1\\u00$2")

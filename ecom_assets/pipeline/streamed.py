@@ -1,0 +1,389 @@
+"""Topics to Delta tables, by Spark Structured Streaming, every record once.
+
+What belongs here: the streamed table of a topic, what became of records that are not rows, and
+the few things that every Delta table of the lake needs (where it is, what it holds, its
+quarantine). What does not: anything that looks at more than one record; see ``merged``.
+
+The streamed table has one row per record, undecodable ones included, so that a single Delta
+commit accounts for all offsets of a micro-batch. The quarantine is derived from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from deltalake import DeltaTable
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as sf
+from pyspark.sql.avro.functions import from_avro, to_avro
+
+from ecom_assets.pipeline import canon
+from ecom_assets.pipeline.manifest import Measure
+from ecom_assets.settings import Settings
+from ecom_assets.tables import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+RECORDS_PER_BATCH = 1_000_000
+"""Offsets of one micro-batch; memory does not depend on it, and a commit costs about a second."""
+
+KAFKA_PATIENCE = 10.0
+"""Seconds within which a broker must answer."""
+
+SPARK_TYPES = {"long": "bigint", "string": "string"}
+
+PLACE = "_topic string, _partition int, _offset bigint, _timestamp timestamp"
+"""Where a row of the streamed table comes from."""
+
+UNDECODED = "struct<key: binary, value: binary, reason: string>"
+"""A record that is not a row of the table; null beside a row."""
+
+QUARANTINE = "table string, stage string, source string, line_or_offset bigint, key string, raw string, reason string"
+"""Columns of every quarantine table, partitioned by stage: each stage replaces its own part alone."""
+
+Stage = Literal["topic", "merge"]
+
+
+class LakeError(RuntimeError):
+    """A Delta table could not be made or read as expected; the message says what to do."""
+
+
+def folder(table: Table, settings: Settings) -> Path:
+    """Folder of the streamed Delta table."""
+    return settings.lake / "streamed" / table.name
+
+
+def quarantine(table: Table, settings: Settings) -> Path:
+    """Folder of the Delta table with what was set aside."""
+    return settings.lake / "quarantine" / table.name
+
+
+def sql_name(path: Path) -> str:
+    """A Delta table's name in Spark SQL."""
+    return "delta.`" + str(path).replace("`", "``") + "`"
+
+
+def own_columns(table: Table) -> str:
+    """The table's columns as Spark DDL; all may be null, as Delta needs no second contract."""
+    return ", ".join(f"`{c.name}` {SPARK_TYPES[c.avro]}" for c in table.columns)
+
+
+def java_kafka_config(config: Mapping[str, str]) -> dict[str, str]:
+    """Translate librdkafka's security settings into the Java client's.
+
+    Args:
+        config: Settings as librdkafka spells them; those that are not about security are left out.
+
+    Returns:
+        Settings as the Java client spells them, without a prefix.
+
+    Raises:
+        OSError: A certificate or key file cannot be read.
+    """
+    java = {k: v for k, v in config.items() if k.startswith(("security.", "sasl.", "ssl."))}
+    if mechanism := java.pop("sasl.mechanisms", None):
+        java["sasl.mechanism"] = mechanism
+    user, password = java.pop("sasl.username", None), java.pop("sasl.password", None)
+    if user is not None:
+        kind = "scram.Scram" if java.get("sasl.mechanism", "").startswith("SCRAM") else "plain.Plain"
+        quoted = [json.dumps(text or "") for text in (user, password)]
+        java["sasl.jaas.config"] = (
+            f"org.apache.kafka.common.security.{kind}LoginModule required username={quoted[0]} password={quoted[1]};"
+        )
+    # The Java client reads PEM only as text, or as one file with both key and certificate.
+    for ours, theirs, store in (
+        ("ssl.ca", "ssl.truststore.certificates", "ssl.truststore.type"),
+        ("ssl.certificate", "ssl.keystore.certificate.chain", "ssl.keystore.type"),
+        ("ssl.key", "ssl.keystore.key", "ssl.keystore.type"),
+    ):
+        file, text = java.pop(f"{ours}.location", None), java.pop(f"{ours}.pem", None)
+        if file or text:
+            java |= {theirs: text or Path(str(file)).read_text(encoding="ascii"), store: "PEM"}
+    if java.get("ssl.endpoint.identification.algorithm") == "none":
+        java["ssl.endpoint.identification.algorithm"] = ""
+    return java
+
+
+def stream(
+    spark: SparkSession,
+    table: Table,
+    settings: Settings,
+    kafka: str,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Bring what is new in a table's topic into its streamed table, then stop.
+
+    Spark's checkpoint and Delta's transaction ids make it exactly-once, also when a run was
+    killed. A lost checkpoint is made anew from the offsets in the table; a lost table is read
+    again from the start of the topic.
+
+    Args:
+        spark: A Spark Connect session.
+        table: Which table.
+        settings: Lake, namespace and Kafka's security settings.
+        kafka: Bootstrap servers, as Spark reaches them.
+        progress: Told how many records have come in since it was last told.
+
+    Returns:
+        The number of records that came in, undecodable ones included.
+
+    Raises:
+        LakeError: The topic is missing, Kafka does not answer, or the query failed.
+    """
+    target, checkpoint = folder(table, settings), settings.lake / "checkpoints" / table.name
+    partitions = _partitions(table, settings, kafka)
+    if not exists(target):
+        remove(checkpoint)
+    _create(spark, table, target)
+    before = told = records(target)
+    source = {
+        **{f"kafka.{k}": v for k, v in java_kafka_config(settings.kafka_config).items()},
+        "kafka.bootstrap.servers": kafka,
+        "kafka.isolation.level": "read_committed",
+        "kafka.max.poll.records": "10000",
+        "subscribe": table.topic(settings.namespace),
+        "startingOffsets": _start(spark, target, checkpoint, partitions),
+        "failOnDataLoss": "true",
+        "maxOffsetsPerTrigger": str(RECORDS_PER_BATCH),
+    }
+    frame = _decoded(spark.readStream.format("kafka").options(**source).load(), table)
+    query = None
+    try:
+        query = (
+            frame.writeStream.format("delta")
+            .option("checkpointLocation", str(checkpoint))
+            .trigger(availableNow=True)
+            .start(str(target))
+        )
+        while not query.awaitTermination(1):
+            told = _tell(progress, target, told)
+        # A query that failed in its first second has ended before it was waited for.
+        if error := query.exception():
+            raise error
+    except PySparkException as error:
+        raise _stream_error(table, settings, kafka, checkpoint, error) from error
+    finally:
+        if query is not None:
+            query.stop()
+    _set_aside_undecoded(spark, table, settings)
+    return _tell(progress, target, told) - before
+
+
+def delete(table: Table, settings: Settings) -> None:
+    """Delete the streamed table, its checkpoint and its quarantine; the topic stays."""
+    replace_quarantine(None, table, settings, "topic")
+    remove(folder(table, settings))
+    remove(settings.lake / "checkpoints" / table.name)
+
+
+def measure(spark: SparkSession, table: Table, settings: Settings) -> Measure:
+    """Count and checksum the rows of the streamed table; a missing table holds none."""
+    return measure_delta(spark, table, folder(table, settings), "_undecoded IS NULL")
+
+
+def undecoded(table: Table, settings: Settings) -> int:
+    """How many records of the streamed table are not rows, as its log tells; they stand in its quarantine."""
+    if not exists(path := folder(table, settings)):
+        return 0
+    files = _files(path)
+    return records(path) - int(pc.sum(files["null_count._undecoded.reason"]).as_py()) if files.num_rows else 0
+
+
+def exists(path: Path) -> bool:
+    """Whether a folder holds a Delta table."""
+    return (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path))
+
+
+def remove(path: Path) -> None:
+    """Delete a folder so that a crash leaves it whole or gone."""
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if path.exists():
+        path.rename(gone)
+        shutil.rmtree(gone)
+
+
+def records(path: Path) -> int:
+    """The number of rows of a Delta table, as its log tells; no data is read."""
+    return int(pc.sum(_files(path)["num_records"]).as_py() or 0)
+
+
+def measure_delta(spark: SparkSession, table: Table, path: Path, condition: str = "true") -> Measure:
+    """Count and checksum a Delta table as it lies on disk.
+
+    Args:
+        spark: A Spark Connect session.
+        table: Whose columns to hash.
+        path: The Delta table; a missing one holds no rows.
+        condition: SQL; other rows do not count.
+
+    Returns:
+        Rows, checksum, bytes of the live files and seconds.
+    """
+    if not exists(path):
+        return Measure()
+    began = time.monotonic()
+    rows, checksum = canon.spark_measure(spark.read.format("delta").load(str(path)).where(condition), table)
+    size = int(pc.sum(_files(path)["size_bytes"]).as_py() or 0)
+    return Measure(rows, checksum, size, time.monotonic() - began)
+
+
+def replace_quarantine(frame: DataFrame | None, table: Table, settings: Settings, stage: Stage) -> None:
+    """Replace what a stage has set aside; other stages keep theirs.
+
+    Args:
+        frame: The columns of ``QUARANTINE`` without ``table`` and ``stage``; ``None`` for nothing.
+        table: Whose quarantine.
+        settings: Where the lake is.
+        stage: Which stage.
+    """
+    path = quarantine(table, settings)
+    if frame is None:
+        if exists(path) and DeltaTable(str(path)).partitions([("stage", "=", stage)]):
+            DeltaTable(str(path)).delete(f"stage = '{stage}'")
+        return
+    named = frame.withColumns({"table": sf.lit(table.name), "stage": sf.lit(stage)})
+    columns = [sf.col(name).cast(kind).alias(name) for name, kind in (c.split() for c in QUARANTINE.split(", "))]
+    writer = named.select(*columns).write.format("delta").partitionBy("stage").mode("overwrite")
+    if exists(path):
+        writer = writer.option("replaceWhere", f"stage = '{stage}'")
+    writer.save(str(path))
+
+
+def _tell(progress: Callable[[int], None] | None, target: Path, told: int) -> int:
+    """Tell what has come in since; from the table's log, as the query's progress can lack its row counts."""
+    now = records(target)
+    if progress and now != told:
+        progress(now - told)
+    return now
+
+
+def _files(path: Path) -> pa.Table:
+    return pa.table(DeltaTable(str(path)).get_add_actions(flatten=True))
+
+
+def _create(spark: SparkSession, table: Table, target: Path) -> None:
+    """Make the empty table, or see that the one there is of the same contract."""
+    columns = f"{own_columns(table)}, {PLACE}, _undecoded {UNDECODED}"
+    if exists(target):
+        there = spark.read.format("delta").load(str(target)).schema
+        wanted = spark.createDataFrame([], columns).schema
+        if [(f.name, f.dataType) for f in there] != [(f.name, f.dataType) for f in wanted]:
+            raise LakeError(
+                f"table {table.name}: expected the columns {wanted.simpleString()} of schemas/{table.name}.avsc in"
+                f" {target}, got {there.simpleString()}; delete that folder, and the topic is read again from its start"
+            )
+        return
+    # Statistics on wide text cost more than the rest of a commit; on place and undecoded records they are cheap.
+    spark.sql(
+        f"CREATE TABLE {sql_name(target)} ({columns}) USING delta"
+        " TBLPROPERTIES ('delta.dataSkippingStatsColumns' = '_partition,_offset,_undecoded.reason')"
+    )
+
+
+def _partitions(table: Table, settings: Settings, kafka: str) -> list[int]:
+    """The partitions of a table's topic."""
+    topic = table.topic(settings.namespace)
+    try:
+        admin = AdminClient({**settings.kafka_config, "bootstrap.servers": kafka})
+        # All topics: to ask for one by name would create it.
+        found = admin.list_topics(timeout=KAFKA_PATIENCE).topics.get(topic)
+    except KafkaException as error:
+        raise LakeError(
+            f"table {table.name}, topic {topic}: no Kafka broker has answered at {kafka} within"
+            f" {KAFKA_PATIENCE:g} s ({error.args[0].str()}); `ecom status` shows which servers run"
+        ) from error
+    if found is None:
+        raise LakeError(f"table {table.name}: there is no topic {topic} at {kafka}; materialize its topic first")
+    return sorted(found.partitions)
+
+
+def _start(spark: SparkSession, target: Path, checkpoint: Path, partitions: list[int]) -> str:
+    """Where a query without a checkpoint starts: after what the table holds already."""
+    if (checkpoint / "commits").is_dir() or not records(target):
+        return "earliest"
+    rows = spark.read.format("delta").load(str(target)).groupBy("_topic", "_partition").agg(sf.max("_offset")).collect()
+    (topic,) = {row[0] for row in rows}
+    earliest = -2
+    return json.dumps({topic: {str(p): earliest for p in partitions} | {str(p): last + 1 for _, p, last in rows}})
+
+
+def _decoded(source: DataFrame, table: Table) -> DataFrame:
+    """Kafka's columns to those of the streamed table."""
+    row, value = sf.col("_row"), sf.col("value")
+    # A record that from_avro cannot read has nulls in place of all fields, the required ones too.
+    readable = row[table.primary_key].isNotNull()
+    text = [row[c.name] for c in table.columns if c.avro == "string"]
+    utf8 = sf.lit(True)
+    for column in text:
+        utf8 &= sf.coalesce(sf.is_valid_utf8(column), sf.lit(True))
+    got = sf.concat(sf.lit(f"expected one Avro record of {table.name}, got "), sf.octet_length(value).cast("string"))
+    reason = (
+        sf.when(value.isNull(), sf.lit(f"expected one Avro record of {table.name}, got no value (a tombstone)"))
+        .when(~readable, sf.concat(got, sf.lit(" bytes that are none")))
+        # from_avro takes no notice of bytes after the record.
+        .when(to_avro(row, table.avro) != value, sf.concat(got, sf.lit(" bytes that are not exactly one")))
+        .when(~utf8, sf.concat(got, sf.lit(" bytes with text that is not UTF-8")))
+    )
+    own = [sf.when(sf.col("_reason").isNull(), row[c.name]).alias(c.name) for c in table.columns]
+    bad = sf.struct(sf.col("key"), value, sf.col("_reason").alias("reason"))
+    return (
+        source.withColumn("_row", from_avro("value", table.avro, {"mode": "PERMISSIVE"}))
+        .withColumn("_reason", reason)
+        .select(
+            *own,
+            sf.col("topic").alias("_topic"),
+            sf.col("partition").alias("_partition"),
+            sf.col("offset").alias("_offset"),
+            sf.col("timestamp").alias("_timestamp"),
+            sf.when(sf.col("_reason").isNotNull(), bad).alias("_undecoded"),
+        )
+    )
+
+
+def _text(name: str) -> Column:
+    r"""Bytes as text; those that are not UTF-8 as ``\xNN`` each."""
+    column = sf.col(name)
+    escaped = sf.regexp_replace(sf.hex(column), "(..)", r"\\x$1")
+    return sf.when(sf.is_valid_utf8(column.cast("string")), column.cast("string")).otherwise(escaped)
+
+
+def _set_aside_undecoded(spark: SparkSession, table: Table, settings: Settings) -> None:
+    if not undecoded(table, settings):
+        replace_quarantine(None, table, settings, "topic")
+        return
+    path = folder(table, settings)
+    bad = (
+        spark.read.format("delta")
+        .load(str(path))
+        .where("_undecoded IS NOT NULL")
+        .select(
+            sf.format_string("%s[%d]", "_topic", "_partition").alias("source"),
+            sf.col("_offset").alias("line_or_offset"),
+            _text("_undecoded.key").alias("key"),
+            _text("_undecoded.value").alias("raw"),
+            sf.col("_undecoded.reason").alias("reason"),
+        )
+    )
+    replace_quarantine(bad, table, settings, "topic")
+
+
+def _stream_error(table: Table, settings: Settings, kafka: str, checkpoint: Path, error: PySparkException) -> LakeError:
+    cause = str(error).split("\n\nJVM stacktrace")[0].strip()[:1500]
+    remedy = "see the server's log (`ecom status` names it) and run again: it resumes where it stopped"
+    if "DATA_LOSS" in cause or "failOnDataLoss" in cause:
+        remedy = (
+            "records are gone, or the topic was made anew: delete both"
+            f" {folder(table, settings)} and {checkpoint}, and the topic is read again from its start"
+        )
+    return LakeError(f"table {table.name}, topic {table.topic(settings.namespace)} at {kafka}: {cause}\n{remedy}")

@@ -1,0 +1,804 @@
+"""The topic layer: every chunk of a table in its Kafka topic exactly once, and a measure of what is there.
+
+Idempotence alone is not enough for that, since a restarted producer has a new identity: a chunk's
+rows and the ledger record that says so are therefore one Kafka transaction, under a transactional id
+that is the table's own, so that a new producer fences the last one and reads from the ledger what is in.
+What belongs here is Kafka; chunk files, Avro and hashes have modules of their own.
+"""
+
+# ruff: noqa: SLF001 (librdkafka's own error codes begin with an underscore)
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import logging
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicDescription
+
+from ecom_assets.pipeline import avro, canon, chunk, records
+from ecom_assets.pipeline.chunk import Chunk
+from ecom_assets.pipeline.manifest import Measure, Quarantined
+from ecom_assets.settings import Settings
+from ecom_assets.tables import Table
+
+TRANSACTION_CHUNKS = 64
+TRANSACTION_ROWS = 50_000
+TRANSACTION_BYTES = 16 << 20
+"""A transaction ends at the first of these; four of them are in memory at a time."""
+LEDGER_PARTITIONS = 8
+"""Each of the four tables has a partition of its own, so that none waits for another's open transaction."""
+MAX_MESSAGE = 2 << 20
+"""In bytes: a row may have 1 MiB (``records.MAX_RECORD``), which is above the defaults of Kafka."""
+READ_MESSAGES = 10_000
+NAMED = 100
+"""How many bad records are named one by one; all are counted."""
+
+TRANSACTION_SECONDS = 60
+"""After which the broker aborts the transaction of a producer that is gone."""
+PATIENCE = TRANSACTION_SECONDS + 30
+"""Seconds without any progress after which waiting ends; a broker looks for dead transactions every 10 s."""
+ADMIN_SECONDS = 30
+ATTEMPTS = 5
+BACKOFF = 0.2
+"""Seconds before the second attempt; doubles with each."""
+
+_TRANSIENT = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError.CONCURRENT_TRANSACTIONS,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REQUEST_TIMED_OUT,
+}
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
+
+_log = logging.getLogger(__name__)
+
+
+class TopicError(RuntimeError):
+    """The topic, its ledger or its broker is not as it should be, and a person can act on it."""
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The one place where Kafka clients are built.
+
+    Attributes:
+        bootstrap: Bootstrap servers, ``host:port[,host:port]``.
+        config: Further librdkafka settings of every client (SASL, TLS, tuning); what the
+            promise of this module rests on cannot be set here. May hold secrets.
+    """
+
+    bootstrap: str
+    config: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def admin(self) -> AdminClient:
+        """A client for topics and offsets."""
+        return AdminClient(self._merged({}, {}))
+
+    def consumer(self) -> Consumer:
+        """A client that reads what is committed, joins no group and commits nothing."""
+        return Consumer(
+            self._merged(
+                {
+                    "fetch.wait.max.ms": 20,  # how long the broker holds back a fetch at the end of a partition
+                    "fetch.queue.backoff.ms": 10,  # with the default, a queue once full is not filled for a second
+                    "queued.max.messages.kbytes": 32_768,
+                },
+                {
+                    "group.id": "ecom_assets",
+                    "auto.offset.reset": "earliest",  # where offset 0 is gone
+                    "isolation.level": "read_committed",
+                    "enable.auto.commit": False,
+                    "enable.partition.eof": True,
+                },
+            )
+        )
+
+    def producer(self, transactional_id: str, on_delivery: Callable[[KafkaError | None, Message], None]) -> Producer:
+        """A transactional client; ``on_delivery`` is called for failed messages only."""
+        return Producer(
+            self._merged(
+                {
+                    "compression.type": "lz4",
+                    "linger.ms": 50,
+                    "batch.size": 1 << 20,
+                    "queue.buffering.max.messages": 200_000,
+                    "queue.buffering.max.kbytes": 131_072,
+                },
+                {
+                    "transactional.id": transactional_id,
+                    "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
+                    "acks": "all",
+                    "partitioner": "murmur2_random",  # as the Java clients
+                    "message.max.bytes": MAX_MESSAGE,
+                    "delivery.report.only.error": True,
+                    "on_delivery": on_delivery,
+                },
+            )
+        )
+
+    def _merged(self, tuning: Mapping[str, object], needed: Mapping[str, object]) -> dict[str, Any]:
+        return {**tuning, **self.config, **needed, "bootstrap.servers": self.bootstrap, "logger": _log}
+
+
+@dataclass(frozen=True)
+class ProduceResult:
+    """What a call of ``produce`` did.
+
+    Attributes:
+        rows: Rows put into the topic by this call.
+        chunks: Chunks put into the topic by this call.
+        skipped_chunks: Chunks that the ledger said were in.
+        bytes: Avro bytes put into the topic by this call, before compression.
+        seconds: Time it took.
+    """
+
+    rows: int
+    chunks: int
+    skipped_chunks: int
+    bytes: int
+    seconds: float
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the topic already held everything."""
+        return self.chunks == 0
+
+
+@dataclass(frozen=True)
+class TopicMeasure:
+    """What a topic was read to hold.
+
+    Attributes:
+        measure: Its rows.
+        bad_rows: Records that are not rows of the table.
+        bad: The first ``NAMED`` of them; ``source`` is ``topic[partition]`` and ``line`` the offset.
+    """
+
+    measure: Measure
+    bad_rows: int = 0
+    bad: tuple[Quarantined, ...] = ()
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """A chunk that is in a topic.
+
+    Attributes:
+        table: Name of its table.
+        chunk: What was put in.
+        topic_id: Kafka's id of the topic, new each time a topic is made.
+        transaction: Transactional id, run, and number within the run.
+        attempt: Which attempt of that transaction it was, from 1.
+    """
+
+    table: str
+    chunk: Chunk
+    topic_id: str
+    transaction: str
+    attempt: int
+
+    @property
+    def key(self) -> str:
+        """Key of the ledger record."""
+        return f"{self.table}/{self.chunk.name}"
+
+    def to_json(self) -> str:
+        """Value of the ledger record."""
+        return json.dumps(
+            {
+                "table": self.table,
+                "chunk": self.chunk.name,
+                "rows": self.chunk.rows,
+                "bytes": self.chunk.bytes,
+                "checksum": f"{self.chunk.checksum:016x}",
+                "topic_id": self.topic_id,
+                "transaction": self.transaction,
+                "attempt": self.attempt,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, value: bytes) -> LedgerEntry:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: It is not JSON, or a value has the wrong type.
+            KeyError: A value is missing.
+        """
+        d = json.loads(value)
+        part = Chunk(d["chunk"], d["rows"], d["bytes"], int(d["checksum"], 16))
+        return cls(d["table"], part, d["topic_id"], d["transaction"], d["attempt"])
+
+
+def ledger_topic(namespace: str) -> str:
+    """Name of the topic that says which chunks are in."""
+    return f"{namespace}.ledger"
+
+
+def produce(
+    table: Table, settings: Settings, kafka: str, progress: Callable[[int], None] | None = None
+) -> ProduceResult:
+    """Carry every chunk of the table's manifest into its topic, exactly once.
+
+    May be called again after any interruption, and at any time: what is in stays in and is skipped.
+
+    Args:
+        table: The table.
+        settings: Where the chunks lie, the namespace, partitions and further client settings.
+        kafka: Bootstrap servers.
+        progress: Called with the rows committed since the last call.
+
+    Returns:
+        What was done.
+
+    Raises:
+        FileNotFoundError: The table has no manifest of chunks.
+        records.DamagedError: A chunk's file is not what the manifest says; nothing of it is committed.
+        TopicError: The ledger does not fit the manifest, another producer took over, or Kafka
+            did not do its part.
+    """
+    began = time.perf_counter()
+    folder = chunk.folder(table, settings)
+    manifest = chunk.read_manifest(folder)
+    clients = Clients(kafka, settings.kafka_config)
+    topic, ledger_name = table.topic(settings.namespace), ledger_topic(settings.namespace)
+    with _kafka(clients, f"produce {topic}"):
+        admin = clients.admin()
+        # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
+        writer = _Writer(clients, table, settings.namespace)
+        _ensure(admin, ledger_name, LEDGER_PARTITIONS, {"cleanup.policy": "compact"})
+        topic_id = _ensure(admin, topic, settings.partitions, {"retention.ms": "-1", "retention.bytes": "-1"})
+        entries = _entries(clients, admin, settings.namespace, table.name)
+        done = {e.chunk.name: e.chunk for e in entries.values() if e.topic_id == topic_id}
+        _check_fits(topic, table.name, manifest, done)
+
+        rows = chunks = size = 0
+        todo = _files(_groups(c for c in manifest if c.name not in done), folder)
+        with closing(records.ordered_map(lambda files: _load(files, table), todo, workers=1)) as loads:
+            for number, load in enumerate(loads):
+                run = f"{writer.run}/{number}"
+                entries = [LedgerEntry(table.name, c, topic_id, run, 1) for c in load.chunks]
+                writer.transact(functools.partial(_send, topic=topic, load=load, ledger=ledger_name, entries=entries))
+                count = sum(c.rows for c in load.chunks)
+                rows, chunks, size = rows + count, chunks + len(load.chunks), size + sum(map(len, load.values))
+                if progress:
+                    progress(count)
+    return ProduceResult(rows, chunks, len(done), size, time.perf_counter() - began)
+
+
+def measure(
+    table: Table, settings: Settings, kafka: str, progress: Callable[[int], None] | None = None
+) -> TopicMeasure:
+    """Read a topic back, decode and hash every committed record that it held when this began.
+
+    Args:
+        table: The table.
+        settings: The namespace and further client settings.
+        kafka: Bootstrap servers.
+        progress: Called with the records read since the last call.
+
+    Returns:
+        What it holds; nothing for a topic that does not exist.
+
+    Raises:
+        TopicError: Kafka did not do its part.
+    """
+    began = time.perf_counter()
+    clients = Clients(kafka, settings.kafka_config)
+    topic = table.topic(settings.namespace)
+    found, bad_rows, named = Measure(), 0, []
+
+    def work(messages: list[Message]) -> tuple[Measure, list[Quarantined]]:
+        values = [m.value() for m in messages]
+        batch, bad = avro.decode_good(values, table)
+        part = Measure(
+            batch.num_rows,
+            canon.total(canon.batch_hashes(batch, table.names)),
+            sum(len(value) for value in values if value is not None),
+        )
+        return part, [_named(table, messages[index], reason) for index, reason in bad]
+
+    with _kafka(clients, f"read {topic}"):
+        ends = _ends(clients.admin(), topic)
+        with closing(records.ordered_map(work, _read(clients, topic, ends), workers=1)) as parts:
+            for part, bad in parts:
+                found += part
+                bad_rows += len(bad)
+                named += bad[: NAMED - len(named)]
+                if progress:
+                    progress(part.rows + len(bad))
+    return TopicMeasure(found + Measure(seconds=time.perf_counter() - began), bad_rows, tuple(named))
+
+
+def ledger(settings: Settings, kafka: str) -> dict[tuple[str, str], LedgerEntry]:
+    """Which chunks are in the topics of the namespace.
+
+    A chunk counts only if its topic is still the one that it was put into.
+
+    Returns:
+        ``(table, chunk name)`` -> entry.
+
+    Raises:
+        TopicError: Kafka did not do its part, or the ledger holds a foreign record.
+    """
+    clients = Clients(kafka, settings.kafka_config)
+    with _kafka(clients, f"read {ledger_topic(settings.namespace)}"):
+        admin = clients.admin()
+        entries = _entries(clients, admin, settings.namespace)
+        topics = _describe(admin, {f"{settings.namespace}.{e.table}" for e in entries.values()})
+        ids = {name: str(topic.topic_id) for name, topic in topics.items()}
+        return {key: e for key, e in entries.items() if e.topic_id == ids.get(f"{settings.namespace}.{e.table}")}
+
+
+def end_offsets(table: Table, settings: Settings, kafka: str) -> dict[int, int]:
+    """The offset behind the last record of each partition, open transactions included.
+
+    Returns:
+        Partition -> offset; empty for a topic that does not exist.
+
+    Raises:
+        TopicError: Kafka did not do its part.
+    """
+    clients = Clients(kafka, settings.kafka_config)
+    topic = table.topic(settings.namespace)
+    with _kafka(clients, f"read the offsets of {topic}"):
+        return _ends(clients.admin(), topic)
+
+
+def exists(table: Table, settings: Settings, kafka: str) -> bool:
+    """Whether the table has a topic.
+
+    Raises:
+        TopicError: Kafka did not do its part.
+    """
+    clients = Clients(kafka, settings.kafka_config)
+    topic = table.topic(settings.namespace)
+    with _kafka(clients, f"look for {topic}"):
+        return bool(_describe(clients.admin(), [topic]))
+
+
+def head(table: Table, settings: Settings, kafka: str, rows: int) -> list[dict[str, Any]]:
+    """The first few committed rows; none for a topic that does not exist.
+
+    Raises:
+        TopicError: Kafka did not do its part.
+    """
+    clients = Clients(kafka, settings.kafka_config)
+    topic = table.topic(settings.namespace)
+    found: list[dict[str, Any]] = []
+    with _kafka(clients, f"read {topic}"), closing(_read(clients, topic, _ends(clients.admin(), topic))) as batches:
+        for messages in batches:
+            batch, _ = avro.decode_good([m.value() for m in messages], table)
+            found += batch.slice(0, rows - len(found)).to_pylist()
+            if len(found) == rows:
+                break
+    return found
+
+
+def delete(table: Table, settings: Settings, kafka: str) -> None:
+    """Delete a table's topic and its ledger entries, so that it can be produced anew.
+
+    A producer that runs is fenced. An entry counts only for the topic it was made for, so a crash
+    between the two steps does no harm.
+
+    Raises:
+        TopicError: Kafka did not do its part.
+    """
+    clients = Clients(kafka, settings.kafka_config)
+    topic, ledger_name = table.topic(settings.namespace), ledger_topic(settings.namespace)
+    with _kafka(clients, f"delete {topic}"):
+        admin = clients.admin()
+        writer = _Writer(clients, table, settings.namespace)
+        if _describe(admin, [topic]):
+            admin.delete_topics([topic], operation_timeout=ADMIN_SECONDS)[topic].result()
+            _wait(lambda: not _describe(admin, [topic]), f"expected topic {topic} to be gone")
+        entries = _entries(clients, admin, settings.namespace, table.name)
+
+        def send(producer: Producer, _: int) -> None:
+            partition = _ledger_partition(table.name)
+            for entry in entries.values():
+                producer.produce(ledger_name, None, entry.key, partition)
+
+        if entries:
+            writer.transact(send)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A chunk and what its file holds."""
+
+    chunk: Chunk
+    path: Path
+    data: bytes
+
+
+@dataclass(frozen=True)
+class _Load:
+    """The messages of one transaction: chunks, and a key and an Avro value per row."""
+
+    chunks: list[Chunk]
+    keys: list[bytes]
+    values: list[bytes]
+
+
+def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Cut chunks into transactions, in order."""
+    group: list[Chunk] = []
+    for part in chunks:
+        full = len(group) == TRANSACTION_CHUNKS or (
+            sum(c.rows for c in group) + part.rows > TRANSACTION_ROWS
+            or sum(c.bytes for c in group) + part.bytes > TRANSACTION_BYTES
+        )
+        if group and full:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+def _files(groups: Iterable[list[Chunk]], folder: Path) -> Iterator[list[_File]]:
+    """Read chunk files.
+
+    Not a task for the background thread: each of the four system calls of a small file would wait up to
+    5 ms for the interpreter's lock, which the thread that produces does not give up by itself.
+    """
+    for group in groups:
+        try:
+            yield [_File(part, folder / part.name, (folder / part.name).read_bytes()) for part in group]
+        except FileNotFoundError as error:
+            raise records.DamagedError(
+                f"{error.filename}: expected a chunk of the manifest, got no file;"
+                f" materialise chunked/{folder.name} again"
+            ) from error
+
+
+def _load(files: list[_File], table: Table) -> _Load:
+    """Verify and encode chunks.
+
+    Raises:
+        records.DamagedError: A file is not what the manifest says; names it.
+    """
+    batch = _verified(files, table)
+    keys = batch.column(table.entity_key).cast(pa.string()).cast(pa.binary())
+    return _Load([f.chunk for f in files], keys.to_pylist(), avro.encode(batch, table))
+
+
+def _verified(files: list[_File], table: Table) -> pa.RecordBatch:
+    """Parse chunks and compare rows and checksums with the manifest.
+
+    All are parsed as one, since a parser's start costs as much as a small file; only if that does
+    not fit is each parsed alone, to find the one to name.
+    """
+    header = records.header_line(table)
+    if all(f.data.startswith(header) for f in files):
+        try:
+            batch = records.read_clean(header + b"".join(f.data[len(header) :] for f in files), table)
+        except records.DamagedError:
+            pass
+        else:
+            if _sums(batch, files, table) == [f.chunk.checksum for f in files]:
+                return batch
+    return pa.concat_batches([_verified_alone(f, table) for f in files])
+
+
+def _verified_alone(file: _File, table: Table) -> pa.RecordBatch:
+    batch = records.read_clean(file.data, table, str(file.path))
+    found = canon.total(canon.batch_hashes(batch, table.names))
+    if (batch.num_rows, found) != (file.chunk.rows, file.chunk.checksum):
+        raise records.DamagedError(
+            f"{file.path}: expected {file.chunk.rows} rows with checksum {file.chunk.checksum:016x}, got"
+            f" {batch.num_rows} rows with checksum {found:016x}; materialise chunked/{table.name} again"
+        )
+    return batch
+
+
+def _sums(batch: pa.RecordBatch, files: list[_File], table: Table) -> list[int]:
+    """The checksum of each chunk's share of the batch; none of them if the batch has too many or too few rows."""
+    ends = np.cumsum([f.chunk.rows for f in files])
+    if batch.num_rows != ends[-1]:
+        return []
+    hashes = canon.batch_hashes(batch, table.names)
+    return [canon.total(part) for part in np.split(hashes, ends[:-1])]
+
+
+def _send(
+    producer: Producer, attempt: int, *, topic: str, load: _Load, ledger: str, entries: list[LedgerEntry]
+) -> None:
+    """Hand a transaction's messages to the producer: its rows, and the ledger records of its chunks."""
+    messages = itertools.chain(
+        zip(itertools.repeat(topic), load.values, load.keys, strict=False),
+        ((ledger, replace(e, attempt=attempt).to_json(), e.key, _ledger_partition(e.table)) for e in entries),
+    )
+    produce = producer.produce
+    for message in messages:
+        while True:  # ends, because a message that is not delivered in time fails the transaction
+            try:
+                produce(*message)
+                break
+            except BufferError:
+                producer.poll(0.05)
+
+
+class _Writer:
+    """The transactional producer of a table; making one fences the last one.
+
+    Raises:
+        TopicError: Another producer took over.
+        KafkaException: An error that does not pass.
+    """
+
+    def __init__(self, clients: Clients, table: Table, namespace: str) -> None:
+        transactional_id = f"{namespace}.{table.name}"
+        self.run = f"{transactional_id}/{uuid.uuid4().hex[:8]}"
+        self._topic = transactional_id
+        self._failures: list[KafkaError] = []
+        self._producer = clients.producer(transactional_id, self._failed)
+        self._producer.list_topics(timeout=ADMIN_SECONDS)  # the sooner answer, if there is no broker at all
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._producer.init_transactions(ADMIN_SECONDS)
+                break
+            except KafkaException as error:  # a broker that has just started is not ready yet
+                if not _passes(error.args[0]) or time.monotonic() > deadline:
+                    raise
+            time.sleep(BACKOFF)
+
+    def transact(self, send: Callable[[Producer, int], None]) -> None:
+        """Send a transaction, whole or not at all; again if an error is one that passes.
+
+        Args:
+            send: Produces the messages; is given the producer and the attempt, from 1.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            self._failures.clear()
+            try:
+                self._producer.begin_transaction()
+                send(self._producer, attempt)
+                self._commit()
+                break
+            except KafkaException as error:
+                cause = self._cause(error)
+                if cause.code() in _FENCED:
+                    raise TopicError(
+                        f"topic {self._topic}: another producer of this topic took over, so this one stopped;"
+                        " let only one run at a time (what it committed is in and stays in)"
+                    ) from error
+                if not cause.fatal():
+                    self._abort()
+                if attempt == ATTEMPTS or not _passes(cause):
+                    raise KafkaException(cause) from error
+                _log.warning("topic %s: attempt %d failed and is made again: %s", self._topic, attempt, cause.str())
+                time.sleep(BACKOFF * 2 ** (attempt - 1))
+            except BaseException:
+                try:
+                    self._abort()
+                except KafkaException as error:
+                    _log.warning("topic %s: not aborted (%s); the broker will do it", self._topic, error.args[0].str())
+                raise
+
+    def _commit(self) -> None:
+        """Commit; in short steps, since a signal is only heard between them."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._producer.commit_transaction(1)
+                break
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+
+    def _abort(self) -> None:
+        self._producer.abort_transaction(ADMIN_SECONDS)
+
+    def _cause(self, error: KafkaException) -> KafkaError:
+        """Why a message was not delivered, if that is why the transaction failed."""
+        if not error.args[0].fatal():  # poll would raise that again
+            self._producer.poll(0)
+        return self._failures[0] if self._failures else error.args[0]
+
+    def _failed(self, error: KafkaError | None, _: Message) -> None:
+        # An abort purges what is not yet sent, which is no failure.
+        if error and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._failures.append(error)
+
+
+def _passes(error: KafkaError) -> bool:
+    return not error.fatal() and (error.retriable() or error.code() in _TRANSIENT)
+
+
+def _check_fits(topic: str, table: str, manifest: list[Chunk], done: dict[str, Chunk]) -> None:
+    """Check that what is in the topic is part of the manifest."""
+    expected = {c.name: c for c in manifest}
+    for name, part in done.items():
+        now = expected.get(name)
+        if now is None or (now.rows, now.checksum) != (part.rows, part.checksum):
+            got = f"{now.rows} rows with checksum {now.checksum:016x}" if now else "no such chunk"
+            raise TopicError(
+                f"topic {topic}, chunk {name}: expected the {part.rows} rows with checksum {part.checksum:016x}"
+                f" that are in the topic, got {got} in the manifest: the chunks were made anew from other data;"
+                f" `ecom reset topic --table {table}`, then run again"
+            )
+
+
+def _ledger_partition(table: str) -> int:
+    return zlib.crc32(table.encode()) % LEDGER_PARTITIONS
+
+
+def _entries(
+    clients: Clients, admin: AdminClient, namespace: str, table: str | None = None
+) -> dict[tuple[str, str], LedgerEntry]:
+    """Read the ledger to its end, of one table or of all, entries of deleted topics included."""
+    name = ledger_topic(namespace)
+    ends = _ends(admin, name)
+    if table is not None:
+        ends = {p: end for p, end in ends.items() if p == _ledger_partition(table)}
+    entries: dict[str, LedgerEntry] = {}
+    for messages in _read(clients, name, ends):
+        for message in messages:
+            key, value = message.key(), message.value()
+            try:
+                if value is None:
+                    entries.pop((key or b"").decode(), None)
+                else:
+                    entry = LedgerEntry.from_json(value)
+                    entries[entry.key] = entry
+            except (ValueError, KeyError, TypeError) as error:
+                raise TopicError(
+                    f"topic {name}, partition {message.partition()}, offset {message.offset()}, key {key!r}:"
+                    f" expected a ledger entry, got {value!r} ({error!r}); something else writes to this topic:"
+                    " choose another namespace (ECOM_NAMESPACE)"
+                ) from error
+    return {(e.table, e.chunk.name): e for e in entries.values() if table in (None, e.table)}
+
+
+def _read(clients: Clients, topic: str, ends: Mapping[int, int]) -> Generator[list[Message]]:
+    """Read what is committed, from the start up to the end offsets.
+
+    The offsets at the end are of no records (marks of commits, aborted rows), and a mark is written
+    a moment after a commit returns: so a partition is done when the position that Kafka tells has
+    reached the end, and until then the transactions that are open are waited for.
+
+    Raises:
+        TopicError: No progress within ``PATIENCE``, or a partition that cannot be read.
+    """
+    waiting = {partition for partition, end in ends.items() if end > 0}
+    with closing(clients.consumer()) as consumer:
+        consumer.assign([TopicPartition(topic, p, 0) for p in sorted(waiting)])
+        heard = time.monotonic()
+        while waiting:
+            batch: list[Message] = []
+            for message in consumer.consume(READ_MESSAGES, timeout=0.1):
+                error, partition, offset = message.error(), message.partition(), message.offset()
+                assert partition is not None, "a consumer gives both"
+                assert offset is not None, "a consumer gives both"
+                if error is None:
+                    if offset < ends[partition]:
+                        batch.append(message)
+                elif error.code() != KafkaError._PARTITION_EOF:
+                    raise TopicError(f"topic {topic}, partition {partition}, offset {offset}: {error.str()}")
+                elif offset >= ends[partition]:
+                    waiting.discard(partition)
+            reached = {p.partition: p.offset for p in consumer.position(consumer.assignment())}
+            waiting -= {partition for partition, offset in reached.items() if offset >= ends[partition]}
+            if batch:
+                heard = time.monotonic()
+                yield batch
+            elif waiting and time.monotonic() > heard + PATIENCE:
+                raise TopicError(
+                    f"topic {topic}: expected to read up to the offsets {dict(ends)} (by partition), got to"
+                    f" {reached} and no further for {PATIENCE} s; see whether a transaction hangs"
+                    " (kafka-transactions.sh find-hanging) and whether all brokers run"
+                )
+
+
+def _ends(admin: AdminClient, topic: str) -> dict[int, int]:
+    """Partition -> the offset behind its last record, committed or not; empty if there is no such topic."""
+    found = _describe(admin, [topic])
+    if not found:
+        return {}
+    asked = {TopicPartition(topic, p.id): OffsetSpec.latest() for p in found[topic].partitions}
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_SECONDS)
+    return {at.partition: future.result().offset for at, future in futures.items()}
+
+
+def _describe(admin: AdminClient, topics: Iterable[str]) -> dict[str, TopicDescription]:
+    """What Kafka says of the topics that exist."""
+    names = sorted(topics)
+    if not names:
+        return {}
+    found = {}
+    for name, future in admin.describe_topics(TopicCollection(names), request_timeout=ADMIN_SECONDS).items():
+        try:
+            found[name] = future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+    return found
+
+
+def _ensure(admin: AdminClient, topic: str, partitions: int, config: dict[str, str]) -> str:
+    """Make a topic if there is none, and return its id."""
+    found = _describe(admin, [topic])
+    if not found:
+        replicas = min(3, len(admin.list_topics(timeout=ADMIN_SECONDS).brokers))
+        own = {
+            "compression.type": "producer",
+            "max.message.bytes": str(MAX_MESSAGE),
+            "min.insync.replicas": str(max(1, replicas - 1)),
+        }
+        try:
+            admin.create_topics([NewTopic(topic, partitions, replicas, config=own | config)])[topic].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+        def ready() -> bool:
+            made = _describe(admin, [topic]).get(topic)
+            return made is not None and all(p.leader for p in made.partitions)
+
+        _wait(ready, f"expected topic {topic} to have a leader for each partition")
+        found = _describe(admin, [topic])
+    return str(found[topic].topic_id)
+
+
+def _wait(done: Callable[[], bool], expected: str) -> None:
+    deadline = time.monotonic() + ADMIN_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise TopicError(f"{expected}, got nothing of the kind in {ADMIN_SECONDS} s; see the broker's log")
+        time.sleep(0.05)
+
+
+def _named(table: Table, message: Message, reason: str) -> Quarantined:
+    """Say where a bad record is; of its bytes the beginning, since the topic keeps them all."""
+    raw = (message.value() or b"")[:1000].decode("utf-8", "backslashreplace")
+    source = f"{message.topic()}[{message.partition()}]"
+    return Quarantined(table.name, source, message.offset() or 0, raw, reason)
+
+
+@contextmanager
+def _kafka(clients: Clients, what: str) -> Generator[None]:
+    """Turn what Kafka raises into an error that a person can act on."""
+    try:
+        yield
+    except KafkaException as error:
+        raise TopicError(
+            f"Kafka at {clients.bootstrap}: expected to {what}, got {error.args[0].str() or error.args[0].name()};"
+            " see that the broker runs and that its address (ECOM_KAFKA) and settings (ECOM_KAFKA_CONFIG) are right,"
+            " then run again"
+        ) from error

@@ -1,0 +1,338 @@
+"""Topics to streamed and merged Delta tables, on the real Kafka and Spark."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import fastavro
+import pytest
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+
+from ecom_assets.pipeline import canon, merged, streamed
+from ecom_assets.pipeline.manifest import Measure
+from ecom_assets.resources.spark import SparkConnectResource, answers, connect, spark_session
+from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.settings import Settings
+from ecom_assets.tables import CLICK_STREAM, PRODUCT, Table
+
+Row = dict[str, Any]
+TEXTS = ["Shirt", "", "ü, \"x\"\n'y'", "日本\r\n", "NA", "null", "\\N", "x" * 3000]
+
+
+def product(key: int, **changes: Any) -> Row:
+    """A product; hard texts and nulls take turns."""
+    text = TEXTS[key % len(TEXTS)]
+    row = dict.fromkeys(PRODUCT.names, text) | {"id": key, "year": None if key % 3 else -key}
+    return row | {"season": None, "productDisplayName": text or None} | changes
+
+
+def event(key: str, **changes: Any) -> Row:
+    """An event without metadata."""
+    row = {"session_id": "s", "event_name": "CLICK", "event_time": "2016-06-30T23:18:44.792905Z", "event_id": key}
+    return row | {"traffic_source": "WEB", "event_metadata": None} | changes
+
+
+def encode(table: Table, row: Row) -> bytes:
+    """One Avro record, as fastavro writes it."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(table.avro)), row)
+    return out.getvalue()
+
+
+def held(table: Table, rows: list[Row]) -> Measure:
+    """What a layer with these rows must measure, by the reference hash."""
+    fields = [[None if r[n] is None else str(r[n]).encode() for n in table.names] for r in rows]
+    return Measure(len(rows), sum(canon.row_hash(f) for f in fields) % canon.MODULUS)
+
+
+class Topic:
+    """A topic of a namespace and lake of its own."""
+
+    def __init__(self, table: Table, settings: Settings, kafka: str) -> None:
+        self.table, self.settings, self.kafka = table, settings, kafka
+        self.name = table.topic(settings.namespace)
+        admin = AdminClient({"bootstrap.servers": kafka})
+        admin.create_topics([NewTopic(self.name, settings.partitions, 1)])[self.name].result()
+        self.producer = Producer({"bootstrap.servers": kafka, "transactional.id": self.name})
+        self.producer.init_transactions(30)
+
+    def send(self, *rows: Row | bytes | None, commit: bool = True, partition: int | None = None) -> None:
+        """Send rows (or raw values) as one transaction."""
+        self.producer.begin_transaction()
+        for row, turn in zip(rows, itertools.cycle(range(self.settings.partitions))):
+            value = encode(self.table, row) if isinstance(row, dict) else row
+            self.producer.produce(self.name, value, key=b"k", partition=turn if partition is None else partition)
+        self.producer.flush()
+        if commit:
+            self.producer.commit_transaction()
+        else:
+            self.producer.abort_transaction()
+
+
+MakeTopic = Callable[[Table], Topic]
+
+
+@pytest.fixture(scope="module")
+def servers(stack: Stack) -> Addresses:
+    """Where the servers are."""
+    return stack.addresses()
+
+
+@pytest.fixture(scope="module")
+def spark(servers: Addresses) -> Iterator[SparkSession]:
+    """One session for all tests."""
+    with spark_session(servers.spark) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def make_topic(settings: Settings, servers: Addresses, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
+    """Makes an empty topic, with a lake of its own."""
+    numbers = itertools.count()
+
+    def make(table: Table) -> Topic:
+        home = tmp_path_factory.mktemp("lake")
+        own = settings.model_copy(update={"home": home, "namespace": f"test_spark_{next(numbers)}"})
+        return Topic(table, own, servers.kafka)
+
+    return make
+
+
+def rows_of(spark: SparkSession, table: Table, settings: Settings, condition: str = "_undecoded IS NULL") -> list[Row]:
+    """The rows of the streamed table, by key."""
+    frame = spark.read.format("delta").load(str(streamed.folder(table, settings))).where(condition)
+    return [r.asDict() for r in frame.select(*table.names).orderBy(table.primary_key).collect()]
+
+
+@pytest.mark.parametrize(("row", "expected"), canon.TEST_VECTORS, ids=str)
+def test_hash(spark: SparkSession, row: tuple[str | None, ...], expected: int) -> None:
+    """Spark would hash rows unlike the other engines, and every proof would fail."""
+    names = PRODUCT.names[1 : len(row) + 1]
+    table = cast("Table", SimpleNamespace(names=names))
+    frame = spark.createDataFrame([row, row], ", ".join(f"{n} string" for n in names))
+    assert canon.spark_measure(frame.limit(1), table) == (1, expected)
+    assert canon.spark_measure(frame, table) == (2, 2 * expected % canon.MODULUS)
+
+
+def test_measure_of_nothing(spark: SparkSession, settings: Settings) -> None:
+    """A layer that was not made yet would raise instead of holding no rows."""
+    assert streamed.measure(spark, CLICK_STREAM, settings) == Measure()
+    assert merged.measure(spark, CLICK_STREAM, settings) == Measure()
+    assert streamed.undecoded(CLICK_STREAM, settings) == 0
+    assert merged.version(merged.folder(CLICK_STREAM, settings)) == ""
+
+
+def test_stream(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """Rows would change on their way, aborted ones would show, or a second run would double what is there."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 21)]
+    told: list[int] = []
+
+    def stream() -> int:
+        return streamed.stream(spark, PRODUCT, topic.settings, topic.kafka, told.append)
+
+    topic.send(*rows[:10])
+    topic.send(product(99), product(98), commit=False)
+    topic.send(*rows[10:])
+    assert stream() == 20
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+    measure = streamed.measure(spark, PRODUCT, topic.settings)
+    assert measure.same_rows(held(PRODUCT, rows))
+    assert measure.bytes > 0
+    version = merged.version(streamed.folder(PRODUCT, topic.settings))
+    assert stream() == 0
+    assert merged.version(streamed.folder(PRODUCT, topic.settings)) == version
+    topic.send(product(21), product(22))
+    assert stream() == 2
+    assert rows_of(spark, PRODUCT, topic.settings) == [*rows, product(21), product(22)]
+    assert sum(told) == 22
+
+
+def test_undecodable_records(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """A record that is no row would stop the good ones, vanish, or become a wrong row."""
+    topic = make_topic(CLICK_STREAM)
+    good = encode(CLICK_STREAM, event("é1"))
+    bad = [b"garbage", None, b"", good + b"!", good[:-1], good.replace("é".encode(), b"\xff\xfe")]
+    topic.send(event("a"), event("b"), *bad, event("c"))
+    assert streamed.stream(spark, CLICK_STREAM, topic.settings, topic.kafka) == 9
+    assert rows_of(spark, CLICK_STREAM, topic.settings) == [event("a"), event("b"), event("c")]
+    assert streamed.measure(spark, CLICK_STREAM, topic.settings).rows == 3
+    assert streamed.undecoded(CLICK_STREAM, topic.settings) == len(bad)
+
+    aside = DeltaTable(str(streamed.quarantine(CLICK_STREAM, topic.settings))).to_pyarrow_table().to_pylist()
+    assert {(r["source"], r["line_or_offset"]) for r in aside} == {
+        (f"{topic.name}[{n % 2}]", n // 2) for n in range(2, 2 + len(bad))
+    }
+    assert {(r["table"], r["stage"], r["key"]) for r in aside} == {("click_stream", "topic", "k")}
+    by_place = {r["line_or_offset"] * 2 + int(r["source"][-2]): (r["raw"], r["reason"]) for r in aside}
+    assert by_place[2] == ("garbage", "expected one Avro record of click_stream, got 7 bytes that are none")
+    assert by_place[3] == (None, "expected one Avro record of click_stream, got no value (a tombstone)")
+    assert by_place[5][1].endswith("bytes that are not exactly one")
+    assert by_place[7][1].endswith("bytes with text that is not UTF-8")
+    assert r"\xFF\xFE" in by_place[7][0]
+
+
+def test_stopped_between_batches(spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped half-way would leave out or double the batches at the break."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 61)]
+    topic.send(*rows)
+    monkeypatch.setattr(streamed, "RECORDS_PER_BATCH", 10)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka, stop)
+    assert not spark.streams.active
+    before = streamed.records(streamed.folder(PRODUCT, topic.settings))
+    assert 0 < before < len(rows)
+    monkeypatch.undo()
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == len(rows) - before
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+
+
+def test_lost_checkpoint_or_table(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """Without its checkpoint a table would get all rows again; without its table a topic would seem empty."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 8)]
+    topic.send(*rows[:4], partition=0)
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 4
+    streamed.remove(topic.settings.lake / "checkpoints" / "product")
+    topic.send(*rows[4:])
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 3
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+    streamed.remove(streamed.folder(PRODUCT, topic.settings))
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 7
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+
+
+def test_topic_made_anew(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """The records of a topic that was replaced would be skipped without a word."""
+    topic = make_topic(PRODUCT)
+    topic.send(*(product(k) for k in range(1, 9)))
+    streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    admin = AdminClient({"bootstrap.servers": topic.kafka})
+    admin.delete_topics([topic.name])[topic.name].result()
+    with pytest.raises(streamed.LakeError, match="there is no topic"):
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    for _ in range(100):  # a deletion takes a moment
+        with contextlib.suppress(KafkaException):
+            again = Topic(PRODUCT, topic.settings, topic.kafka)
+            break
+    again.send(product(1), product(2))
+    with pytest.raises(streamed.LakeError, match=f"(?s){topic.name}.*delete both"):
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    streamed.delete(PRODUCT, topic.settings)
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 2
+
+
+def test_merge(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """A row would be lost, doubled or chosen at random where several stand under one key."""
+    topic, settings = (t := make_topic(PRODUCT)), t.settings
+    rows = [product(k) for k in range(1, 9)]
+    same, other, third = dict(rows[1]), product(3, usage="other"), product(3, usage=None)
+    topic.send(*rows)
+    streamed.stream(spark, PRODUCT, settings, topic.kafka)
+    first = merged.merge(spark, PRODUCT, settings)
+    assert first == merged.MergeResult(Measure(), Measure(), {})
+    assert merged.measure(spark, PRODUCT, settings).same_rows(held(PRODUCT, rows))
+
+    topic.send(same, other, third, same, other)
+    streamed.stream(spark, PRODUCT, settings, topic.kafka)
+    result = merged.merge(spark, PRODUCT, settings)
+    assert not result.unchanged
+    assert result.duplicates.same_rows(held(PRODUCT, [same, same]))
+    assert result.conflicts.same_rows(held(PRODUCT, [other, third, other]))
+    measure = merged.measure(spark, PRODUCT, settings)
+    assert measure.same_rows(held(PRODUCT, rows))
+    assert streamed.measure(spark, PRODUCT, settings).same_rows(measure + result.duplicates + result.conflicts)
+    aside = merged.set_aside(spark, PRODUCT, settings)
+    assert aside["duplicates"].same_rows(result.duplicates)
+    assert aside["conflicts"].same_rows(result.conflicts)
+    (reason,) = set(DeltaTable(str(streamed.quarantine(PRODUCT, settings))).to_pyarrow_table()["reason"].to_pylist())
+    assert "differs" in reason
+
+    version = merged.version(merged.folder(PRODUCT, settings))
+    again = merged.merge(spark, PRODUCT, settings)
+    assert again.unchanged
+    assert (again.duplicates, again.conflicts) == (result.duplicates, result.conflicts)
+    assert merged.version(merged.folder(PRODUCT, settings)) == version
+    assert not merged.merge(spark, PRODUCT, settings, force=True).unchanged
+    assert merged.version(merged.folder(PRODUCT, settings)) != version
+
+    # What is set aside is measured where it lies: a row taken out of quarantine must show.
+    DeltaTable(str(streamed.quarantine(PRODUCT, settings))).delete("raw LIKE '%other%'")
+    assert merged.set_aside(spark, PRODUCT, settings)["conflicts"].same_rows(held(PRODUCT, [third]))
+
+
+def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """Companions would be wrong or hide what they cannot hold, or the loader would read other rows than Spark."""
+    topic, settings = (t := make_topic(CLICK_STREAM)), t.settings
+    rows = [
+        event("a", event_metadata="{'product_id': 1, 'quantity': 2, 'item_price': 3}"),
+        event("b", event_metadata="{'product_id': oops}", event_time="12:30"),
+        event("c"),
+    ]
+    topic.send(*rows)
+    streamed.stream(spark, CLICK_STREAM, settings, topic.kafka)
+    assert merged.merge(spark, CLICK_STREAM, settings).unparsed == {"event_time": 1, "event_metadata": 1}
+    path = merged.folder(CLICK_STREAM, settings)
+    frame = spark.read.format("delta").load(str(path)).orderBy("event_id")
+    assert [r.asDict() for r in frame.select(*CLICK_STREAM.names).collect()] == rows
+    typed = frame.select(sf.col("event_time_ts").cast("string"), "metadata.product_id", "metadata.quantity").collect()
+    assert [tuple(r) for r in typed] == [("2016-06-30 23:18:44.792905", 1, 2), (None,) * 3, (typed[2][0], None, None)]
+
+    batches = list(merged.read_batches(path, CLICK_STREAM.names))
+    assert sorted((r for b in batches for r in b.to_pylist()), key=lambda r: r["event_id"]) == rows
+    hashes = [canon.total(canon.batch_hashes(b, CLICK_STREAM.names)) for b in batches]
+    assert sum(hashes) % canon.MODULUS == merged.measure(spark, CLICK_STREAM, settings).checksum
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{'text': 'Baju', 'number': 5}", ("Baju", 5)),
+        ('{"text": "Baju", "number": null}', ("Baju", None)),
+        ("{'text': \"it's\", 'number': None}", ("it's", None)),
+        (r"{'text': 'it\'s \"x\", None', 'number': None}", ('it\'s "x", None', None)),
+        (r"{'text': 'a\xa0b\\xa0', 'more': True}", ("a\xa0b\\xa0", None)),
+        ("{}", (None, None)),
+        ("{'number': 'x'}", None),
+        ("{'number': 1.5}", None),
+        ("{'number': 1} and more", None),
+        ("[1]", None),
+        ("", None),
+    ],
+)
+def test_literals(spark: SparkSession, text: str, value: tuple[str | None, int | None] | None) -> None:
+    """Metadata as Python writes it would be read wrong, or half, instead of whole or not at all."""
+    literal = merged.parsed("raw", "typed", "struct<text: string, number: bigint>")
+    (row,) = spark.createDataFrame([(text,)], "raw string").select(literal).collect()
+    assert row["typed"] == value
+
+
+def test_session_is_renewed(servers: Addresses) -> None:
+    """After a restart of the server every later step of a process would fail on the old session."""
+    resource = SparkConnectResource(address=servers.spark)
+    old = resource.spark_session
+    assert resource.spark_session is old
+    other = connect(servers.spark)
+    try:
+        old.client.release_session()  # what a restart does to it
+        assert not answers(old)
+        assert resource.spark_session.range(3).count() == 3
+        assert other.range(2).count() == 2
+    finally:
+        other.stop()
+        resource.spark_session.stop()

@@ -1,0 +1,527 @@
+"""The topic layer against a real broker: exactly once, through crashes, and a measure that sees what is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from ecom_assets.pipeline import avro, canon, chunk, records, topic
+from ecom_assets.pipeline.chunk import Chunk
+from ecom_assets.pipeline.records import DamagedError
+from ecom_assets.pipeline.topic import Clients, TopicError
+from ecom_assets.services.stack import Addresses
+from ecom_assets.settings import Settings
+from ecom_assets.tables import CLICK_STREAM, PRODUCT, Table
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings of a namespace and a home of the test's own."""
+    return settings.model_copy(update={"namespace": f"t{uuid.uuid4().hex[:10]}", "home": tmp_path, "partitions": 3})
+
+
+@pytest.fixture
+def kafka(addresses: Addresses) -> str:
+    return addresses.kafka
+
+
+def clicks(rows: int, start: int = 0) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(
+        [
+            {
+                "session_id": f"session-{n // 7 % 50}",
+                "event_name": "CLICK",
+                "event_time": f"2020-01-01T00:00:00.{n:06d}Z",
+                "event_id": f"event-{n:09d}",
+                "traffic_source": "MOBILE",
+                "event_metadata": None if n % 3 else "{'product_id': 1,\n'quantity': \"ü\"}",
+            }
+            for n in range(start, start + rows)
+        ],
+        schema=CLICK_STREAM.arrow,
+    )
+
+
+def write_chunks(batches: list[pa.RecordBatch], table: Table, settings: Settings) -> list[Chunk]:
+    """A chunked layer of the given rows, one chunk per batch."""
+    folder = chunk.folder(table, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = []
+    for number, batch in enumerate(batches):
+        data = records.header_line(table) + records.to_csv(batch, table)
+        name = f"part-{number:06d}.csv"
+        (folder / name).write_bytes(data)
+        checksum = canon.total(canon.batch_hashes(batch, table.names))
+        chunks.append(Chunk(name, batch.num_rows, len(data), checksum))
+    (folder / chunk.MANIFEST).write_text(
+        "".join(
+            json.dumps({"chunk": c.name, "rows": c.rows, "bytes": c.bytes, "checksum": f"{c.checksum:016x}"}) + "\n"
+            for c in chunks
+        )
+    )
+    return chunks
+
+
+def click_chunks(settings: Settings, count: int = 10, rows: int = 20) -> list[Chunk]:
+    return write_chunks([clicks(rows, n * rows) for n in range(count)], CLICK_STREAM, settings)
+
+
+def total(chunks: list[Chunk]) -> tuple[int, int]:
+    return sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % canon.MODULUS
+
+
+def measured(settings: Settings, kafka: str, table: Table = CLICK_STREAM) -> tuple[int, int]:
+    found = topic.measure(table, settings, kafka)
+    assert found.bad == ()
+    return found.measure.rows, found.measure.checksum
+
+
+def read_all(name: str, kafka: str, isolation: str) -> list[tuple[int, int, bytes, bytes]]:
+    """What another consumer sees: (partition, offset, key, value)."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": "test",
+            "isolation.level": isolation,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    partitions = list(consumer.list_topics(name, 10).topics[name].partitions)
+    consumer.assign([TopicPartition(name, p, OFFSET_BEGINNING) for p in partitions])
+    found, ended, deadline = [], set(), time.monotonic() + 20
+    while len(ended) < len(partitions):
+        assert time.monotonic() < deadline
+        for m in consumer.consume(1000, timeout=0.2):
+            if m.error():
+                ended.add(m.partition())
+            else:
+                found.append((m.partition(), m.offset(), m.key(), m.value()))
+    consumer.close()
+    return found
+
+
+def send_plainly(name: str, kafka: str, messages: list[tuple[bytes | None, bytes | None]]) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    for key, value in messages:
+        producer.produce(name, value, key)
+    assert producer.flush(20) == 0
+
+
+@pytest.mark.parametrize("table", [CLICK_STREAM, PRODUCT], ids=lambda t: t.name)
+def test_every_row_once_and_a_second_call_adds_nothing(own: Settings, kafka: str, table: Table) -> None:
+    """If it failed, rows would be lost, changed or doubled on the plain way."""
+    row = dict.fromkeys(PRODUCT.names) | {
+        n: "ü, \n" for n in PRODUCT.names if PRODUCT.arrow.field(n).type == pa.string()
+    }
+    products = [
+        pa.RecordBatch.from_pylist(
+            [row | {"id": 7 * c + n, "year": None if n else -5, "season": None, "usage": ""} for n in range(7)],
+            schema=PRODUCT.arrow,
+        )
+        for c in range(3)
+    ]
+    batches = products if table is PRODUCT else [clicks(20, 20 * n) for n in range(10)]
+    chunks = write_chunks(batches, table, own)
+    told: list[int] = []
+
+    first = topic.produce(table, own, kafka, told.append)
+    assert (first.rows, first.chunks, first.skipped_chunks, first.unchanged) == (
+        total(chunks)[0],
+        len(chunks),
+        0,
+        False,
+    )
+    assert sum(told) == first.rows
+    assert measured(own, kafka, table) == total(chunks)
+    assert first.bytes == topic.measure(table, own, kafka).measure.bytes
+
+    second = topic.produce(table, own, kafka)
+    assert (second.rows, second.skipped_chunks, second.unchanged) == (0, len(chunks), True)
+    assert measured(own, kafka, table) == total(chunks)
+    assert topic.head(table, own, kafka, 3)[0].keys() == set(table.names)
+
+
+def test_the_ledger_tells_what_is_in(own: Settings, kafka: str) -> None:
+    """If it failed, a restart would not know which chunks to skip."""
+    chunks = click_chunks(own)
+    topic.produce(CLICK_STREAM, own, kafka)
+    entries = topic.ledger(own, kafka)
+    assert {key: e.chunk for key, e in entries.items()} == {("click_stream", c.name): c for c in chunks}
+    assert {e.attempt for e in entries.values()} == {1}
+
+
+def test_more_chunks_are_added(own: Settings, kafka: str) -> None:
+    """If it failed, data that grows would need a new topic, or be sent twice."""
+    click_chunks(own, count=4)
+    topic.produce(CLICK_STREAM, own, kafka)
+    chunks = click_chunks(own, count=7)
+    done = topic.produce(CLICK_STREAM, own, kafka)
+    assert (done.chunks, done.skipped_chunks) == (3, 4)
+    assert measured(own, kafka) == total(chunks)
+
+
+def test_one_key_stays_in_one_partition_in_order(own: Settings, kafka: str) -> None:
+    """If it failed, a consumer would see the events of a session out of order."""
+    click_chunks(own, count=12)
+    topic.produce(CLICK_STREAM, own, kafka)
+    partitions, events = defaultdict(set), defaultdict(list)
+    for partition, _, key, value in read_all(CLICK_STREAM.topic(own.namespace), kafka, "read_committed"):
+        row = avro.decode([value], CLICK_STREAM).to_pylist()[0]
+        assert row["session_id"].encode() == key
+        partitions[key].add(partition)
+        events[key].append(row["event_id"])
+    assert len(partitions) > 3
+    assert all(len(p) == 1 for p in partitions.values())
+    assert len({next(iter(p)) for p in partitions.values()}) == own.partitions
+    assert all(e == sorted(e) for e in events.values())
+
+
+KILLED = """
+import os, sys, signal
+from pathlib import Path
+from ecom_assets.pipeline import topic
+from ecom_assets.settings import Settings
+from ecom_assets.tables import CLICK_STREAM
+
+settings = Settings.model_validate_json(sys.argv[1])
+topic.TRANSACTION_CHUNKS = 2
+sent = 0
+send = topic._send
+
+def send_and_die(producer, attempt, **what):
+    global sent
+    send(producer, attempt, **what)
+    sent += 1
+    if sent == 3:
+        producer.flush(20)
+        print("in mid-transaction", flush=True)
+        signal.pause()
+
+topic._send = send_and_die
+topic.produce(CLICK_STREAM, settings, sys.argv[2])
+"""
+
+
+def test_a_killed_producer_leaves_nothing_behind(own: Settings, kafka: str) -> None:
+    """If it failed, a crash would lose the chunks in flight or send them twice."""
+    chunks = click_chunks(own, count=10, rows=20)
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, own.model_dump_json(), kafka], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "in mid-transaction\n"
+        process.send_signal(signal.SIGKILL)
+    done = topic.produce(CLICK_STREAM, own, kafka)
+    assert (done.skipped_chunks, done.chunks) == (4, 6)
+    assert measured(own, kafka) == total(chunks)
+    # The control: the rows of the killed transaction are in the log, for those who do not look at commits.
+    name = CLICK_STREAM.topic(own.namespace)
+    assert len(read_all(name, kafka, "read_uncommitted")) == 200 + 40
+    assert len(read_all(name, kafka, "read_committed")) == 200
+
+
+def test_a_newer_producer_fences_the_older(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a hanging run that wakes up beside its successor would double rows."""
+    chunks = click_chunks(own, count=4)
+    send = topic._send
+
+    def overtaken(producer: Producer, attempt: int, **what: Any) -> None:
+        send(producer, attempt, **what)
+        monkeypatch.setattr(topic, "_send", send)
+        topic.produce(CLICK_STREAM, own, kafka)
+
+    monkeypatch.setattr(topic, "_send", overtaken)
+    with pytest.raises(TopicError, match=r"another producer of this topic took over"):
+        topic.produce(CLICK_STREAM, own, kafka)
+    assert measured(own, kafka) == total(chunks)
+
+
+def failing(code: int) -> KafkaException:
+    return KafkaException(KafkaError(code, "made to fail"))
+
+
+@pytest.mark.parametrize(
+    "error", [failing(KafkaError._MSG_TIMED_OUT), KeyboardInterrupt()], ids=["transient", "ctrl-c"]
+)
+def test_an_attempt_that_fails_is_aborted(
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """If it failed, rows of a failed attempt would be committed beside those of the next one."""
+    chunks = click_chunks(own, count=4)
+    monkeypatch.setattr(topic, "BACKOFF", 0.01)
+    send, attempts = topic._send, []
+
+    def failing_first(producer: Producer, attempt: int, **what: Any) -> None:
+        send(producer, attempt, **what)
+        attempts.append(attempt)
+        if len(attempts) == 1:
+            producer.flush(20)
+            raise error
+
+    monkeypatch.setattr(topic, "_send", failing_first)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            topic.produce(CLICK_STREAM, own, kafka)
+        assert measured(own, kafka) == (0, 0)
+        topic.produce(CLICK_STREAM, own, kafka)
+        assert attempts == [1, 1]
+    else:
+        topic.produce(CLICK_STREAM, own, kafka)
+        assert attempts == [1, 2]
+        assert {e.attempt for e in topic.ledger(own, kafka).values()} == {2}
+    assert measured(own, kafka) == total(chunks)
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts"), [(KafkaError.TOPIC_AUTHORIZATION_FAILED, 1), (KafkaError._MSG_TIMED_OUT, topic.ATTEMPTS)],
+    ids=["lasting", "transient"],
+)  # fmt: skip
+def test_retries_are_bounded(
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, code: int, attempts: int
+) -> None:
+    """If it failed, an error that does not pass would be tried for ever, or a short one not at all."""
+    click_chunks(own, count=2)
+    monkeypatch.setattr(topic, "BACKOFF", 0.01)
+    made: list[int] = []
+
+    def always_failing(_: Producer, attempt: int, **__: Any) -> None:
+        made.append(attempt)
+        raise failing(code)
+
+    monkeypatch.setattr(topic, "_send", always_failing)
+    with pytest.raises(TopicError, match=rf"produce {own.namespace}\.click_stream, got made to fail.*ECOM_KAFKA"):
+        topic.produce(CLICK_STREAM, own, kafka)
+    assert len(made) == attempts
+
+
+def test_a_full_queue_is_waited_for(own: Settings, kafka: str) -> None:
+    """If it failed, a fast reader would lose rows to a full queue, or run out of memory."""
+    chunks = click_chunks(own, count=10, rows=50)
+    small = own.model_copy(update={"kafka_config": {"queue.buffering.max.messages": "20", "linger.ms": "1"}})
+    topic.produce(CLICK_STREAM, small, kafka)
+    assert measured(own, kafka) == total(chunks)
+
+
+@pytest.mark.parametrize("found", ["other rows", "no file"])
+def test_a_damaged_chunk_stops_and_is_not_committed(
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    """If it failed, rows that the manifest does not vouch for would reach the topic."""
+    monkeypatch.setattr(topic, "TRANSACTION_CHUNKS", 3)
+    chunks = click_chunks(own, count=6)
+    path = chunk.folder(CLICK_STREAM, own) / chunks[4].name
+    whole = path.read_bytes()
+    if found == "no file":
+        path.unlink()
+    else:
+        path.write_bytes(whole.replace(b"CLICK", b"CLACK", 1))
+    with pytest.raises(DamagedError, match=re.escape(str(path))):
+        topic.produce(CLICK_STREAM, own, kafka)
+    assert measured(own, kafka) in {(0, 0), total(chunks[:3])}
+
+    path.write_bytes(whole)
+    topic.produce(CLICK_STREAM, own, kafka)
+    assert measured(own, kafka) == total(chunks)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        pytest.param(
+            lambda d: d.replace(b"CLICK", b"CLACK", 1), r"expected 2 rows with checksum .* got 2", id="changed"
+        ),
+        pytest.param(lambda d: d[: d[:-1].rindex(b"\n") + 1], r"expected 2 rows with .* got 1 rows", id="row-lost"),
+        pytest.param(lambda d: d + d.splitlines(keepends=True)[1], r"expected 2 rows with .* got 3", id="row-more"),
+        pytest.param(lambda d: d[:-40], r"line 3: expected 6 fields", id="cut"),
+        pytest.param(lambda d: d[5:], r"expected the header", id="header"),
+    ],
+)
+def test_each_kind_of_damage_is_said_with_its_file(
+    tmp_path: Path, settings: Settings, damage: Callable[[bytes], bytes], says: str
+) -> None:
+    """If it failed, a damage that leaves the sums of its neighbours right would pass, or the wrong file be named."""
+    own = settings.model_copy(update={"home": tmp_path})
+    batches = [clicks(2, 2 * n + 1).set_column(5, "event_metadata", pa.array(["x"] * 2)) for n in range(3)]
+    chunks = write_chunks([b.cast(CLICK_STREAM.arrow) for b in batches], CLICK_STREAM, own)
+    folder = chunk.folder(CLICK_STREAM, own)
+    path = folder / chunks[1].name
+    path.write_bytes(damage(path.read_bytes()))
+    (files,) = topic._files([chunks], folder)
+    with pytest.raises(DamagedError, match=rf"{re.escape(str(path))}.*{says}"):
+        topic._load(files, CLICK_STREAM)
+
+
+def test_a_chunk_without_a_last_line_end_is_whole(own: Settings, kafka: str) -> None:
+    """If it failed, chunks parsed together would run into one another."""
+    chunks = click_chunks(own, count=3)
+    path = chunk.folder(CLICK_STREAM, own) / chunks[1].name
+    path.write_bytes(path.read_bytes()[:-1])
+    topic.produce(CLICK_STREAM, own, kafka)
+    assert measured(own, kafka) == total(chunks)
+
+
+@pytest.mark.parametrize(
+    ("batches", "says"),
+    [
+        pytest.param([clicks(5), clicks(5, 99)], "got 5 rows with checksum", id="other-rows"),
+        pytest.param([clicks(5)], "got no such chunk in the manifest", id="fewer"),
+    ],
+)
+def test_chunks_made_anew_from_other_data_are_refused(
+    own: Settings, kafka: str, batches: list[pa.RecordBatch], says: str
+) -> None:
+    """If it failed, a topic would hold a mixture of two data sets and be called done."""
+    old = write_chunks([clicks(5), clicks(5, 5)], CLICK_STREAM, own)
+    topic.produce(CLICK_STREAM, own, kafka)
+    write_chunks(batches, CLICK_STREAM, own)
+    with pytest.raises(TopicError, match=rf"click_stream, chunk part-000001\.csv.*{says}.*ecom reset topic"):
+        topic.produce(CLICK_STREAM, own, kafka)
+    assert measured(own, kafka) == total(old)
+
+
+def test_delete_and_produce_again(own: Settings, kafka: str) -> None:
+    """If it failed, a rebuilt topic would stay empty, or hold what was deleted."""
+    click_chunks(own)
+    topic.produce(CLICK_STREAM, own, kafka)
+    topic.delete(CLICK_STREAM, own, kafka)
+    assert not topic.exists(CLICK_STREAM, own, kafka)
+    assert topic.ledger(own, kafka) == {}
+    chunks = write_chunks([clicks(9, 1000)], CLICK_STREAM, own)
+    assert topic.produce(CLICK_STREAM, own, kafka).chunks == 1
+    assert measured(own, kafka) == total(chunks)
+    assert topic.exists(CLICK_STREAM, own, kafka)
+
+
+def test_a_topic_deleted_by_others_is_filled_again(own: Settings, kafka: str) -> None:
+    """If it failed, a crash within delete would leave a ledger that claims rows which are gone."""
+    chunks = click_chunks(own)
+    topic.produce(CLICK_STREAM, own, kafka)
+    name = CLICK_STREAM.topic(own.namespace)
+    admin = Clients(kafka).admin()
+    admin.delete_topics([name])[name].result()
+    assert topic.ledger(own, kafka) == {}
+    assert topic.produce(CLICK_STREAM, own, kafka).chunks == len(chunks)
+    assert measured(own, kafka) == total(chunks)
+
+
+def test_a_foreign_record_is_named_and_not_fatal(own: Settings, kafka: str) -> None:
+    """If it failed, one foreign record would hide all rows from the proof, or count as a row."""
+    chunks = click_chunks(own)
+    topic.produce(CLICK_STREAM, own, kafka)
+    name = CLICK_STREAM.topic(own.namespace)
+    send_plainly(name, kafka, [(b"a", b"not avro"), (b"b", None)])
+    poison = [(p, o) for p, o, _, value in read_all(name, kafka, "read_committed") if value in (None, b"not avro")]
+
+    found = topic.measure(CLICK_STREAM, own, kafka)
+    assert (found.measure.rows, found.measure.checksum) == total(chunks)
+    assert found.bad_rows == 2
+    assert {(b.source, b.line) for b in found.bad} == {(f"{name}[{p}]", o) for p, o in poison}
+    assert {b.raw for b in found.bad} == {"not avro", ""}
+
+
+def test_bad_records_are_counted_beyond_those_named(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a flood of bad records would fill the memory, or not be counted."""
+    monkeypatch.setattr(topic, "NAMED", 3)
+    click_chunks(own, count=1)
+    topic.produce(CLICK_STREAM, own, kafka)
+    send_plainly(CLICK_STREAM.topic(own.namespace), kafka, [(None, b"x")] * 8)
+    found = topic.measure(CLICK_STREAM, own, kafka)
+    assert (found.bad_rows, len(found.bad), found.measure.rows) == (8, 3, 20)
+
+
+def test_a_foreign_record_in_the_ledger_is_an_error(own: Settings, kafka: str) -> None:
+    """If it failed, a ledger that cannot be trusted would be taken as empty and all be sent twice."""
+    click_chunks(own, count=1)
+    topic.produce(CLICK_STREAM, own, kafka)
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(topic.ledger_topic(own.namespace), b"?", b"who", topic._ledger_partition("click_stream"))
+    producer.flush(20)
+    with pytest.raises(TopicError, match=r"\.ledger, partition \d+, offset \d+, key b'who': expected a ledger entry"):
+        topic.produce(CLICK_STREAM, own, kafka)
+
+
+def test_the_measure_waits_for_an_open_transaction(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a measure right after a commit, or beside a producer, would miss rows that are in."""
+    chunks = click_chunks(own, count=2)
+    topic.produce(CLICK_STREAM, own, kafka)
+    name = CLICK_STREAM.topic(own.namespace)
+    other = Clients(kafka).producer(f"{own.namespace}.other", lambda *_: None)
+    other.init_transactions(20)
+    other.begin_transaction()
+    other.produce(name, avro.encode(clicks(1), CLICK_STREAM)[0], b"session-0")
+    other.flush(20)
+    monkeypatch.setattr(topic, "PATIENCE", 0.5)
+    with pytest.raises(TopicError, match=r"expected to read up to the offsets .* no further for 0\.5 s"):
+        topic.measure(CLICK_STREAM, own, kafka)
+    monkeypatch.undo()
+    other.abort_transaction(20)
+    assert measured(own, kafka) == total(chunks)
+
+
+def test_rows_that_the_broker_dropped_are_missed(own: Settings, kafka: str) -> None:
+    """If it failed, a loss at the beginning of a topic would go unseen, or hang the measure."""
+    chunks = click_chunks(own)
+    topic.produce(CLICK_STREAM, own, kafka)
+    name = CLICK_STREAM.topic(own.namespace)
+    first = [m for m in read_all(name, kafka, "read_committed") if m[0] == 1][:5]
+    admin = Clients(kafka).admin()
+    at = TopicPartition(name, 1, first[-1][1] + 1)
+    admin.delete_records([at])[at].result()
+    rows, checksum = measured(own, kafka)
+    lost = canon.total(canon.batch_hashes(avro.decode([m[3] for m in first], CLICK_STREAM), CLICK_STREAM.names))
+    assert (rows + 5, (checksum + lost) % canon.MODULUS) == total(chunks)
+
+
+def test_a_missing_topic_holds_nothing(own: Settings, kafka: str) -> None:
+    """If it failed, a look at a fresh home would be an error, or make a topic."""
+    assert measured(own, kafka) == (0, 0)
+    assert topic.end_offsets(CLICK_STREAM, own, kafka) == {}
+    assert topic.ledger(own, kafka) == {}
+    assert topic.head(CLICK_STREAM, own, kafka, 5) == []
+    assert not topic.exists(CLICK_STREAM, own, kafka)
+
+
+def test_a_topic_never_expires(own: Settings, kafka: str) -> None:
+    """If it failed, the broker would drop rows after a week."""
+    click_chunks(own, count=1)
+    topic.produce(CLICK_STREAM, own, kafka)
+    assert set(topic.end_offsets(CLICK_STREAM, own, kafka)) == set(range(own.partitions))
+    configs = topic_configs(CLICK_STREAM.topic(own.namespace), kafka)
+    assert (configs["retention.ms"], configs["retention.bytes"], configs["cleanup.policy"]) == ("-1", "-1", "delete")
+    assert topic_configs(topic.ledger_topic(own.namespace), kafka)["cleanup.policy"] == "compact"
+
+
+def topic_configs(name: str, kafka: str) -> dict[str, str]:
+    from confluent_kafka.admin import ConfigResource
+
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+    admin = Clients(kafka).admin()
+    entries = admin.describe_configs([resource])[resource].result()
+    return {key: entry.value for key, entry in entries.items()}
+
+
+def test_no_broker_is_said_with_its_address(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a wrong address would hang, or not be named."""
+    click_chunks(own, count=1)
+    monkeypatch.setattr(topic, "ADMIN_SECONDS", 1)
+    with pytest.raises(TopicError, match=r"Kafka at 127\.0\.0\.1:1: .*ECOM_KAFKA"):
+        topic.produce(CLICK_STREAM, own, "127.0.0.1:1")
+
+
+def test_secrets_are_not_shown() -> None:
+    """If it failed, a password would stand in a log or a traceback."""
+    assert "hunter2" not in repr(Clients("k:1", {"sasl.password": "hunter2"}))

@@ -1,0 +1,160 @@
+"""Avro values: pyruhvro against fastavro, byte for byte, and the bytes that are not records."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import fastavro
+import pyarrow as pa
+import pyruhvro
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecom_assets.pipeline import avro
+from ecom_assets.pipeline.avro import AvroError
+from ecom_assets.tables import CUSTOMER, PRODUCT, TABLES, Table
+
+LONG = st.integers(-(1 << 63), (1 << 63) - 1)
+TEXT = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(["", "\n", "\r\n", "\0", "NA", "null", 'ü, "x"\n', "😀" * 40, "x" * 63, "x" * 64, "é" * 8192]),
+)
+
+
+def fastavro_bytes(batch: pa.RecordBatch, table: Table) -> list[bytes]:
+    schema = fastavro.parse_schema(json.loads(table.avro))
+    out = []
+    for row in batch.to_pylist():
+        buffer = io.BytesIO()
+        fastavro.schemaless_writer(buffer, schema, row)
+        out.append(buffer.getvalue())
+    return out
+
+
+@st.composite
+def batches(draw: st.DrawFn, min_size: int = 0) -> tuple[Table, pa.RecordBatch]:
+    table = draw(st.sampled_from(list(TABLES.values())))
+    columns = {c.name: LONG if c.avro == "long" else TEXT for c in table.columns}
+    nullable = {c.name for c in table.columns if c.nullable}
+    row = st.fixed_dictionaries({n: st.none() | s if n in nullable else s for n, s in columns.items()})
+    return table, pa.RecordBatch.from_pylist(draw(st.lists(row, min_size=min_size, max_size=5)), schema=table.arrow)
+
+
+def product(**values: object) -> pa.RecordBatch:
+    row = dict.fromkeys(PRODUCT.names, "x") | {"id": 1, "year": 2012} | values
+    return pa.RecordBatch.from_pylist([row], schema=PRODUCT.arrow)
+
+
+@given(batches())
+@settings(max_examples=60, deadline=None)
+def test_same_bytes_as_fastavro(case: tuple[Table, pa.RecordBatch]) -> None:
+    """If it failed, other readers of the topic (Spark) would see other rows than we wrote."""
+    table, batch = case
+    assert avro.encode(batch, table) == fastavro_bytes(batch, table)
+
+
+@given(batches())
+@settings(max_examples=40, deadline=None)
+def test_decode_returns_the_rows(case: tuple[Table, pa.RecordBatch]) -> None:
+    """If it failed, the topic's measure would not be that of the rows in it."""
+    table, batch = case
+    assert avro.decode(fastavro_bytes(batch, table), table).equals(batch)
+
+
+@given(batches(min_size=1), st.binary(max_size=60), st.data())
+@settings(max_examples=80, deadline=None)
+def test_any_bytes_decode_as_fastavro_or_are_named(
+    case: tuple[Table, pa.RecordBatch], noise: bytes, data: st.DataObject
+) -> None:
+    """If it failed, a foreign record would crash the measure or pass as a row."""
+    table, batch = case
+    good = fastavro_bytes(batch, table)
+    index = data.draw(st.integers(0, len(good)))
+    decoded, bad = avro.decode_good([*good[:index], noise, *good[index:]], table)
+    if bad:
+        assert [i for i, _ in bad] == [index]
+        assert decoded.equals(batch)
+    else:
+        assert fastavro_bytes(decoded, table)[index] == noise
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7])
+def test_a_slice_encodes_as_itself(rows: int) -> None:
+    """If it failed, an Arrow offset would be ignored and rows of another chunk be sent."""
+    batch = pa.concat_batches([product(id=n, baseColour=None if n % 2 else f"c{n}") for n in range(9)])
+    part = batch.slice(2, rows)
+    assert avro.encode(part, PRODUCT) == fastavro_bytes(part, PRODUCT)
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view()], ids=str)
+def test_text_of_any_layout(kind: pa.DataType) -> None:
+    """If it failed, batches from polars could not be encoded."""
+    batch = product(usage=None)
+    other = batch.cast(pa.schema([f.with_type(kind) if f.type == pa.string() else f for f in batch.schema]))
+    assert avro.encode(other, PRODUCT) == fastavro_bytes(batch, PRODUCT)
+
+
+def test_a_megabyte_of_text() -> None:
+    """If it failed, the longest allowed record would not reach the topic."""
+    batch = product(productDisplayName="ü" * (1 << 19))
+    values = avro.encode(batch, PRODUCT)
+    assert values == fastavro_bytes(batch, PRODUCT)
+    assert avro.decode(values, PRODUCT).equals(batch)
+
+
+def test_a_forbidden_null_is_an_error() -> None:
+    """If it failed, pyruhvro would write a missing id as 0."""
+    nullable = pa.schema([f.with_nullable(True) for f in PRODUCT.arrow])
+    batch = pa.RecordBatch.from_pylist([dict.fromkeys(PRODUCT.names)], schema=nullable)
+    with pytest.raises(AvroError, match=r"table product: expected rows of schemas/product\.avsc.*id"):
+        avro.encode(batch, PRODUCT)
+
+
+def test_a_missing_column_is_an_error() -> None:
+    """If it failed, a batch of another table would be encoded with columns shifted."""
+    with pytest.raises(AvroError, match=r"table customer.*customer_id"):
+        avro.encode(product(), CUSTOMER)
+
+
+@pytest.mark.parametrize("wrong", [0, 2], ids=["first", "last"])
+def test_disagreement_with_fastavro_stops(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a defect of the experimental encoder would reach the topic."""
+    real = pyruhvro.serialize_record_batch  # ty: ignore[missing-attribute]
+
+    def broken(batch: pa.RecordBatch, schema: str, chunks: int) -> list[pa.Array]:
+        values = real(batch, schema, chunks)[0].to_pylist()
+        values[wrong] = values[wrong] + b"\0"
+        return [pa.array(values, pa.binary())]
+
+    monkeypatch.setattr(pyruhvro, "serialize_record_batch", broken)
+    with pytest.raises(AvroError, match=rf"row {wrong}: expected the Avro bytes"):
+        avro.encode(pa.concat_batches([product(id=n) for n in range(3)]), PRODUCT)
+
+
+def _good() -> bytes:
+    return avro.encode(product(productDisplayName="😀"), PRODUCT)[0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(None, id="tombstone"),
+        pytest.param(b"", id="empty"),
+        pytest.param(_good()[:-1], id="cut"),
+        pytest.param(_good() + b"\0", id="surplus"),
+        pytest.param(_good().replace("😀".encode(), b"\xff\xff\xff\xff"), id="not-utf8"),
+        pytest.param(b"\x02\xfe\xff\xff\xff\xff\xff\xff\xff\x7f", id="huge-length"),
+        pytest.param(b"\x02\x03", id="negative-length"),
+    ],
+)
+def test_poison_is_named_and_the_rest_read(bad: bytes | None) -> None:
+    """If it failed, one foreign record would hide the rows around it, or count as a row."""
+    good = avro.encode(pa.concat_batches([product(id=n) for n in range(5)]), PRODUCT)
+    with pytest.raises(AvroError, match=r"schemas/product\.avsc"):
+        avro.decode([*good, bad], PRODUCT)
+    batch, found = avro.decode_good([*good[:3], bad, *good[3:], bad], PRODUCT)
+    assert batch["id"].to_pylist() == [0, 1, 2, 3, 4]
+    assert [index for index, _ in found] == [3, 6]
+    assert all(reason for _, reason in found)
