@@ -1,0 +1,192 @@
+"""The command line of the stack: ``up``, ``down``, ``status`` and ``doctor``.
+
+Only talks to people; what is done is done in ``stack.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Self
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.stack import Addresses, Stack, Step
+from ecom_assets.settings import Settings, load
+
+console = Console()
+
+Home = Annotated[Path | None, typer.Option(help="Folder for all data, logs and state [default: .ecom]")]
+Host = Annotated[str | None, typer.Option(help="Interface our own servers listen on [default: 127.0.0.1]")]
+Kafka = Annotated[str | None, typer.Option(help="Kafka elsewhere, host:port[,host:port]")]
+HBaseThrift = Annotated[str | None, typer.Option(help="HBase Thrift server elsewhere, host:port")]
+HBaseZookeeper = Annotated[str | None, typer.Option(help="HBase elsewhere, by its ZooKeeper, host:port")]
+Spark = Annotated[str | None, typer.Option(help="Spark Connect server elsewhere, sc://host:port")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs")]
+
+COLOURS = {
+    "running": "green", "external": "green", "ok": "green", "found": "green", "stopped": "dim",
+    "starting": "yellow", "warn": "yellow", "crashed": "red", "fail": "red",
+}  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    for command in (up, down, status, doctor):
+        app.command()(command)
+
+
+def up(  # noqa: PLR0917 - typer gives each as an option, never by position
+    home: Home = None,
+    host: Host = None,
+    kafka: Kafka = None,
+    hbase_thrift: HBaseThrift = None,
+    hbase_zookeeper: HBaseZookeeper = None,
+    spark: Spark = None,
+) -> None:
+    """Start Kafka, HBase, its Thrift server and Spark; what runs already is found and kept.
+
+    An address given here (or as ECOM_KAFKA, ECOM_SPARK, …) is used instead of a server of our own.
+    """
+    stack = _stack(
+        home=home, host=host, kafka=kafka, hbase_thrift=hbase_thrift, hbase_zookeeper=hbase_zookeeper, spark=spark
+    )
+    try:
+        start(stack.settings)
+    except ServiceError as e:
+        _fail(e)
+    _print_status(stack)
+
+
+def start(settings: Settings, target: Console = console) -> Addresses:
+    """Bring the stack up for someone who watches; also for other commands.
+
+    Args:
+        settings: The home.
+        target: Where to show progress.
+
+    Returns:
+        The addresses.
+
+    Raises:
+        ServiceError: A server does not start.
+    """
+    with _Display(target) as display:
+        return Stack(settings).up(display.step, display.fetching)
+
+
+def down(home: Home = None) -> None:
+    """Stop the servers of this home; their data stays."""
+    stack = _stack(home=home)
+    try:
+        with _Display() as display:
+            stack.down(display.step)
+    except ServiceError as e:
+        _fail(e)
+
+
+def status(  # noqa: PLR0917 - as above
+    home: Home = None,
+    kafka: Kafka = None,
+    hbase_thrift: HBaseThrift = None,
+    hbase_zookeeper: HBaseZookeeper = None,
+    spark: Spark = None,
+    as_json: Json = False,
+) -> None:
+    """Show each server: state, address, process, memory. Exit code 1 if one does not answer."""
+    stack = _stack(home=home, kafka=kafka, hbase_thrift=hbase_thrift, hbase_zookeeper=hbase_zookeeper, spark=spark)
+    try:
+        if not _print_status(stack, as_json):
+            raise typer.Exit(1)
+    except ServiceError as e:
+        _fail(e)
+
+
+def doctor(home: Home = None, host: Host = None, as_json: Json = False) -> None:
+    """Look for what keeps the stack from starting. Exit code 1 if something does."""
+    findings = _stack(home=home, host=host).doctor()
+    if as_json:
+        _print_json(findings)
+    else:
+        table = Table("", "Found", "What to do", box=None)
+        for f in findings:
+            table.add_row(_coloured(f.level), f.what, f.remedy)
+        console.print(table)
+    if any(f.level == "fail" for f in findings):
+        raise typer.Exit(1)
+
+
+class _Display:
+    """Live lines while servers start or stop: a spinner and the seconds for each, a bar for the jars."""
+
+    def __init__(self, target: Console = console) -> None:
+        # The state is a field, so that a server's line can change its words and keep its clock.
+        columns = (
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description:8}"),
+            TextColumn("{task.fields[state]}"),
+        )
+        self._servers = Progress(*columns, TimeElapsedColumn(), console=target)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._servers.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._servers.stop()
+
+    def step(self, step: Step) -> None:
+        """Show one change of a server."""
+        if step.service not in self._tasks:
+            self._tasks[step.service] = self._servers.add_task(step.service, total=1, state="")
+        done = step.state not in ("starting", "stopping")
+        self._servers.update(self._tasks[step.service], state=_coloured(step.state), completed=int(done))
+        if step.note:
+            self._servers.console.print(f"[yellow]{step.service}[/]: {step.note}")
+
+    def fetching(self, done: int, total: int) -> None:
+        """Show how many bytes of the jars are here."""
+        if "jars" not in self._tasks:
+            self._tasks["jars"] = self._servers.add_task("jars", total=total, state="")
+        state = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+        self._servers.update(self._tasks["jars"], completed=done, state=state)
+
+
+def _stack(**given: object) -> Stack:
+    return Stack(load(**given))
+
+
+def _print_status(stack: Stack, as_json: bool = False) -> bool:
+    """Print the state of each server; returns whether all answer."""
+    lines = stack.status()
+    if as_json:
+        _print_json(lines)
+    else:
+        table = Table("Server", "State", Column("Address", no_wrap=True), "Pid", "Up", "Memory", box=None)
+        for s in lines:
+            state = _coloured(s.state) + ("" if s.answers or s.state != "external" else " [red](does not answer)[/]")
+            up = f"{s.uptime / 60:.0f} min" if s.uptime is not None else ""
+            memory = f"{s.memory / 1e6:.0f} MB" if s.memory is not None else ""
+            table.add_row(s.service, state, s.address, str(s.pid or ""), up, memory)
+        console.print(table, f"Logs: {stack.settings.stack}/<server>/log/", highlight=False)
+    return all(s.answers for s in lines)
+
+
+def _print_json(items: Iterable[Any]) -> None:
+    print(json.dumps([asdict(i) for i in items], default=str, indent=1))
+
+
+def _coloured(word: str) -> str:
+    return f"[{COLOURS.get(word, 'default')}]{word}[/]"
+
+
+def _fail(error: ServiceError) -> NoReturn:
+    console.print(f"[red]Error:[/] {error}", highlight=False)
+    raise typer.Exit(1)

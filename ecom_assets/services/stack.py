@@ -1,0 +1,318 @@
+"""The stack of one home: start, find, stop and look after its servers.
+
+What a server is stands in ``servers.py``; this module only decides which of them
+are to be started, in which order they stop, and what to say when one does not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from ecom_assets.services import doctor, jars, process, servers
+from ecom_assets.services.doctor import Finding
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.process import Record
+from ecom_assets.services.servers import Server
+from ecom_assets.settings import Settings
+
+STOP_ORDER = ("thrift", "hbase", "spark", "kafka")
+"""Clients before what they talk to."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the servers of a home are.
+
+    Attributes:
+        kafka: Bootstrap servers, ``host:port[,host:port]``.
+        hbase_thrift: Host and port.
+        hbase_zookeeper: Quorum, ``host:port[,host:port]``.
+        spark: ``sc://host:port``.
+    """
+
+    kafka: str
+    hbase_thrift: tuple[str, int]
+    hbase_zookeeper: str
+    spark: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line of ``ecom status``.
+
+    Attributes:
+        service: Name of the server.
+        state: running, starting, stopped, crashed, or external.
+        answers: Whether it does its work.
+        address: What clients are given; empty if not known.
+        pid: Process, if it is ours and runs.
+        uptime: Seconds since its start.
+        memory: Resident bytes.
+        log: Its log file.
+    """
+
+    service: str
+    state: str
+    answers: bool
+    address: str
+    pid: int | None = None
+    uptime: float | None = None
+    memory: int | None = None
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is told while the stack starts or stops.
+
+    Attributes:
+        service: Name of the server.
+        state: starting, running, found, external, stopping, or stopped.
+        seconds: Since its start (or stop) began.
+        note: One sentence, if something was out of the ordinary.
+    """
+
+    service: str
+    state: str
+    seconds: float = 0.0
+    note: str = ""
+
+
+class _OtherFailedError(Exception):
+    """Another server of the same start failed."""
+
+
+def _ended(server: Server, seconds: float) -> ServiceError:
+    return ServiceError(
+        f"{server.name}: ended {seconds:.0f} s after its start. The last lines of {server.log}:\n"
+        f"{process.tail(server.log)}\n{process.tail(server.out)}",
+        "see to what the lines say, then `ecom up`; `ecom doctor` looks for common causes",
+    )
+
+
+def _silent(_: Step) -> None:
+    pass
+
+
+class Stack:
+    """The servers of one home.
+
+    Args:
+        settings: The home and its settings; an address set there replaces a server.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.servers: dict[str, Server] = {s.name: s(settings) for s in servers.ALL}
+
+    def up(
+        self,
+        progress: Callable[[Step], None] = _silent,
+        fetching: Callable[[int, int], None] | None = None,
+    ) -> Addresses:
+        """Start what does not run yet, and wait until all of it answers.
+
+        Args:
+            progress: Told of each change of a server.
+            fetching: Told (bytes done, bytes in all) while jars are fetched.
+
+        Returns:
+            The addresses.
+
+        Raises:
+            ServiceError: A server does not start, or an external one does not answer.
+        """
+        own = {}
+        for server in self.servers.values():
+            if not server.external:
+                own[server.name] = server
+            elif server.answers(server.external):
+                progress(Step(server.name, "external"))
+            else:
+                raise ServiceError(
+                    f"{server.name}: nothing that does {server.name}'s work answers at {server.external}",
+                    "start that server or correct its address in the settings, or leave the address empty"
+                    " for one of our own",
+                )
+        if own:
+            with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
+                jars.fetch(fetching)
+                servers.make_java_archive()
+                self._start(own, progress)
+        return self.addresses()
+
+    def _start(self, own: dict[str, Server], progress: Callable[[Step], None]) -> None:
+        # One start at a time on a machine, or two homes would choose the same free ports.
+        machine = Path(tempfile.gettempdir()) / f"ecom-stack-{os.getuid()}.lock"
+        with process.locked(machine, "the start of another home", 300):
+            last = {name: Record.read(server.record) for name, server in own.items()}
+            taken = {port for record in last.values() if record for port in record.ports.values()}
+            starts: dict[str, tuple[Server, Record, str]] = {}
+            for server in own.values():
+                if isinstance(server, servers.Thrift):
+                    # HBase comes before it, but may not run yet: the two start at the same time.
+                    hbase = self.servers["hbase"]
+                    at = None if hbase.external else starts["hbase"][1]
+                    server.zookeeper = hbase.address(at.host, at.ports) if at else hbase.external
+                record, note = self._find(server)
+                if not record:
+                    before = last[server.name]
+                    remembered = before.ports if before else {}
+                    if before and before.pid is not None:
+                        process.await_free(self.settings.host, remembered.values(), 2)
+                    ports = process.choose_ports(self.settings.host, server.usual, remembered, taken)
+                    record = Record(server.name, self.settings.host, ports)
+                starts[server.name] = server, record, note
+            failed = Event()
+            with ThreadPoolExecutor(len(starts)) as pool:
+                futures = [pool.submit(self._bring_up, *start, failed, progress) for start in starts.values()]
+            for future in futures:
+                future.result()
+
+    def _find(self, server: Server) -> tuple[Record | None, str]:
+        """The record of a running server, else ``None`` and a sentence on what became of the last one."""
+        record = Record.read(server.record)
+        if record and (running := record.process()):
+            if server.fits(record):
+                return record, ""
+            process.stop(running, server.grace)
+            return None, "what it depends on has moved, so it is started again"
+        if stray := process.marked(server.mark):
+            # Its record was not written or was lost, so nobody knows its ports.
+            for p in stray:
+                process.stop(p, server.grace)
+            return None, f"a process of this home without a record (pid {stray[0].pid}) was stopped"
+        if half := server.half_written:
+            return None, f"{half}, left by an interrupted first start, is made anew"
+        if record and record.pid is not None:
+            return None, f"it had ended without being stopped (pid {record.pid}) and is started again"
+        return None, ""
+
+    def _bring_up(
+        self, server: Server, record: Record, note: str, failed: Event, progress: Callable[[Step], None]
+    ) -> None:
+        """Start one server, or find it running, and wait until it answers; in a thread of its own."""
+        began = time.monotonic()
+        state = "found"
+        try:
+            # One that runs but does not answer may be starting, or ending: then it is started again.
+            if not self._comes_up(server, record, failed):
+                progress(Step(server.name, "starting", 0.0, note))
+                record = self._launch(server, record)
+                state = "running"
+                if not self._comes_up(server, record, failed):
+                    raise _ended(server, time.monotonic() - began)  # noqa: TRY301 - told to the others below
+        except _OtherFailedError:
+            return
+        except Exception:
+            failed.set()
+            raise
+        progress(Step(server.name, state, time.monotonic() - began))
+
+    def _launch(self, server: Server, record: Record) -> Record:
+        if half := server.half_written:
+            shutil.rmtree(half)
+        server.make_folders()
+        server.prepare(record.ports)
+        command = server.command(record.ports)
+        started = process.spawn(record, command, server.folder, server.out, server.environment)
+        started.write(server.record)
+        return started
+
+    def _comes_up(self, server: Server, record: Record, failed: Event) -> bool:
+        """Wait until a server answers; false if its process is not there or ends meanwhile.
+
+        Raises:
+            ServiceError: It runs but does not answer for too long.
+            _OtherFailedError: Another server failed, so waiting is of no use.
+        """
+        address = server.address(record.host, record.ports)
+        began = time.monotonic()
+        while record.process():
+            if server.answers(address):
+                return True
+            if time.monotonic() - began > server.patience:
+                raise ServiceError(
+                    f"{server.name}: runs (pid {record.pid}) but has not answered at {address} within"
+                    f" {server.patience:.0f} s. The last lines of {server.log}:\n{process.tail(server.log)}",
+                    "`ecom down`, then `ecom up`; a busy machine may need more time",
+                )
+            if failed.wait(0.1):
+                raise _OtherFailedError
+        return False
+
+    def down(self, progress: Callable[[Step], None] = _silent) -> None:
+        """Stop what runs; data stays.
+
+        Args:
+            progress: Told of each change of a server.
+        """
+        if not self.settings.stack.exists() and not any(process.marked(s.mark) for s in self.servers.values()):
+            return
+        with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
+            for name in STOP_ORDER:
+                self._stop(self.servers[name], progress)
+
+    def _stop(self, server: Server, progress: Callable[[Step], None]) -> None:
+        record = Record.read(server.record)
+        found = record.process() if record else None
+        began = time.monotonic()
+        for p in [found] if found else process.marked(server.mark):
+            progress(Step(server.name, "stopping"))
+            clean = process.stop(p, server.grace)
+            if clean and record:
+                server.keep_archive(record.command)
+            server.new_archive.unlink(missing_ok=True)
+            note = "" if clean else f"it did not stop within {server.grace:.0f} s and was killed"
+            progress(Step(server.name, "stopped", time.monotonic() - began, note))
+        if record and record.pid is not None:
+            record.stopped().write(server.record)
+
+    def doctor(self) -> list[Finding]:
+        """Look for what would keep the stack from starting, or what a crash left behind."""
+        return doctor.examine(self.settings, list(self.servers.values()))
+
+    def status(self) -> list[Status]:
+        """How each server is; never raises for a server that is not well."""
+        return [self._status(s) for s in self.servers.values()]
+
+    def _status(self, server: Server) -> Status:
+        if server.external:
+            return Status(server.name, "external", server.answers(server.external), server.external)
+        record = Record.read(server.record)
+        if not record:
+            return Status(server.name, "stopped", False, "", log=server.log)
+        address = server.address(record.host, record.ports)
+        running = record.process()
+        if not running:
+            state = "stopped" if record.pid is None else "crashed"
+            return Status(server.name, state, False, address, log=server.log)
+        answers = server.answers(address)
+        state = "running" if answers else "starting"
+        uptime, memory = time.time() - running.create_time(), running.memory_info().rss
+        return Status(server.name, state, answers, address, running.pid, uptime, memory, server.log)
+
+    def addresses(self) -> Addresses:
+        """Where the servers are.
+
+        Raises:
+            ServiceError: One of our own does not run.
+        """
+        at = {name: self._address(server) for name, server in self.servers.items()}
+        return Addresses(at["kafka"], servers.split(at["thrift"]), at["hbase"], at["spark"])
+
+    def _address(self, server: Server) -> str:
+        if server.external:
+            return server.external
+        record = Record.read(server.record)
+        if not record or not record.process():
+            raise ServiceError(f"{server.name} does not run in {self.settings.home}", "run `ecom up`")
+        return server.address(record.host, record.ports)

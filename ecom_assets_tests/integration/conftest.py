@@ -1,0 +1,40 @@
+"""One real stack for all integration tests of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.settings import Settings, load
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of the session's own."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def settings(home: Path) -> Settings:
+    """The settings of that home."""
+    return load(home=home)
+
+
+@pytest.fixture(scope="session")
+def stack(settings: Settings) -> Iterator[Stack]:
+    """The stack, up; down again when the session ends, however it ends."""
+    stack = Stack(settings)
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.down()
+
+
+@pytest.fixture
+def addresses(stack: Stack) -> Addresses:
+    """Where the servers are now; asked anew for each test."""
+    return stack.addresses()

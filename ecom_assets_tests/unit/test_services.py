@@ -1,0 +1,205 @@
+"""The services without a server: records, ports, the lock of jars, external addresses."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ecom_assets.services import jars, process, servers
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.process import Record
+from ecom_assets.services.stack import Stack
+from ecom_assets.settings import load
+
+
+@pytest.fixture
+def record() -> Record:
+    """A record of this very process."""
+    me = psutil.Process()
+    return Record("kafka", "127.0.0.1", {"broker": 9092}, me.pid, me.create_time(), ["java"], "now")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    """The stack of an empty home; nothing of it is started."""
+    return Stack(load(home=tmp_path))
+
+
+def test_record_survives_the_disk(record: Record, tmp_path: Path) -> None:
+    """Without it no command would find what another one started."""
+    record.write(tmp_path / "a" / "service.json")
+    assert Record.read(tmp_path / "a" / "service.json") == record
+    assert Record.read(tmp_path / "absent.json") is None
+
+
+def test_broken_record_says_what_to_do(tmp_path: Path) -> None:
+    """A half-written file must not end in a stack trace."""
+    path = tmp_path / "service.json"
+    path.write_text('{"pid": ')
+    with pytest.raises(ServiceError, match=r"(?s)service\.json.*Remedy: remove"):
+        Record.read(path)
+
+
+def test_reused_pid_is_not_our_server(record: Record) -> None:
+    """Else `down` would kill a stranger that got the pid of a server long gone."""
+    assert record.process()
+    assert replace(record, created=record.created - 3600).process() is None
+    assert record.stopped().process() is None
+
+
+def test_ended_process_is_not_running(record: Record) -> None:
+    """A child that ended stays as a zombie until it is waited for; it does not serve."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    created = psutil.Process(child.pid).create_time()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert replace(record, pid=child.pid, created=created).process() is None
+    child.wait()
+
+
+def test_ports_remembered_then_usual_then_any() -> None:
+    """A home keeps its addresses, and two homes never share a port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as spare:
+        busy, free = taken.getsockname()[1], spare.getsockname()[1]
+        spare.close()
+        host = "127.0.0.1"
+        assert process.choose_ports(host, {"a": busy}, {"a": free}, set()) == {"a": free}
+        assert process.choose_ports(host, {"a": free}, {"a": busy}, set()) == {"a": free}
+        promised = {free}
+        other = process.choose_ports(host, {"a": busy, "b": free}, {}, promised)
+        assert not {busy, free} & set(other.values())
+        assert promised == {free, *other.values()}
+        assert len(set(other.values())) == 2
+
+
+def test_lock_is_complete() -> None:
+    """Each server needs its main jar, and Spark must not get a second copy of its own."""
+    names = {(j.set, j.artifact) for j in jars.load()}
+    wanted = {("kafka", "kafka_2.13"), ("hbase", "hbase-server"), ("hbase", "hbase-thrift")}
+    assert wanted | {("spark", "delta-spark_4.2_2.13")} <= names
+    assert not any(("spark", a) in names for a in ("scala-library", "jackson-databind", "slf4j-api"))
+    with pytest.raises(KeyError, match="kafka, hbase, spark"):
+        jars.classpath("zookeeper")
+
+
+def test_lock_line_that_is_malformed(tmp_path: Path) -> None:
+    """A bad merge of the lock must name its line."""
+    lock = tmp_path / "jars.lock"
+    lock.write_text("# comment\n\nkafka\tg:a:1\t12\tnot-a-digest\n")
+    with pytest.raises(ServiceError, match="line 3"):
+        jars.load(lock)
+
+
+def test_classifier_is_in_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two jars that differ in their classifier alone are two files."""
+    monkeypatch.setenv("M2_REPO", str(tmp_path))
+    jar = jars.Jar("kafka", "a.b", "c", "1", "linux", 1, "")
+    assert jar.path == tmp_path / "a" / "b" / "c" / "1" / "c-1-linux.jar"
+    assert jar.coordinate == "a.b:c:1:linux"
+
+
+def test_jar_with_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A jar that is not the locked one must never reach a class path."""
+    monkeypatch.setenv("M2_REPO", str(tmp_path))
+    jar = jars.Jar("kafka", "g", "a", "1", "", 4, hashlib.sha256(b"good").hexdigest())
+    served = {"content": b"evil"}
+
+    def download(wanted: jars.Jar) -> None:
+        wanted.path.parent.mkdir(parents=True, exist_ok=True)
+        wanted.path.write_bytes(served["content"])
+
+    monkeypatch.setattr(jars, "_download", download)
+    monkeypatch.setattr(jars, "load", lambda: (jar,))
+    with pytest.raises(ServiceError) as error:
+        jars.fetch()
+    for part in (str(jar.path), jar.sha256, hashlib.sha256(b"evil").hexdigest(), "Remedy"):
+        assert part in str(error.value)
+    assert not jar.path.exists()
+
+    served["content"] = b"good"
+    jar.path.write_bytes(b"half")  # a download that broke off is fetched anew
+    seen: list[tuple[int, int]] = []
+    jars.fetch(lambda done, total: seen.append((done, total)))
+    assert jar.path.read_bytes() == b"good"
+    assert seen == [(4, 4)]
+    seen.clear()
+    jars.fetch(lambda done, total: seen.append((done, total)))
+    assert not seen
+
+
+def test_external_addresses_start_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a cluster at hand no Java must start and no jar be fetched."""
+
+    def never(*_: object) -> None:
+        pytest.fail("a server was to be started")
+
+    monkeypatch.setattr(process, "spawn", never)
+    monkeypatch.setattr(jars, "fetch", never)
+    for server in servers.ALL:
+        monkeypatch.setattr(server, "answers", lambda *_: True)
+    settings = load(
+        home=tmp_path, kafka="k1:9092,k2:9092", hbase_thrift="h:9090", hbase_zookeeper="z:2181", spark="sc://s:15002"
+    )
+    addresses = Stack(settings).up()
+    assert addresses.kafka == "k1:9092,k2:9092"
+    assert addresses.hbase_thrift == ("h", 9090)
+    assert addresses.hbase_zookeeper == "z:2181"
+    assert addresses.spark == "sc://s:15002"
+    assert {s.state for s in Stack(settings).status()} == {"external"}
+
+
+def test_external_server_that_does_not_answer(tmp_path: Path) -> None:
+    """A wrong address must be said before any server of ours is started."""
+    stack = Stack(load(home=tmp_path, spark="sc://127.0.0.1:1"))
+    with pytest.raises(ServiceError, match=r"spark: .*127\.0\.0\.1:1"):
+        stack.up()
+    assert not (tmp_path / "stack").exists()
+
+
+def test_addresses_of_what_does_not_run(stack: Stack) -> None:
+    """The error tells which home and which command."""
+    with pytest.raises(ServiceError, match=r"(?s)kafka does not run.*ecom up"):
+        stack.addresses()
+
+
+def test_status_of_an_empty_home(stack: Stack) -> None:
+    """Asking must not create anything."""
+    assert {(s.service, s.state) for s in stack.status()} == {
+        (n, "stopped") for n in ("kafka", "hbase", "thrift", "spark")
+    }
+    stack.down()
+    assert not stack.settings.stack.exists()
+
+
+def test_doctor_sees_what_a_crash_left(stack: Stack) -> None:
+    """Each leftover is said in one sentence, with a remedy."""
+    kafka, hbase = stack.servers["kafka"], stack.servers["hbase"]
+    Record("kafka", "127.0.0.1", {}, 2**22 + 1, 1.0).write(kafka.record)
+    (hbase.data / "hbase").mkdir(parents=True)
+    found = {f.what: f for f in stack.doctor() if f.level == "warn"}
+    assert any("kafka" in what and "without being stopped" in what for what in found)
+    assert any(str(hbase.data) in what for what in found)
+    assert all(f.remedy for f in found.values())
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("h:1", ("h", 1)), ("sc://h:15002/;token=x", ("h", 15002)), ("[::1]:9", ("[::1]", 9))],
+    ids=["plain", "connect", "ipv6"],
+)
+def test_split(address: str, expected: tuple[str, int]) -> None:
+    """Addresses come in three forms."""
+    assert servers.split(address) == expected
+
+
+def test_split_refuses() -> None:
+    """An address without a port is a mistake to be told."""
+    with pytest.raises(ServiceError, match="host:port, got 'localhost'"):
+        servers.split("localhost")
