@@ -5,7 +5,9 @@ work stands in ``pipeline/``.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import dagster as dg
 
@@ -16,6 +18,8 @@ from ecom_assets.resources.home import HomeResource
 from ecom_assets.tables import TABLES, Table
 
 OWNERS = ["team:data-platform"]
+
+R = TypeVar("R")
 
 
 class LayerConfig(dg.Config):
@@ -84,9 +88,9 @@ def layer_assets(
     kinds: set[str],
     description: str,
     stored_as: Callable[[Table], str],
-    pool: str | None = None,
-) -> list[dg.AssetsDefinition]:
-    """Make the assets of one layer, one for each table.
+    workers: int = 1,
+) -> dg.AssetsDefinition:
+    """Make the assets of one layer, one for each table; any of them can be materialised alone.
 
     Args:
         layer: One of ``LAYERS``.
@@ -94,25 +98,51 @@ def layer_assets(
         kinds: Technologies, for the UI.
         description: What the layer is, a sentence.
         stored_as: Name of what holds the table.
-        pool: Runs that share it take turns.
+        workers: Tables made at once.
     """
+    specs = [
+        spec(layer, t, deps=deps(t), kinds=kinds, description=description, stored_as=stored_as) for t in TABLES.values()
+    ]
 
-    def make(table: Table) -> dg.AssetsDefinition:
-        @dg.multi_asset(
-            name=f"{layer}__{asset_name(layer, table)}",
-            specs=[spec(layer, table, deps=deps(table), kinds=kinds, description=description, stored_as=stored_as)],
-            pool=pool,
-        )
-        def build(context: dg.AssetExecutionContext, config: LayerConfig, home: HomeResource) -> dg.MaterializeResult:
-            flow = home.flow
-            built = flow.build(layer, table, config.route if layer == "hbase" else None)
+    @dg.multi_asset(name=layer, specs=specs, can_subset=True, pool=layer)
+    def build(
+        context: dg.AssetExecutionContext, config: LayerConfig, home: HomeResource
+    ) -> Iterator[dg.MaterializeResult]:
+        flow = home.flow
+        route = config.route if layer == "hbase" else None
+        due = [t for t in TABLES.values() if asset_key(layer, t) in context.selected_asset_keys]
+        for table, built in _for_each(due, lambda t: flow.build(layer, t, route), workers):
             said = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer, table.name, said)
-            return dg.MaterializeResult(metadata=built_metadata(built, flow, layer, table))
+            yield dg.MaterializeResult(
+                asset_key=asset_key(layer, table), metadata=built_metadata(built, flow, layer, table)
+            )
 
-        return build
+    return build
 
-    return [make(table) for table in TABLES.values()]
+
+def _for_each(tables: list[Table], work: Callable[[Table], R], workers: int) -> Iterator[tuple[Table, R]]:
+    """Do some work for each table, a few at once; one that fails does not keep the others from being done.
+
+    Raises:
+        Exception: What the first table that failed has raised, once all are done.
+    """
+    failed: Exception | None = None
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {table.name: pool.submit(work, table) for table in tables}
+        try:
+            for table in tables:
+                try:
+                    result = futures[table.name].result()
+                except Exception as error:  # noqa: BLE001  raised below
+                    failed = failed or error
+                else:
+                    yield table, result
+        finally:
+            # Interrupted: what has not begun shall not begin.
+            pool.shutdown(wait=False, cancel_futures=True)
+    if failed:
+        raise failed
 
 
 def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[str, dg.MetadataValue]:
@@ -131,13 +161,17 @@ def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[s
     return told
 
 
-def parity_checks(layer: str) -> list[dg.AssetChecksDefinition]:
-    """Make the checks that block a layer which does not hold the rows of the layer before it."""
+def parity_checks(layer: str, workers: int = 1) -> dg.AssetChecksDefinition:
+    """Make the checks that block a layer which does not hold the rows of the layer before it.
 
-    def make(table: Table) -> dg.AssetChecksDefinition:
-        @dg.asset_check(
+    Args:
+        layer: One of ``LAYERS``.
+        workers: Tables measured at once.
+    """
+    specs = [
+        dg.AssetCheckSpec(
+            "parity",
             asset=asset_key(layer, table),
-            name="parity",
             blocking=True,
             description=(
                 "Every row is read back and hashed: rows and checksum must equal those of the layer before,"
@@ -146,17 +180,25 @@ def parity_checks(layer: str) -> list[dg.AssetChecksDefinition]:
                 else "Every record is read and hashed; the header must be the table's."
             ),
         )
-        def check(context: dg.AssetCheckExecutionContext, home: HomeResource) -> dg.AssetCheckResult:
-            proof, wrong = home.flow.prove(layer, table)
+        for table in TABLES.values()
+    ]
+
+    @dg.multi_asset_check(name=f"{layer}_parity", specs=specs, can_subset=True, pool=layer)
+    def check(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
+        due = {key.asset_key for key in context.selected_asset_check_keys}
+        tables = [t for t in TABLES.values() if asset_key(layer, t) in due]
+        for table, (proof, wrong) in _for_each(tables, lambda t: home.flow.prove(layer, t), workers):
             for sentence in wrong:
                 context.log.error(sentence)
-            return dg.AssetCheckResult(
-                passed=not wrong, severity=dg.AssetCheckSeverity.ERROR, metadata=proof_metadata(proof, wrong)
+            yield dg.AssetCheckResult(
+                asset_key=asset_key(layer, table),
+                check_name="parity",
+                passed=not wrong,
+                severity=dg.AssetCheckSeverity.ERROR,
+                metadata=proof_metadata(proof, wrong),
             )
 
-        return check
-
-    return [make(table) for table in TABLES.values()]
+    return check
 
 
 def proof_metadata(proof: Proof, wrong: list[str]) -> dict[str, dg.MetadataValue]:

@@ -2,12 +2,11 @@
 
 import dagster as dg
 
-from ecom_assets import factory
 from ecom_assets.resources.hbase import HBaseResource
 from ecom_assets.resources.home import HomeResource
 from ecom_assets.resources.kafka import KafkaResource
 from ecom_assets.resources.spark import SparkConnectResource
-from ecom_assets.tables import LAYERS, TABLES
+from ecom_assets.tables import LAYERS
 
 
 def _route(layers: tuple[str, ...]) -> dg.AssetSelection:
@@ -24,9 +23,7 @@ bulk_load = dg.define_asset_job(
     "bulk_load",
     selection=_route(("raw", "expanded", "hbase")),
     description="The short way: raw files to proven HBase tables, without Kafka and Spark.",
-    config={
-        "ops": {f"hbase__{factory.asset_name('hbase', t)}": {"config": {"route": "bulk"}} for t in TABLES.values()}
-    },
+    config={"ops": {"hbase": {"config": {"route": "bulk"}}}},
 )
 
 

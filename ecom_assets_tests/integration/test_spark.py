@@ -317,8 +317,8 @@ def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -
 )
 def test_literals(spark: SparkSession, text: str, value: tuple[str | None, int | None] | None) -> None:
     """Metadata as Python writes it would be read wrong, or half, instead of whole or not at all."""
-    literal = merged.parsed("raw", "typed", "struct<text: string, number: bigint>")
-    (row,) = spark.createDataFrame([(text,)], "raw string").select(literal).collect()
+    frame = spark.createDataFrame([(text,)], "raw string")
+    (row,) = merged.with_parsed(frame, "raw", "typed", "struct<text: string, number: bigint>").collect()
     assert row["typed"] == value
 
 

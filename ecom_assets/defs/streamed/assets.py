@@ -8,6 +8,6 @@ ASSETS = factory.layer_assets(
     kinds={"spark", "delta"},
     description="One row per record, with topic, partition, offset and timestamp.",
     stored_as=lambda t: f"streamed/{t.name}",
-    pool="spark",
+    workers=1,
 )
 CHECKS = factory.parity_checks("streamed")

@@ -1,0 +1,144 @@
+"""What of the Spark layers needs no server: settings, addresses, and Delta tables read without Spark."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from ecom_assets.pipeline import merged, streamed
+from ecom_assets.resources.spark import SparkConnectionError, connect
+from ecom_assets.settings import Settings
+from ecom_assets.tables import PRODUCT
+
+
+def test_kafka_settings_for_java(tmp_path: Path) -> None:
+    """Spark would not get into a broker that the producer gets into."""
+    ca = tmp_path / "ca.pem"
+    ca.write_text("CERTIFICATE")
+    java = streamed.java_kafka_config(
+        {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanisms": "SCRAM-SHA-512",
+            "sasl.username": "shop",
+            "sasl.password": 'se"cret',
+            "ssl.ca.location": str(ca),
+            "ssl.certificate.pem": "CHAIN",
+            "ssl.key.pem": "KEY",
+            "ssl.key.password": "p",
+            "ssl.endpoint.identification.algorithm": "none",
+            "linger.ms": "50",
+        }
+    )
+    assert java == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        r' username="shop" password="se\"cret";',
+        "ssl.truststore.certificates": "CERTIFICATE",
+        "ssl.truststore.type": "PEM",
+        "ssl.keystore.certificate.chain": "CHAIN",
+        "ssl.keystore.key": "KEY",
+        "ssl.keystore.type": "PEM",
+        "ssl.key.password": "p",
+        "ssl.endpoint.identification.algorithm": "",
+    }
+
+
+def test_plain_login_for_java() -> None:
+    """A PLAIN login would be tried with SCRAM's module, and an empty configuration would not stay empty."""
+    java = streamed.java_kafka_config({"sasl.mechanism": "PLAIN", "sasl.username": "a", "sasl.password": "b"})
+    assert "plain.PlainLoginModule" in java["sasl.jaas.config"]
+    assert streamed.java_kafka_config({}) == {}
+
+
+@pytest.mark.parametrize("listens", [False, True], ids=["nothing listens", "something listens and says nothing"])
+def test_no_server(listens: bool) -> None:
+    """A step would hang for ten minutes, and end with gRPC's words."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        if listens:
+            other.listen()
+        address = f"sc://127.0.0.1:{other.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(SparkConnectionError, match=rf"{address}.*ecom status.*ecom up"):
+            connect(address, patience=0.5)
+        assert time.monotonic() - began < 5
+
+
+def test_wrong_address() -> None:
+    """A mistyped address would look like a server that is down."""
+    with pytest.raises(SparkConnectionError, match="expected an address like sc://"):
+        connect("127.0.0.1:15002")
+
+
+def test_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spark would try for minutes where no Kafka answers."""
+    monkeypatch.setattr(streamed, "KAFKA_PATIENCE", 0.3)
+    with pytest.raises(
+        streamed.LakeError, match=r"topic ecom\.product: no Kafka broker .*127\.0\.0\.1:1 .*ecom status"
+    ):
+        streamed.stream(None, PRODUCT, Settings(home=tmp_path), "127.0.0.1:1")  # ty: ignore[invalid-argument-type]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A Delta table of three files, 100,000 rows each."""
+    for part in range(3):
+        ids = pa.array(range(part * 100_000, (part + 1) * 100_000))
+        write_deltalake(tmp_path / "t", pa.table({"id": ids, "text": ids.cast(pa.string())}), mode="append")
+    return tmp_path / "t"
+
+
+def test_read_batches(lake: Path) -> None:
+    """The loader would miss or double rows, or hold a whole table in memory."""
+    batches = list(merged.read_batches(lake, ["text", "id"]))
+    assert {tuple(b.schema.names) for b in batches} == {("text", "id")}
+    assert max(b.num_rows for b in batches) <= merged.BATCH_ROWS
+    assert sorted(pa.Table.from_batches(batches)["id"].to_pylist()) == list(range(300_000))
+    assert all(str(r["id"]) == r["text"] for r in batches[-1].slice(0, 10).to_pylist())
+
+
+def test_sample_keys(lake: Path) -> None:
+    """Regions would be split by the keys of a part of the table, or differently on each run."""
+    sample = merged.sample_keys(lake, ["id"], 1000)
+    assert sample.schema.names == ["id"]
+    assert sample["id"].to_pylist() == merged.sample_keys(lake, ["id"], 1000)["id"].to_pylist()
+    values = sorted(sample["id"].to_pylist())
+    assert 1000 <= len(values) <= 1010
+    assert all(abs(values[len(values) * q // 4] - 75_000 * q) < 1000 for q in (1, 2, 3))
+    assert merged.sample_keys(lake, ["id"]).num_rows == 100_000
+    assert merged.sample_keys(lake, ["id"], 10**6).num_rows == 300_000
+
+
+def test_versions(lake: Path) -> None:
+    """The loader would skip a table that has changed, or load again one that has not."""
+    version = merged.version(lake)
+    assert version == merged.version(lake)
+    write_deltalake(lake, pa.table({"id": [1], "text": ["1"]}), mode="append")
+    assert merged.version(lake) != version
+
+
+def test_no_table(tmp_path: Path) -> None:
+    """A missing table would read as an empty one, and be loaded as such."""
+    with pytest.raises(streamed.LakeError, match="materialize it first"):
+        list(merged.read_batches(tmp_path, ["id"]))
+
+
+def test_delete(tmp_path: Path) -> None:
+    """A rest of a deleted table would be taken for the table, or a missing one would be an error."""
+    settings = Settings(home=tmp_path)
+    path = streamed.folder(PRODUCT, settings)
+    streamed.delete(PRODUCT, settings)
+    write_deltalake(path, pa.table({"id": [1]}))
+    checkpoint = settings.lake / "checkpoints" / "product"
+    checkpoint.mkdir(parents=True)
+    streamed.delete(PRODUCT, settings)
+    merged.delete(PRODUCT, settings)
+    assert [p for p in settings.lake.rglob("*") if p.is_file()] == []
+    assert not path.exists()
+    assert not checkpoint.exists()
