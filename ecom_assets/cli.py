@@ -196,12 +196,13 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     outcome = _Outcome()
     job = defs().resolve_job_def(job_name)
     with dg.DagsterInstance.get() as instance, bars(console):
+        _bury_dead_runs(instance)
         try:
             result = job.execute_in_process(
                 instance=instance,
                 raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                tags={"ecom/source": settings.source, "ecom/route": settings.route},
+                tags={"ecom/source": settings.source, "ecom/route": settings.route, PROCESS_TAG: _process(os.getpid())},
             )
         except (KeyboardInterrupt, DagsterExecutionInterruptedError):
             outcome.interrupted = True
@@ -216,11 +217,39 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
             error = event.step_failure_data.error
             while error and error.cause:
                 error = error.cause
+            if error and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+                outcome.interrupted = True
+                outcome.errors.append(f"{event.step_key}: interrupted; run again to go on where it stood")
+                continue
             outcome.errors.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
     made = result.get_asset_materialization_events()
     flags = [m.materialization.metadata.get("unchanged") for m in made]
     outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags[:-1])
     return outcome
+
+
+PROCESS_TAG = "ecom/process"
+"""Run tag that tells which process does the run: its id and the time of its start."""
+
+
+def _process(pid: int) -> str:
+    import psutil
+
+    try:
+        return f"{pid}-{psutil.Process(pid).create_time():.0f}"
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _bury_dead_runs(instance: Any) -> None:
+    """Say of runs whose process was killed that they failed; the UI would show them as running for ever."""
+    import dagster as dg
+
+    under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=under_way)):
+        process = run.tags.get(PROCESS_TAG)
+        if process and process != _process(int(process.split("-")[0])):
+            instance.report_run_failed(run, f"its process {process.split('-')[0]} has ended without a word")
 
 
 def _print_sheet(verdicts: dict[str, Any]) -> None:

@@ -104,7 +104,7 @@ def layer_assets(
         spec(layer, t, deps=deps(t), kinds=kinds, description=description, stored_as=stored_as) for t in TABLES.values()
     ]
 
-    @dg.multi_asset(name=layer, specs=specs, can_subset=True, pool=layer)
+    @dg.multi_asset(name=layer, specs=specs, can_subset=True)
     def build(
         context: dg.AssetExecutionContext, config: LayerConfig, home: HomeResource
     ) -> Iterator[dg.MaterializeResult]:
@@ -183,7 +183,7 @@ def parity_checks(layer: str, workers: int = 1) -> dg.AssetChecksDefinition:
         for table in TABLES.values()
     ]
 
-    @dg.multi_asset_check(name=f"{layer}_parity", specs=specs, can_subset=True, pool=layer)
+    @dg.multi_asset_check(name=f"{layer}_parity", specs=specs, can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
         due = {key.asset_key for key in context.selected_asset_check_keys}
         tables = [t for t in TABLES.values() if asset_key(layer, t) in due]
