@@ -6,6 +6,7 @@ Options become settings, work is done elsewhere; here stands only what people ty
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -193,6 +194,8 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     from ecom_assets.pipeline.flow import Flow
     from ecom_assets.progress import bars
 
+    # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     outcome = _Outcome()
     job = defs().resolve_job_def(job_name)
     with dg.DagsterInstance.get() as instance, bars(console):
