@@ -13,8 +13,6 @@ from typing import TextIO
 
 import duckdb
 import numpy as np
-import polars as pl
-import polars_hash as plh
 import pyarrow as pa
 
 from ecom_assets.pipeline import canon, expand, records
@@ -104,9 +102,7 @@ def _batches(table: Table, settings: Settings) -> Iterator[pa.RecordBatch]:
 
 
 def _key_hashes(batch: pa.RecordBatch, table: Table) -> np.ndarray:
-    keys = batch.column(table.primary_key).cast(pa.string())
-    frame = pl.DataFrame({"key": pl.from_arrow(keys)})
-    return frame.select(plh.col("key").nchash.xxhash64(seed=canon.SEED)).to_series().to_numpy()  # type: ignore[attr-defined]
+    return canon.value_hashes(batch.column(table.primary_key).cast(pa.string()))
 
 
 def _repeated(table: Table, settings: Settings) -> np.ndarray:

@@ -77,8 +77,20 @@ def batch_hashes(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> np.n
             column = column.cast(pa.string())
         columns.append(column.cast(pa.binary()))
     form = pc.binary_join_element_wise(*columns, SEPARATOR, null_handling="replace", null_replacement=NULL)
-    frame = pl.DataFrame({"form": pl.from_arrow(form)})
-    return frame.select(plh.col("form").nchash.xxhash64(seed=SEED)).to_series().to_numpy()  # type: ignore[attr-defined]
+    return value_hashes(form)
+
+
+def value_hashes(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Hash each value of a text or binary column by itself, with the hash that rows are hashed by.
+
+    Args:
+        values: Text or binary, without nulls.
+
+    Returns:
+        The hashes, shape ``(values,)``, dtype ``uint64``.
+    """
+    frame = pl.DataFrame({"value": pl.from_arrow(values)})
+    return frame.select(plh.col("value").nchash.xxhash64(seed=SEED)).to_series().to_numpy()  # type: ignore[attr-defined]
 
 
 def spark_hash(table: Table) -> Column:

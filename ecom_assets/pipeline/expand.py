@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
-import polars_hash as plh
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -330,9 +328,7 @@ def _sample_key(table: Table) -> str | None:
 
 def _sampled(keys: pa.Array, share: float) -> pa.Array:
     """Which rows a share takes: those whose key's hash lies below it."""
-    frame = pl.DataFrame({"key": pl.from_arrow(keys)})
-    hashes = frame.select(plh.col("key").nchash.xxhash64(seed=canon.SEED)).to_series().to_numpy()  # type: ignore[attr-defined]
-    return pa.array(hashes < np.uint64(min(share * 2.0**64, 2.0**64 - 2048)))
+    return pa.array(canon.value_hashes(keys) < np.uint64(min(share * 2.0**64, 2.0**64 - 2048)))
 
 
 def _column_type(table: Table, name: str) -> str:
