@@ -6,7 +6,6 @@ work stands in ``pipeline/``.
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import dagster as dg
@@ -88,7 +87,6 @@ def layer_assets(
     kinds: set[str],
     description: str,
     stored_as: Callable[[Table], str],
-    workers: int = 1,
 ) -> dg.AssetsDefinition:
     """Make the assets of one layer, one for each table; any of them can be materialised alone.
 
@@ -98,7 +96,6 @@ def layer_assets(
         kinds: Technologies, for the UI.
         description: What the layer is, a sentence.
         stored_as: Name of what holds the table.
-        workers: Tables made at once.
     """
     specs = [
         spec(layer, t, deps=deps(t), kinds=kinds, description=description, stored_as=stored_as) for t in TABLES.values()
@@ -111,7 +108,7 @@ def layer_assets(
         flow = home.flow
         route = config.route if layer == "hbase" else None
         due = [t for t in TABLES.values() if asset_key(layer, t) in context.selected_asset_keys]
-        for table, built in _for_each(due, lambda t: flow.build(layer, t, route), workers):
+        for table, built in _for_each(due, lambda t: flow.build(layer, t, route)):
             said = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer, table.name, said)
             yield dg.MaterializeResult(
@@ -121,28 +118,26 @@ def layer_assets(
     return build
 
 
-def _for_each(tables: list[Table], work: Callable[[Table], R], workers: int) -> Iterator[tuple[Table, R]]:
-    """Do some work for each table, a few at once; one that fails does not keep the others from being done.
+def _for_each(tables: Iterable[Table], work: Callable[[Table], R]) -> Iterator[tuple[Table, R]]:
+    """Do some work for each table; one that fails does not keep the others from being done.
+
+    One after the other: a layer's work keeps all cores busy by itself.
 
     Raises:
-        Exception: What the first table that failed has raised, once all are done.
+        ExceptionGroup: What the tables that failed have raised, once all are done; a single one as it is.
     """
-    failed: Exception | None = None
-    with ThreadPoolExecutor(workers) as pool:
-        futures = {table.name: pool.submit(work, table) for table in tables}
+    failed: list[Exception] = []
+    for table in tables:
         try:
-            for table in tables:
-                try:
-                    result = futures[table.name].result()
-                except Exception as error:  # noqa: BLE001  raised below
-                    failed = failed or error
-                else:
-                    yield table, result
-        finally:
-            # Interrupted: what has not begun shall not begin.
-            pool.shutdown(wait=False, cancel_futures=True)
+            result = work(table)
+        except Exception as error:  # noqa: BLE001  raised below
+            failed.append(error)
+        else:
+            yield table, result
+    if len(failed) > 1:
+        raise ExceptionGroup("\n".join(str(error) for error in failed), failed)
     if failed:
-        raise failed
+        raise failed[0]
 
 
 def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[str, dg.MetadataValue]:
@@ -161,12 +156,11 @@ def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[s
     return told
 
 
-def parity_checks(layer: str, workers: int = 1) -> dg.AssetChecksDefinition:
+def parity_checks(layer: str) -> dg.AssetChecksDefinition:
     """Make the checks that block a layer which does not hold the rows of the layer before it.
 
     Args:
         layer: One of ``LAYERS``.
-        workers: Tables measured at once.
     """
     specs = [
         dg.AssetCheckSpec(
@@ -187,7 +181,7 @@ def parity_checks(layer: str, workers: int = 1) -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
         due = {key.asset_key for key in context.selected_asset_check_keys}
         tables = [t for t in TABLES.values() if asset_key(layer, t) in due]
-        for table, (proof, wrong) in _for_each(tables, lambda t: home.flow.prove(layer, t), workers):
+        for table, (proof, wrong) in _for_each(tables, lambda t: home.flow.prove(layer, t)):
             for sentence in wrong:
                 context.log.error(sentence)
             yield dg.AssetCheckResult(

@@ -28,7 +28,8 @@ from ecom_assets.progress import note, track
 from ecom_assets.resources.spark import spark_session
 from ecom_assets.services.hbase_admin import HBaseAdmin
 from ecom_assets.services.stack import Addresses, Stack
-from ecom_assets.settings import Settings
+from ecom_assets.settings import Settings, remember
+from ecom_assets.source import acquire
 from ecom_assets.tables import LAYERS, TABLES, Table
 
 if TYPE_CHECKING:
@@ -110,11 +111,37 @@ class Flow:
 
     # Building
 
+    def acquire(self) -> dict[str, Built]:
+        """Place the raw files; they come from one source, so they come together, and share its time by their bytes."""
+        remember(self.settings)
+        paths = {name: expand.raw_file(table, self.settings) for name, table in TABLES.items()}
+        before = {name: _file_state(path) for name, path in paths.items() if path.exists()}
+        began = time.perf_counter()
+        done: dict[str, int] = {}
+        with track("raw", None) as advance:
+
+            def told(table: str, rows: int, total: int) -> None:  # noqa: ARG001
+                advance(rows - done.get(table, 0))
+                done[table] = rows
+
+            acquire(self.settings, told)
+        seconds = time.perf_counter() - began
+        whole = sum(path.stat().st_size for path in paths.values())
+        made = {}
+        for name, path in paths.items():
+            unchanged = before.get(name) == _file_state(path)
+            share = 0.0 if unchanged else seconds * path.stat().st_size / whole
+            made[name] = Built(unchanged, done.get(name, 0), share, {"bytes": path.stat().st_size})
+            if not unchanged:
+                write_json(self._path("raw", TABLES[name], "build"), {"seconds": round(share, 3)})
+        note(f"  raw: {'unchanged' if all(b.unchanged for b in made.values()) else 'made'} in {seconds:.1f} s")
+        return made
+
     def build(self, layer: str, table: Table, route: str | None = None) -> Built:
         """Make a layer of a table, if that is due.
 
         Args:
-            layer: One of ``LAYERS`` but ``raw``, which ``source.acquire`` makes.
+            layer: One of ``LAYERS`` but ``raw``, which ``acquire`` makes.
             table: The table.
             route: For ``hbase``: from which side; the settings' unless given.
 
