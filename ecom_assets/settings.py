@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     partitions: int = Field(2, ge=1, description="Partitions of each topic")
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
 
+    quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
+    fresh_hours: float = Field(168, gt=0, description="Age in hours up to which a topic's last record is fresh")
+
     kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")
     hbase_memory: str = Field("2g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded HBase")
     thrift_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Thrift server")

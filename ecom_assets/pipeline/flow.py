@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ import pyarrow as pa
 from ecom_assets.pipeline import bulk, chunk, expand, hbase, merged, sheet, streamed, topic
 from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.pipeline.sheet import Proof, Verdict
+from ecom_assets.pipeline.topic import Position
 from ecom_assets.progress import note, track
 from ecom_assets.resources.spark import spark_session
 from ecom_assets.services.hbase_admin import HBaseAdmin
@@ -58,6 +60,39 @@ class Built:
     rows: int
     seconds: float
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a table has come at the edge between Kafka and the lake.
+
+    Attributes:
+        table: Its name.
+        position: How far its topic has come; ``None`` if there is none.
+        due: Rows that ingestion is to bring; ``None`` if that is not known yet.
+        streamed: Records in the streamed table.
+        unread: Offsets that are not in the streamed table yet.
+    """
+
+    table: str
+    position: Position | None
+    due: int | None
+    streamed: int
+    unread: int
+
+    @property
+    def waits_for(self) -> str:
+        """What is still to happen before the table can be published, in plain words; empty if nothing."""
+        if self.position is None or self.due is None:
+            return f"{self.table}: nothing has been ingested yet"
+        if self.position.rows < self.due:
+            return f"{self.table}: {self.position.rows:,} of {self.due:,} rows are in the topic"
+        if self.unread:
+            return f"{self.table}: {self.unread:,} offsets of the topic are not streamed yet"
+        if self.streamed < self.position.rows + self.position.replayed:
+            missing = self.position.rows + self.position.replayed - self.streamed
+            return f"{self.table}: {missing:,} rows of the ledger are not in the streamed table"
+        return ""
 
 
 class Flow:
@@ -133,6 +168,7 @@ class Flow:
             share = 0.0 if unchanged else seconds * path.stat().st_size / whole
             made[name] = Built(unchanged, done.get(name, 0), share, {"bytes": path.stat().st_size})
             if not unchanged:
+                self._path("raw", TABLES[name], "proof").unlink(missing_ok=True)
                 write_json(self._path("raw", TABLES[name], "build"), {"seconds": round(share, 3)})
         note(f"  raw: {'unchanged' if all(b.unchanged for b in made.values()) else 'made'} in {seconds:.1f} s")
         return made
@@ -151,12 +187,11 @@ class Flow:
         route = route or self.settings.route
         began = time.perf_counter()
         last = self._recall(layer, table, "build")
-        inputs = self._inputs(layer, table, route)
-        red = (self._recall(layer, table, "proof") or {}).get("faults")
-        if last and last["inputs"] == inputs and not red and self._exists(layer, table):
+        if last and not self.due(layer, table, route):
             note(f"  {layer}/{table.name}: unchanged")
             return Built(unchanged=True, rows=0, seconds=0.0, notes=last["notes"])
-        if red:
+        inputs = self._inputs(layer, table, route)
+        if self._is_red(layer, table):
             self._clear_for_rebuild(layer, table)
         rows, notes = getattr(self, f"_build_{layer}")(table, route)
         seconds = time.perf_counter() - began
@@ -166,6 +201,25 @@ class Flow:
             write_json(self._path(layer, table, "build"), state)
         note(f"  {layer}/{table.name}: {'unchanged' if unchanged else 'made'} in {seconds:.1f} s")
         return Built(unchanged, rows, seconds, notes)
+
+    def due(self, layer: str, table: Table, route: str | None = None) -> bool:
+        """Whether a layer of a table is to be made: what it is made from has changed, it is gone, or it is red."""
+        route = route or self.settings.route
+        if self._is_red(layer, table):
+            return True
+        match layer:
+            case "streamed":
+                at = topic.positions(self.settings, self.addresses.kafka).get(table.name)
+                unread = at is None or streamed.unread(table, self.settings, at.ends)
+                return bool(unread) or not streamed.settled(table, self.settings)
+            case "merged":
+                return merged.due(table, self.settings)
+        last = self._recall(layer, table, "build")
+        made = last is not None and last["inputs"] == self._inputs(layer, table, route)
+        return not (made and self._exists(layer, table))
+
+    def _is_red(self, layer: str, table: Table) -> bool:
+        return bool((self._recall(layer, table, "proof") or {}).get("faults"))
 
     def _build_expanded(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
         size = expand.raw_file(table, self.settings).stat().st_size
@@ -190,9 +244,8 @@ class Flow:
         return rows, {"unchanged": not rows}
 
     def _build_merged(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
-        force = bool((self._recall("merged", table, "proof") or {}).get("faults"))
         with track(f"merged/{table.name}", None):
-            done = merged.merge(self.spark, table, self.settings, force=force)
+            done = merged.merge(self.spark, table, self.settings, force=self._is_red("merged", table))
         notes = {
             "duplicates": done.duplicates.rows,
             "conflicts": done.conflicts.rows,
@@ -232,7 +285,7 @@ class Flow:
             case "topic":
                 parts = [self._made_from("chunked", table), s.namespace, self.addresses.kafka]
             case "streamed" | "merged":
-                return ""  # Spark's checkpoint and Delta's versions know better
+                return ""  # see ``due``: Spark's checkpoint and Delta's versions know better
             case _:
                 source = (
                     self._made_from("expanded", table)
@@ -257,9 +310,8 @@ class Flow:
                 return (chunk.folder(table, self.settings) / chunk.MANIFEST).exists()
             case "topic":
                 return topic.exists(table, self.settings, self.addresses.kafka)
-            case "hbase":
+            case _:
                 return hbase.exists(table, self.settings, self.addresses)
-        return False  # streamed and merged look for themselves
 
     # Measuring
 
@@ -302,7 +354,9 @@ class Flow:
     def _measure_topic(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: topic/{table.name}", None) as advance:
             found = topic.measure(table, self.settings, self.addresses.kafka, advance)
-        return Proof(table.name, "topic", found.measure, {"quarantined": Measure(found.bad_rows)})
+        again = topic.replayed(table, self.settings, self.addresses.kafka)
+        aside = {"quarantined": Measure(found.bad_rows)} | ({"replayed": again} if again.rows else {})
+        return Proof(table.name, "topic", found.measure, aside)
 
     def _measure_streamed(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: streamed/{table.name}", None):
@@ -326,6 +380,39 @@ class Flow:
             found = hbase.measure(table, self.settings, self.addresses, advance)
         return Proof(table.name, "hbase", found.measure, aside, problems=tuple(found.problems))
 
+    # Looking on
+
+    def standings(self) -> dict[str, Standing]:
+        """How far every table's topic has come and has been read; quick enough for a sensor.
+
+        Raises:
+            TopicError: Kafka did not do its part.
+            ServiceError: It does not run.
+        """
+        found = {}
+        at = topic.positions(self.settings, self.addresses.kafka)
+        for name, table in TABLES.items():
+            chunked = self._recall("chunked", table, "build")
+            path = streamed.folder(table, self.settings)
+            position = at.get(name)
+            found[name] = Standing(
+                name,
+                position,
+                due=chunked["rows"] if chunked else None,
+                streamed=streamed.records(path) if streamed.exists(path) else 0,
+                unread=streamed.unread(table, self.settings, position.ends) if position else 0,
+            )
+        return found
+
+    def quarantine_samples(self, table: Table, rows: int) -> list[dict[str, Any]]:
+        """The first unreadable rows of a table: file, line, reason, and the raw text's beginning."""
+        path = expand.quarantine_file(table, self.settings)
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8") as lines:
+            bad = [json.loads(line) for line in islice(lines, rows)]
+        return [b | {"raw": b["raw"][:200]} for b in bad]
+
     # Remembering
 
     def prove(self, layer: str, table: Table, route: str | None = None) -> tuple[Proof, list[str]]:
@@ -339,12 +426,15 @@ class Flow:
         proof = self.measure(layer, table, route)
         path = ROUTES[route]
         at = path.index(layer)
-        before = self.proof(path[at - 1], table) if at else None
-        if at and before is None:
+        before = self.proof(path[at - 1] if at else layer, table)
+        if not at:
+            wrong = sheet.unchanged(before, proof) if before else list(proof.problems)
+        elif before is None:
             wrong = [f"{path[at - 1]}/{table.name} has no proof to compare with; run its check first"]
         else:
-            wrong = sheet.hand_off(before, proof) if before else list(proof.problems)
-        self.remember(proof, wrong)
+            wrong = sheet.hand_off(before, proof)
+        # A raw file that has changed is not to become the measure of the others.
+        self.remember(before if before and wrong and not at else proof, wrong)
         sign = "✗" if wrong else "✓"
         note(f"{sign} {layer}/{table.name}: {proof.measure.rows:,} rows proven in {proof.measure.seconds:.1f} s")
         for sentence in wrong:

@@ -9,4 +9,4 @@ ASSETS = factory.layer_assets(
     description="One row per primary key, typed columns beside the source text.",
     stored_as=lambda t: f"merged/{t.name}",
 )
-CHECKS = factory.parity_checks("merged")
+CHECKS = factory.layer_checks("merged")

@@ -32,6 +32,7 @@ SHOP = dg.AssetSpec(
         )
         for t in TABLES.values()
     ],
+    pool=factory.POOLS["raw"],
 )
 def raw_files(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
     """Place the four files; they come from one source, so they come together."""
@@ -46,4 +47,4 @@ def raw_files(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator
         )
 
 
-CHECKS = factory.parity_checks("raw")
+CHECKS = factory.layer_checks("raw")

@@ -9,4 +9,4 @@ ASSETS = factory.layer_assets(
     description="One row per record, with topic, partition, offset and timestamp.",
     stored_as=lambda t: f"streamed/{t.name}",
 )
-CHECKS = factory.parity_checks("streamed")
+CHECKS = factory.layer_checks("streamed")
