@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from ecom_assets import settings as settings_module
@@ -149,16 +150,17 @@ def check(
     dagster_home(settings)
     outcome = _execute("reconcile", settings)
     grid = Grid(title="Checks", title_justify="left")
-    for name in ("asset", "check", "", "found"):
-        grid.add_column(name, overflow="fold")
+    grid.add_column("asset")
+    grid.add_column("checks")
     marks = {"passed": "[green]✓[/green]", "warns": "[yellow]![/yellow]", "failed": "[red]✗[/red]"}
     for asset, evaluations in itertools.groupby(outcome.checks, lambda c: c["asset"]):
-        for at, each in enumerate(evaluations):
-            said = "" if each["state"] == "passed" else each["found"]
-            grid.add_row("" if at else asset, each["check"], marks[each["state"]], said)
+        grid.add_row(asset, "  ".join(f"{marks[c['state']]} {c['check']}" for c in evaluations))
     console.print(grid)
+    for each in outcome.checks:
+        if each["state"] != "passed":
+            console.print(f"{marks[each['state']]} {each['asset']} {each['check']}: {escape(each['found'])}")
     for error in outcome.errors:
-        console.print(f"[red]✗[/red] {error}", highlight=False, markup=False)
+        console.print(f"[red]✗[/red] {escape(error)}", highlight=False)
     failed = sum(c["state"] == "failed" for c in outcome.checks)
     ok = not failed and not outcome.errors and bool(outcome.checks)
     told = f"{len(outcome.checks)} checks, {failed} failed"
@@ -329,6 +331,7 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     from ecom_assets.definitions import defs
     from ecom_assets.pipeline.flow import Flow
     from ecom_assets.progress import bars
+    from ecom_assets.tables import LAYERS
 
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
@@ -364,7 +367,9 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     made = result.get_asset_materialization_events()
     flags = [m.materialization.metadata.get("unchanged") for m in made]
     outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags[:-1])
-    outcome.checks = sorted((_told(e) for e in result.get_asset_check_evaluations()), key=lambda c: c["asset"])
+    layers = [*LAYERS, "proof"]
+    found = [_told(e) for e in result.get_asset_check_evaluations()]
+    outcome.checks = sorted(found, key=lambda c: layers.index(c["asset"].split("/")[0]))
     return outcome
 
 
