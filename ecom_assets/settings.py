@@ -47,6 +47,15 @@ class Settings(BaseSettings):
     )
     partitions: int = Field(2, ge=1, description="Partitions of each topic")
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
+    hbase_route: str = Field(
+        "hfile", pattern="^(hfile|thrift)$", description="How rows enter HBase: hfile (bulk load) or thrift"
+    )
+    hbase_compression: str = Field(
+        "snappy", pattern="^(none|gz|snappy)$", description="Compression of HBase's files: none, gz or snappy"
+    )
+    hbase_staging: Path | None = Field(
+        None, description="Folder for files on their way into HBase; its servers must see it; none: in the home"
+    )
 
     kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")
     hbase_memory: str = Field("2g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded HBase")

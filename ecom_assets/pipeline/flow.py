@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from ecom_assets.pipeline import bulk, chunk, expand, hbase, merged, sheet, streamed, topic
+from ecom_assets.pipeline import bulk, chunk, expand, hbase, hbase_bulk, merged, sheet, streamed, topic
 from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.pipeline.sheet import Proof, Verdict
 from ecom_assets.progress import note, track
@@ -182,10 +182,14 @@ class Flow:
             path = merged.folder(table, self.settings)
             batches = merged.read_batches(path, table.names)
             keys = merged.sample_keys(path, list(table.hbase.row_key))
-        splits = hbase.split_keys(hbase.row_keys(keys, table), self.settings.regions)
+        sample = hbase.row_keys(keys, table)
+        splits = hbase.split_keys(sample, self.settings.regions)
         hbase.create(table, self.settings, self.admin, splits)
         with track(f"hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
-            rows = hbase.load(table, batches, self.settings, self.addresses, advance)
+            if self.settings.hbase_route == "hfile":
+                rows = hbase_bulk.load(table, batches, sample, self.settings, self.admin, progress=advance)
+            else:
+                rows = hbase.load(table, batches, self.settings, self.addresses, advance)
         return rows, {"regions": len(splits) + 1}
 
     def _rows_of(self, layer: str, table: Table) -> int | None:

@@ -63,6 +63,7 @@ class Layout:
 
     Attributes:
         cells: ``b"family:column"`` -> column.
+        families: Family -> its columns.
         derived: The column that stands in the row key alone, if there is one: what the key holds beside the cells.
     """
 
@@ -73,6 +74,7 @@ class Layout:
             ValueError: A column has no place in HBase, or could not be told from the row key again.
         """
         self.table = table
+        self.families = table.hbase.families
         self.cells = {f"{f}:{c}".encode(): c for f, columns in table.hbase.families.items() for c in columns}
         cell_of = {column: cell for cell, column in self.cells.items()}
         derived = [c for c in table.hbase.row_key if c not in cell_of]
@@ -116,9 +118,18 @@ class Layout:
         Raises:
             ValueError: A row has no cell at all, so HBase would not hold it.
         """
-        columns = [(cell, _text(rows.column(column))) for cell, column in self.cells.items()]
-        if all(values.null_count for _, values in columns):
-            empty = pc.indices_nonzero(pc.coalesce(*(values for _, values in columns)).is_null())
+        values = self.values(rows)
+        return [(cell, values[column]) for cell, column in self.cells.items()]
+
+    def values(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
+        """The cells as column -> values, the values binary.
+
+        Raises:
+            ValueError: A row has no cell at all, so HBase would not hold it.
+        """
+        columns = {column: _text(rows.column(column)) for column in self.cells.values()}
+        if all(values.null_count for values in columns.values()):
+            empty = pc.indices_nonzero(pc.coalesce(*columns.values()).is_null())
             if len(empty):
                 row = rows.slice(empty[0].as_py(), 1).to_pylist()[0]
                 raise ValueError(
@@ -208,7 +219,7 @@ def create(table: Table, settings: Settings, admin: HBaseAdmin, splits: list[byt
     """
     name = table.hbase_table(settings.namespace)
     admin.delete_table(name)
-    admin.create_table(name, list(table.hbase.families), splits)
+    admin.create_table(name, list(table.hbase.families), splits, settings.hbase_compression)
 
 
 def exists(table: Table, settings: Settings, addresses: Addresses) -> bool:

@@ -46,6 +46,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecom_assets.pipeline import wire
+
 BLOCK_BYTES = 64 * 1024
 """Size of a data block before compression, HBase's default; a row is never cut."""
 INDEX_BYTES = 128 * 1024
@@ -363,7 +365,7 @@ class HFile:
             if at + 8 + key_size + value_size == len(self._last_row):
                 break
             at += 8 + key_size + value_size
-        span = _fields({1: self._times[0], 2: self._times[1]})
+        span = wire.message({1: self._times[0], 2: self._times[1]})
         pairs = {
             b"EARLIEST_PUT_TS": struct.pack(">q", self._times[0]),
             b"TIMERANGE": b"PBUF" + span,
@@ -371,17 +373,17 @@ class HFile:
             b"hfile.AVG_VALUE_LEN": struct.pack(">i", self._value_bytes // self.cells),
             b"hfile.LASTKEY": self._last_row[at + 8 : at + 8 + key_size],
         }
-        message = b"".join(_fields({1: _fields({1: name, 2: value})}) for name, value in pairs.items())
-        return b"PBUF" + _varint(len(message)) + message
+        message = b"".join(wire.message({1: wire.message({1: name, 2: value})}) for name, value in pairs.items())
+        return b"PBUF" + wire.delimited(message)
 
     def _trailer(self, info: int, opened: int, levels: int, last_data: int) -> bytes:
-        message = _fields(
+        message = wire.message(
             {
                 1: info, 2: opened, 3: self._index_bytes, 4: self._data_bytes, 5: self._root_entries, 6: 0,
                 7: self.cells, 8: levels, 9: 0, 10: last_data, 11: _COMPARATOR, 12: self._codec,
             }
         )  # fmt: skip
-        return (_TRAILER + _varint(len(message)) + message).ljust(4092, b"\0") + b"\x03\x00\x00\x03"
+        return (_TRAILER + wire.delimited(message)).ljust(4092, b"\0") + b"\x03\x00\x00\x03"
 
 
 class Files:
@@ -508,23 +510,3 @@ def _vint(number: int) -> bytes:
         return bytes([number])
     size = (number.bit_length() + 7) // 8
     return bytes([256 - 112 - size]) + number.to_bytes(size, "big")
-
-
-def _varint(number: int) -> bytes:
-    """Protobuf's variable-length integer."""
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def _fields(fields: Mapping[int, int | bytes]) -> bytes:
-    """A protobuf message of integers and byte strings."""
-    out = []
-    for tag, value in fields.items():
-        if isinstance(value, int):
-            out.append(_varint(tag << 3) + _varint(value))
-        else:
-            out.append(_varint(tag << 3 | 2) + _varint(len(value)) + value)
-    return b"".join(out)
