@@ -44,6 +44,13 @@ class Route(StrEnum):
     bulk = "bulk"
 
 
+class HBaseRoute(StrEnum):
+    """The ways into HBase."""
+
+    hfile = "hfile"
+    thrift = "thrift"
+
+
 Home = Annotated[Path | None, typer.Option(help="Folder for all data, logs and state. [default: .ecom]")]
 Tables = Annotated[list[str] | None, typer.Option(help="Only this table; may be given more than once.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
@@ -80,6 +87,9 @@ def run(
     ] = None,
     home: Home = None,
     route: Annotated[Route | None, typer.Option(help="stream goes through Kafka and Spark, bulk does not.")] = None,
+    hbase_route: Annotated[
+        HBaseRoute | None, typer.Option(help="hfile hands whole files to HBase, thrift writes row by row.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry the shop's data through every layer, prove it, and print the proof sheet.
@@ -88,7 +98,7 @@ def run(
     Ctrl-C too, and it goes on where it stood.
     """
     began = time.perf_counter()
-    settings = configure(scale=scale, source=source, expand=expand, home=home, route=route)
+    settings = configure(scale=scale, source=source, expand=expand, home=home, route=route, hbase_route=hbase_route)
     dagster_home(settings)
     from ecom_assets.services.commands import start
 

@@ -51,6 +51,15 @@ class Settings(BaseSettings):
     )
     partitions: int = Field(2, ge=1, description="Partitions of each topic")
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
+    hbase_route: str = Field(
+        "hfile", pattern="^(hfile|thrift)$", description="How rows enter HBase: hfile (bulk load) or thrift"
+    )
+    hbase_compression: str = Field(
+        "snappy", pattern="^(none|gz|snappy)$", description="Compression of HBase's files: none, gz or snappy"
+    )
+    hbase_staging: Path | None = Field(
+        None, description="Folder for files on their way into HBase; its servers must see it; none: in the home"
+    )
 
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
     fresh_hours: float = Field(168, gt=0, description="Age in hours up to which a topic's last record is fresh")

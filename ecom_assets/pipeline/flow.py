@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from ecom_assets.pipeline import bulk, chunk, expand, hbase, merged, sheet, streamed, topic
+from ecom_assets.pipeline import bulk, chunk, expand, hbase, hbase_bulk, hbase_compare, merged, sheet, streamed, topic
 from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.pipeline.sheet import Proof, Verdict
 from ecom_assets.pipeline.topic import Position
@@ -255,18 +255,40 @@ class Flow:
         return (0 if done.unchanged else streamed.records(merged.folder(table, self.settings))), notes
 
     def _build_hbase(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:
-        if route == "bulk":
-            batches: Iterable[pa.RecordBatch] = bulk.Deduplicated(table, self.settings)
-            keys = bulk.sample_keys(table, self.settings)
-        else:
-            path = merged.folder(table, self.settings)
-            batches = merged.read_batches(path, table.names)
-            keys = merged.sample_keys(path, list(table.hbase.row_key))
-        splits = hbase.split_keys(hbase.row_keys(keys, table), self.settings.regions)
+        batches, sample = self._rows_for_hbase(table, route), self._keys_for_hbase(table, route)
+        splits = hbase.split_keys(sample, self.settings.regions)
         hbase.create(table, self.settings, self.admin, splits)
         with track(f"hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
-            rows = hbase.load(table, batches, self.settings, self.addresses, advance)
+            if self.settings.hbase_route == "hfile":
+                rows = hbase_bulk.load(table, batches, sample, self.settings, self.admin, progress=advance)
+            else:
+                rows = hbase.load(table, batches, self.settings, self.addresses, advance)
         return rows, {"regions": len(splits) + 1}
+
+    def _rows_for_hbase(self, table: Table, route: str) -> Iterable[pa.RecordBatch]:
+        if route == "bulk":
+            return bulk.Deduplicated(table, self.settings)
+        return merged.read_batches(merged.folder(table, self.settings), table.names)
+
+    def _keys_for_hbase(self, table: Table, route: str) -> pa.Array | pa.ChunkedArray:
+        """Row keys of a sample of the rows."""
+        if route == "bulk":
+            keys = bulk.sample_keys(table, self.settings)
+        else:
+            keys = merged.sample_keys(merged.folder(table, self.settings), list(table.hbase.row_key))
+        return hbase.row_keys(keys, table)
+
+    def _search_hbase(self, table: Table, route: str, rows: int) -> list[str]:
+        """Say which rows are wrong, after a proof has failed."""
+        with track(f"search: hbase/{table.name}", 2 * rows) as advance:
+            return hbase_compare.differences(
+                table,
+                lambda: self._rows_for_hbase(table, route),
+                self._keys_for_hbase(table, route),
+                self.settings,
+                self.addresses,
+                progress=advance,
+            )
 
     def _rows_of(self, layer: str, table: Table) -> int | None:
         """How many rows a layer was last proven to hold, for a progress bar."""
@@ -435,6 +457,9 @@ class Flow:
             wrong = sheet.hand_off(before, proof)
         # A raw file that has changed is not to become the measure of the others.
         self.remember(before if before and wrong and not at else proof, wrong)
+        if before and wrong and layer == "hbase":
+            wrong += self._search_hbase(table, route, before.measure.rows)
+            self.remember(proof, wrong)
         sign = "✗" if wrong else "✓"
         note(f"{sign} {layer}/{table.name}: {proof.measure.rows:,} rows proven in {proof.measure.seconds:.1f} s")
         for sentence in wrong:
