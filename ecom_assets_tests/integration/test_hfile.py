@@ -288,13 +288,17 @@ class Breaking:
     def __init__(self, admin: HBaseAdmin, regions: int) -> None:
         self._real = admin
         self._left = regions
+        self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
     def bulk_load(self, name: str, folder: Path) -> None:
         """Load as many regions as told; the next is loaded but nobody hears of it, and then nothing works any more."""
-        if self._left >= 0:
+        self.calls += 1
+        if self._left < 0:
+            time.sleep(1)  # time to hear of the failure
+        else:
             self._real.bulk_load(name, folder)
         self._left -= 1
         if self._left < 0:
@@ -313,6 +317,7 @@ def test_interrupted_load_is_repeated(
     breaking: Any = Breaking(admin, 1)
     with pytest.raises(ServiceError, match="broke off"):
         hbase_bulk.load(TRANSACTIONS, [rows], keys, here, breaking)
+    assert breaking.calls == 3  # the third began before anybody heard of the second, the fourth did not
     partly = hbase.measure(TRANSACTIONS, here, addresses).measure.rows
     assert 0 < partly < 1500
     left = hbase_bulk.folder(TRANSACTIONS, here) / "region-00000" / "payment_info"
