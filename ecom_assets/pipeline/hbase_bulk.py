@@ -176,7 +176,8 @@ def _spill(layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes],
             keys = pl.Series(layout.keys(batch))
             at = borders.search_sorted(keys, side="right").to_numpy().astype(np.uint16)
             order = np.argsort(at, kind="stable")
-            rows = batch.take(pa.array(order))
+            # Of one schema: a Delta table's columns, for instance, may all be null as far as Arrow knows.
+            rows = pa.RecordBatch.from_arrays(batch.take(pa.array(order)).columns, schema=layout.table.arrow)
             ends = np.cumsum(np.bincount(at, minlength=len(paths))).tolist()
             for writer, start, stop in zip(writers, [0, *ends], ends, strict=False):
                 if stop > start:
