@@ -50,9 +50,10 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     hbase_zookeeper: HBaseZookeeper = None,
     spark: Spark = None,
 ) -> None:
-    """Start Kafka, HBase, its Thrift server and Spark; what runs already is found and kept.
+    """Start Kafka, HBase, its Thrift server, Spark, PostgreSQL and Redis; what runs already is found and kept.
 
-    An address given here (or as ECOM_KAFKA, ECOM_SPARK, …) is used instead of a server of our own.
+    An address given here (or as ECOM_KAFKA, ECOM_SPARK, …) is used instead of a server of our own. Those of
+    PostgreSQL and Redis hold passwords, so they are given as ECOM_POSTGRES and ECOM_REDIS alone.
     """
     stack = _stack(
         home=home, host=host, kafka=kafka, hbase_thrift=hbase_thrift, hbase_zookeeper=hbase_zookeeper, spark=spark

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import uuid
@@ -74,6 +75,7 @@ class Server:
         grace: Seconds it is given to stop by itself.
         patience: Seconds it is given to start; many times what a cold start takes on an idle machine.
         level: Log level.
+        stop_signal: What asks it to stop.
         environment: Variables it needs.
     """
 
@@ -82,6 +84,7 @@ class Server:
     grace: float = 30
     patience: float = 180
     level: str = "info"
+    stop_signal: signal.Signals = signal.SIGTERM
     environment: ClassVar[dict[str, str]] = {}
 
     def __init__(self, settings: Settings) -> None:
@@ -124,6 +127,10 @@ class Server:
     def address(self, host: str, ports: dict[str, int]) -> str:
         """What clients are given."""
         return f"{host}:{ports[next(iter(self.usual))]}"
+
+    def public(self, address: str) -> str:
+        """An address as people may see it: without a password."""
+        return address
 
     def answers(self, address: str) -> bool:
         """Whether the server there does its work; an open port alone is not enough."""
