@@ -193,6 +193,7 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     from ecom_assets.definitions import defs
     from ecom_assets.pipeline.flow import Flow
     from ecom_assets.progress import bars
+    from ecom_assets.tables import LAYERS
 
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
@@ -226,8 +227,8 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
                 continue
             outcome.errors.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
     made = result.get_asset_materialization_events()
-    flags = [m.materialization.metadata.get("unchanged") for m in made]
-    outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags[:-1])
+    flags = [m.materialization.metadata.get("unchanged") for m in made if m.asset_key and m.asset_key.path[0] in LAYERS]
+    outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags)
     return outcome
 
 

@@ -10,7 +10,7 @@ from ecom_assets.tables import LAYERS
 
 
 def _route(layers: tuple[str, ...]) -> dg.AssetSelection:
-    return dg.AssetSelection.groups(*layers, "proof")
+    return dg.AssetSelection.groups(*layers, "proof", "serving")
 
 
 pipeline = dg.define_asset_job(
