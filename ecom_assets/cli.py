@@ -85,10 +85,11 @@ def run(
     dagster_home(settings)
     from ecom_assets.services.commands import start
 
-    start(settings, console)
+    start(settings, console, also=("dashboard",))
     outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings)
     seconds = time.perf_counter() - began
     from ecom_assets.pipeline import sheet
+    from ecom_assets.services.stack import Stack
 
     verdicts = outcome.verdicts
     ok = outcome.success and all(v.ok for v in verdicts.values())
@@ -100,8 +101,16 @@ def run(
         console.print(f"[green]✓ {same}the sheet balances[/green] ({seconds:.0f} s, home {settings.home})")
     else:
         console.print(f"[red]✗ not proven[/red] ({seconds:.0f} s); run again to go on, `ecom dev` shows the runs")
+    address = Stack(settings).address("dashboard")
+    console.print(f"Dashboard: {address}", highlight=False)
     if as_json:
-        told = {"ok": ok, "seconds": round(seconds, 3), "unchanged": outcome.unchanged, "errors": outcome.errors}
+        told = {
+            "ok": ok,
+            "dashboard": address,
+            "seconds": round(seconds, 3),
+            "unchanged": outcome.unchanged,
+            "errors": outcome.errors,
+        }
         print(json.dumps(told | {"tables": sheet.to_json(verdicts)}))
     raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
 

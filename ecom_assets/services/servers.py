@@ -76,7 +76,7 @@ class Server:
         patience: Seconds it is given to start; many times what a cold start takes on an idle machine.
         level: Log level.
         stop_signal: What asks it to stop.
-        environment: Variables it needs.
+        on_demand: Whether it is started only when asked for by name.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Server:
     patience: float = 180
     level: str = "info"
     stop_signal: signal.Signals = signal.SIGTERM
-    environment: ClassVar[dict[str, str]] = {}
+    on_demand: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -101,6 +101,11 @@ class Server:
     def external(self) -> str:
         """Address of a server elsewhere that takes its place; empty if there is none."""
         raise NotImplementedError
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables it needs."""
+        return {}
 
     @property
     def mark(self) -> str:
@@ -442,8 +447,12 @@ class Spark(Server):
     name = "spark"
     usual: ClassVar = {"connect": 15002}
     level = "warn"
-    # Spark starts Python for a UDF: the one with pyspark in it, not whichever comes first on the PATH.
-    environment: ClassVar = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+
+    @property
+    @override
+    def environment(self) -> dict[str, str]:
+        # Spark starts Python for a UDF: the one with pyspark in it, not whichever comes first on the PATH.
+        return {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
 
     @property
     @override

@@ -1,7 +1,7 @@
-"""The servers behind the pages: PostgreSQL and Redis, from wheels.
+"""The servers behind the pages, PostgreSQL and Redis from wheels, and the pages themselves.
 
-What belongs here: servers that are no Java. Each listens on the home's interface alone and asks for a
-password that the home keeps in a file of its owner's; no command line and no log shows it.
+What belongs here: servers that are no Java. Each listens on the home's interface alone; the two stores ask for a
+password that the home keeps in a file of its owner's, and no command line and no log shows it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +24,9 @@ import psutil
 from typing_extensions import override
 
 from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.servers import Server
-from ecom_assets.settings import Settings
+from ecom_assets.services.process import reply
+from ecom_assets.services.servers import Server, split
+from ecom_assets.settings import ROOT, Settings
 
 USER = "ecom"
 """The role that owns the database."""
@@ -228,7 +230,65 @@ class Redis(_Native):
         return False
 
 
-ALL: tuple[type[Server], ...] = (Postgres, Redis)
+class Dashboard(Server):
+    """The pages, a Streamlit application; it answers without the other servers, only less."""
+
+    name = "dashboard"
+    usual: ClassVar = {"http": 8501}
+    grace = 5
+    on_demand = True
+
+    SOURCE = ROOT / "ecom_assets" / "dashboard"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.log = self.out
+
+    @property
+    @override
+    def external(self) -> str:
+        return ""
+
+    @property
+    @override
+    def environment(self) -> dict[str, str]:
+        return {"ECOM_HOME": str(self.settings.home)}
+
+    @property
+    @override
+    def mark(self) -> str:
+        return f"--ecom-service={self.folder}"
+
+    @override
+    def make_folders(self) -> None:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+
+    @override
+    def prepare(self, ports: dict[str, int]) -> None:
+        # Streamlit looks for its configuration in the folder it is started in.
+        target = self.folder / ".streamlit" / "config.toml"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(self.SOURCE / "config.toml", target)
+
+    @override
+    def command(self, ports: dict[str, int]) -> list[str]:
+        return [
+            sys.executable, "-m", "streamlit", "run", str(self.SOURCE / "app.py"),
+            f"--server.address={self.settings.host}", f"--server.port={ports['http']}",
+            "--", self.mark,
+        ]  # fmt: skip
+
+    @override
+    def address(self, host: str, ports: dict[str, int]) -> str:
+        return f"http://{host}:{ports['http']}"
+
+    @override
+    def answers(self, address: str) -> bool:
+        host, port = split(address)
+        return b" 200 " in reply(host, port, f"GET /_stcore/health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+
+ALL: tuple[type[Server], ...] = (Postgres, Redis, Dashboard)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from ecom_assets.services.process import Record
 from ecom_assets.services.servers import Server
 from ecom_assets.settings import Settings
 
-STOP_ORDER = ("thrift", "hbase", "spark", "kafka", "redis", "postgres")
+STOP_ORDER = ("dashboard", "thrift", "hbase", "spark", "kafka", "redis", "postgres")
 """Clients before what they talk to."""
 
 
@@ -122,12 +122,14 @@ class Stack:
         self,
         progress: Callable[[Step], None] = _silent,
         fetching: Callable[[int, int], None] | None = None,
+        also: tuple[str, ...] = (),
     ) -> Addresses:
         """Start what does not run yet, and wait until all of it answers.
 
         Args:
             progress: Told of each change of a server.
             fetching: Told (bytes done, bytes in all) while jars are fetched.
+            also: Servers to be started that are started only on demand.
 
         Returns:
             The addresses.
@@ -137,6 +139,8 @@ class Stack:
         """
         own = {}
         for server in self.servers.values():
+            if server.on_demand and server.name not in also:
+                continue
             if not server.external:
                 own[server.name] = server
             elif server.answers(server.external):
@@ -284,11 +288,15 @@ class Stack:
 
     def doctor(self) -> list[Finding]:
         """Look for what would keep the stack from starting, or what a crash left behind."""
-        return doctor.examine(self.settings, list(self.servers.values()))
+        return doctor.examine(self.settings, [s for s in self.servers.values() if not s.on_demand])
 
     def status(self) -> list[Status]:
         """How each server is; never raises for a server that is not well."""
-        return [self._status(s) for s in self.servers.values()]
+        return [self._status(s) for s in self.servers.values() if not s.on_demand or self._wanted(s)]
+
+    def _wanted(self, server: Server) -> bool:
+        record = Record.read(server.record)
+        return bool(record and record.pid is not None)
 
     def _status(self, server: Server) -> Status:
         if server.external:

@@ -100,7 +100,7 @@ def ask_spark(
     text = question.sql
     for name in frames:
         text = _named(text, name)
-    return session.sql(text, **frames).toArrow()
+    return session.sql(text, None, **frames).toArrow()
 
 
 def _named(text: str, table: str) -> str:

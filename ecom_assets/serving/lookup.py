@@ -119,9 +119,13 @@ def prove_index(flow: Flow) -> list[str]:
 
 def _source(flow: Flow, route: str) -> Iterator[pa.RecordBatch]:
     table = TABLES[ORDERS.of]
-    if route == "bulk":
-        return (batch.select(ORDERS.names) for batch in bulk.Deduplicated(table, flow.settings))
-    return merged.read_batches(merged.folder(table, flow.settings), ORDERS.names)
+    batches = (
+        bulk.Deduplicated(table, flow.settings)
+        if route == "bulk"
+        else merged.read_batches(merged.folder(table, flow.settings), ORDERS.names)
+    )
+    for batch in batches:
+        yield pa.RecordBatch.from_arrays(batch.select(ORDERS.names).columns, schema=ORDERS.arrow)
 
 
 def customer(customer_id: str, settings: Settings, addresses: Addresses) -> Row | None:

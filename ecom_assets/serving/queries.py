@@ -241,6 +241,10 @@ class Snapshot:
             lambda at: lookup.events(key, self.service.settings, at),
         )
 
+    def ask(self, name: str) -> Answer:
+        """One of the questions without parameters, by its name."""
+        return self._aggregate(name)
+
     def warm(self) -> dict[str, Answer]:
         """Ask every question without parameters, so that whoever asks next finds the answers."""
         return {name: self._aggregate(name) for name, question in QUESTIONS.items() if not question.parameters}
