@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from ecom_assets.dashboard.common import STYLE
 
-st.set_page_config(page_title="ecom", page_icon=":material/storefront:", layout="wide")
+st.set_page_config(page_title="ecom", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
 st.html(STYLE)
 st.navigation(
     [

@@ -1,6 +1,7 @@
 """How numbers look: one palette, one way of writing numbers, a function per form of chart.
 
-Takes frames and gives Altair charts; knows nothing of Streamlit.
+Takes frames and gives Vega-Lite specifications as plain data: a library to write them would take ten times as long
+as all the rest of a page. Knows nothing of Streamlit.
 """
 
 from __future__ import annotations
@@ -10,30 +11,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import polars as pl
 
-INK, MUTED, RULE = "#1C2430", "#6B7280", "#E3DFD6"
+INK, MUTED, RULE, LAND = "#1C2430", "#6B7280", "#E3DFD6", "#E6E2D8"
 TEAL, AMBER, PALE = "#0F6E6E", "#D9822B", "#CFE3E0"
 
-ROW = 26
+ROW = 28
 """Height of a horizontal bar, pixels."""
 
-LABELS = 130
+LABELS = 120
 """Most pixels that the names beside bars take; a phone is 360 wide."""
 
-NUMBER = "~s"
+SHORT = "~s"
 """Axes: 1.2M rather than 1,200,000."""
 
-_FORMAT: dict[str, Any] = {
-    "background": "transparent",
-    "font": "Source Sans, sans-serif",
-    "view": {"stroke": "transparent"},
+Chart = dict[str, Any]
+
+_CONFIG: Chart = {
+    "font": '"Source Sans", sans-serif',
+    "view": {"stroke": None},
     "axis": {
         "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
         "gridColor": RULE, "domainColor": RULE, "tickColor": RULE, "labelLimit": LABELS,
     },
-    "legend": {"labelColor": MUTED, "titleColor": MUTED, "orient": "bottom"},
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def rupiah(amount: float) -> str:
     return f"Rp {amount:.0f}"
 
 
-def bars(frame: pl.DataFrame, name: str, value: str, title: str, most: int = 12) -> alt.LayerChart:
+def bars(frame: pl.DataFrame, name: str, value: str, title: str, most: int = 12) -> Chart:
     """Horizontal bars with their numbers, the biggest above; beyond ``most`` the rest is one bar.
 
     Args:
@@ -55,123 +55,176 @@ def bars(frame: pl.DataFrame, name: str, value: str, title: str, most: int = 12)
         title: What is counted.
         most: Bars shown.
     """
-    if frame.height > most:
-        rest = frame.slice(most - 1)
-        label = f"{rest.height} others"
-        frame = pl.concat([frame.head(most - 1), pl.DataFrame({name: [label], value: [rest[value].sum()]})])
-    total = frame[value].sum() or 1
-    frame = frame.with_columns((pl.col(value) / total).alias("share"))
-    longest = int(frame[value].max() or 1)  # ty: ignore[invalid-argument-type]  # a number
-    base = alt.Chart(frame).encode(
-        y=alt.Y(f"{name}:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)),
-        tooltip=[
-            alt.Tooltip(f"{name}:N", title=" "),
-            alt.Tooltip(f"{value}:Q", title=title, format=","),
-            alt.Tooltip("share:Q", title="share", format=".1%"),
-        ],
-    )
+    rows: list[dict[str, Any]] = frame.select(pl.col(name).alias("name"), pl.col(value).alias("value")).to_dicts()
+    if len(rows) > most:
+        rest = rows[most - 1 :]
+        rows = [*rows[: most - 1], {"name": f"{len(rest)} others", "value": sum(r["value"] for r in rest)}]
+    total = sum(r["value"] for r in rows) or 1
+    rows = [r | {"share": r["value"] / total} for r in rows]
     # Room at the right for the numbers.
-    scale = alt.Scale(domain=[0, longest * 1.3])
-    bar = base.mark_bar(color=TEAL, cornerRadiusEnd=3, height={"band": 0.68}).encode(
-        x=alt.X(f"{value}:Q", axis=None, scale=scale)
-    )
-    text = base.mark_text(align="left", dx=5, color=INK, fontSize=12).encode(
-        x=alt.X(f"{value}:Q", scale=scale), text=alt.Text(f"{value}:Q", format=",")
-    )
-    return _finished(bar + text, height=max(90, ROW * frame.height))
+    x: Chart = {"field": "value", "type": "quantitative", "axis": None}
+    x["scale"] = {"domain": [0, 1.3 * max((r["value"] for r in rows), default=1)]}
+    chart = {
+        "encoding": {
+            "y": _names("name"),
+            "tooltip": [_tip("name", " "), _tip("value", title, ","), _tip("share", "share", ".1%")],
+        },
+        "layer": [
+            {"mark": _bar(height={"band": 0.68}, cornerRadiusEnd=3), "encoding": {"x": x}},
+            {
+                "mark": {"type": "text", "align": "left", "dx": 5, "color": INK, "fontSize": 12},
+                "encoding": {"x": x, "text": {"field": "value", "format": ","}},
+            },
+        ],
+    }
+    return _finished(chart, rows, max(ROW, ROW * len(rows)))
 
 
-def columns(frame: pl.DataFrame, name: str, value: str, title: str, axis: str) -> alt.LayerChart:
-    """Vertical bars in the order of ``name``, with their numbers."""
-    base = alt.Chart(frame).encode(
-        x=alt.X(f"{name}:O", title=axis, axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False)),
-        tooltip=[alt.Tooltip(f"{name}:O", title=axis), alt.Tooltip(f"{value}:Q", title=title, format=",")],
-    )
-    bar = base.mark_bar(color=TEAL, cornerRadiusEnd=3).encode(
-        y=alt.Y(f"{value}:Q", title=title, axis=alt.Axis(format=NUMBER, tickCount=4, domain=False, ticks=False))
-    )
-    return _finished(alt.layer(bar), height=260)
+def columns(frame: pl.DataFrame, name: str, value: str, title: str, axis: str) -> Chart:
+    """Vertical bars in the order of ``name``."""
+    chart = {
+        "mark": _bar(cornerRadiusEnd=3),
+        "encoding": {
+            "x": {
+                "field": name, "type": "ordinal", "title": axis,
+                "axis": {"labelAngle": 0, "labelOverlap": True, "ticks": False},
+            },
+            "y": _amounts(value, title),
+            "tooltip": [_tip(name, axis), _tip(value, title, ",")],
+        },
+    }  # fmt: skip
+    return _finished(chart, frame.to_dicts(), 230)
 
 
-def trend(frame: pl.DataFrame, value: str, title: str) -> alt.LayerChart:
+def trend(frame: pl.DataFrame, value: str, title: str) -> Chart:
     """A value over months."""
     # A date without a time would be read as midnight in the zone of whoever looks.
-    frame = frame.with_columns(pl.col("month").dt.strftime("%Y-%m-%dT00:00:00"))
-    base = alt.Chart(frame).encode(
-        x=alt.X("month:T", title=None, axis=alt.Axis(format="%Y", tickCount="year", grid=False)),
-        y=alt.Y(f"{value}:Q", title=title, axis=alt.Axis(format=NUMBER, tickCount=5, domain=False, ticks=False)),
-        tooltip=[
-            alt.Tooltip("month:T", title="month", format="%B %Y"),
-            alt.Tooltip(f"{value}:Q", title=title, format=","),
-        ],
-    )
-    area = base.mark_area(color=PALE, line={"color": TEAL, "strokeWidth": 2}, interpolate="monotone")
-    points = base.mark_point(opacity=0, size=200)
-    return _finished(area + points, height=280)
-
-
-def steps(frame: pl.DataFrame) -> alt.LayerChart:
-    """A funnel: what share of all sessions came to each step."""
-    labels = [f"{row['share']:.1%}  ·  {row['sessions']:,}" for row in frame.to_dicts()]
-    frame = frame.with_columns(pl.lit(1.0).alias("whole"), pl.Series("label", labels, pl.String))
-    base = alt.Chart(frame).encode(
-        y=alt.Y("step:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)),
-        tooltip=[
-            alt.Tooltip("step:N", title=" "),
-            alt.Tooltip("sessions:Q", format=","),
-            alt.Tooltip("share:Q", title="of all sessions", format=".1%"),
-        ],
-    )
-    scale = alt.Scale(domain=[0, 1])
-    whole = base.mark_bar(color=RULE, cornerRadius=3, height={"band": 0.7}).encode(
-        x=alt.X("whole:Q", axis=None, scale=scale)
-    )
-    bar = base.mark_bar(color=TEAL, cornerRadius=3, height={"band": 0.7}).encode(
-        x=alt.X("share:Q", axis=None, scale=scale)
-    )
-    text = base.mark_text(align="left", color="white", fontSize=12, fontWeight="bold", dx=8).encode(
-        x=alt.datum(0, scale=scale), text="label:N"
-    )
-    return _finished(alt.layer(whole, bar, text), height=54 * frame.height)
-
-
-def shipment_map(frame: pl.DataFrame) -> alt.LayerChart:
-    """Where bookings go, on Indonesia's outline."""
-    land = alt.Chart(alt.InlineData(values=_land())).mark_geoshape(fill="#E6E2D8", stroke="#CFC9BB", strokeWidth=0.6)
-    points = (
-        alt.Chart(frame)
-        .mark_circle(color=TEAL, opacity=0.55, stroke="white", strokeWidth=0.3)
-        .encode(
-            longitude="longitude:Q",
-            latitude="latitude:Q",
-            size=alt.Size("bookings:Q", scale=alt.Scale(range=[6, 420]), legend=None),
-            tooltip=[
-                alt.Tooltip("bookings:Q", format=","),
-                alt.Tooltip("latitude:Q", format=".2f"),
-                alt.Tooltip("longitude:Q", format=".2f"),
+    rows = [{"month": f"{r['month']}T00:00:00", value: r[value]} for r in frame.to_dicts()]
+    chart = {
+        "encoding": {
+            "x": {
+                "field": "month", "type": "temporal", "title": None,
+                "axis": {"format": "%Y", "tickCount": "year", "grid": False},
+            },
+            "y": _amounts(value, title),
+            "tooltip": [
+                {"field": "month", "type": "temporal", "title": "month", "format": "%B %Y"},
+                _tip(value, title, ","),
             ],
-        )
-    )
-    return _finished((land + points).project("mercator"), height=360)
+        },
+        "layer": [
+            {
+                "mark": {
+                    "type": "area", "color": PALE, "interpolate": "monotone",
+                    "line": {"color": TEAL, "strokeWidth": 2},
+                }
+            },
+            {"mark": {"type": "point", "opacity": 0, "size": 200}},
+        ],
+    }  # fmt: skip
+    return _finished(chart, rows, 280)
 
 
-def moments(frame: pl.DataFrame, value: str, title: str) -> alt.LayerChart:
+def steps(frame: pl.DataFrame) -> Chart:
+    """A funnel: what share of all sessions came to each step."""
+    rows = [r | {"whole": 1, "label": f"{r['share']:.1%}  ·  {r['sessions']:,}"} for r in frame.to_dicts()]
+    shape: Chart = {"height": {"band": 0.7}, "cornerRadius": 3}
+
+    def x(field: str) -> Chart:
+        return {"field": field, "type": "quantitative", "axis": None, "scale": {"domain": [0, 1]}}
+
+    chart = {
+        "encoding": {
+            "y": _names("step"),
+            "tooltip": [_tip("step", " "), _tip("sessions", "sessions", ","), _tip("share", "of all sessions", ".1%")],
+        },
+        "layer": [
+            {"mark": _bar(RULE, **shape), "encoding": {"x": x("whole")}},
+            {"mark": _bar(**shape), "encoding": {"x": x("share")}},
+            {
+                "mark": {
+                    "type": "text", "align": "left", "dx": 8, "color": "white", "fontSize": 12, "fontWeight": "bold",
+                },
+                "encoding": {"x": {"datum": 0, "type": "quantitative"}, "text": {"field": "label"}},
+            },
+        ],
+    }  # fmt: skip
+    return _finished(chart, rows, 56 * len(rows))
+
+
+def shipment_map(frame: pl.DataFrame) -> Chart:
+    """Where bookings go, on Indonesia's outline."""
+    chart = {
+        "projection": {"type": "mercator"},
+        "layer": [
+            {
+                "data": {"values": _land()},
+                "mark": {"type": "geoshape", "fill": LAND, "stroke": "#CFC9BB", "strokeWidth": 0.6},
+            },
+            {
+                "data": {"values": frame.to_dicts()},
+                "mark": {"type": "circle", "color": TEAL, "opacity": 0.6, "stroke": "white", "strokeWidth": 0.3},
+                "encoding": {
+                    "longitude": {"field": "longitude", "type": "quantitative"},
+                    "latitude": {"field": "latitude", "type": "quantitative"},
+                    "size": {
+                        "field": "bookings", "type": "quantitative", "scale": {"range": [8, 420]}, "legend": None,
+                    },
+                    "tooltip": [
+                        _tip("bookings", "bookings", ","),
+                        _tip("latitude", "latitude", ".2f"),
+                        _tip("longitude", "longitude", ".2f"),
+                    ],
+                },
+            },
+        ],
+    }  # fmt: skip
+    return _finished(chart, None, 250)
+
+
+def moments(frame: pl.DataFrame, value: str, title: str) -> Chart:
     """Single moments in time and how much came with each."""
-    frame = frame.with_columns(pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%S"))
-    bar = (
-        alt.Chart(frame)
-        .mark_bar(color=AMBER, width=8, cornerRadiusEnd=2)
-        .encode(
-            x=alt.X("at:T", title="UTC", axis=alt.Axis(format="%H:%M:%S", labelOverlap=True, tickCount=5)),
-            y=alt.Y(f"{value}:Q", title=title, axis=alt.Axis(format=NUMBER, tickCount=4, domain=False)),
-            tooltip=[alt.Tooltip("at:T", format="%H:%M:%S"), alt.Tooltip(f"{value}:Q", title=title, format=",")],
-        )
-    )
-    return _finished(alt.layer(bar), height=220)
+    rows = [{"at": f"{r['at']:%Y-%m-%dT%H:%M:%S}", value: r[value]} for r in frame.to_dicts()]
+    chart = {
+        "mark": _bar(AMBER, width=8, cornerRadiusEnd=2),
+        "encoding": {
+            "x": {
+                "field": "at", "type": "temporal", "title": "UTC",
+                "axis": {"format": "%H:%M:%S", "labelOverlap": True, "tickCount": 5, "grid": False},
+            },
+            "y": _amounts(value, title),
+            "tooltip": [
+                {"field": "at", "type": "temporal", "title": "at", "format": "%d %b %H:%M:%S"},
+                _tip(value, title, ","),
+            ],
+        },
+    }  # fmt: skip
+    return _finished(chart, rows, 220)
 
 
-def _finished(chart: alt.LayerChart, height: int) -> alt.LayerChart:
-    return chart.properties(width="container", height=height).configure(**_FORMAT)
+def _bar(color: str = TEAL, **more: Any) -> Chart:
+    return {"type": "bar", "color": color, **more}
+
+
+def _names(field: str) -> Chart:
+    axis = {"ticks": False, "domain": False, "labelPadding": 6}
+    return {"field": field, "type": "nominal", "sort": None, "title": None, "axis": axis}
+
+
+def _amounts(field: str, title: str) -> Chart:
+    axis = {"format": SHORT, "tickCount": 4, "domain": False, "ticks": False}
+    return {"field": field, "type": "quantitative", "title": title, "axis": axis}
+
+
+def _tip(field: str, title: str, form: str | None = None) -> Chart:
+    told = {"field": field, "title": title, "type": "quantitative" if form else "nominal"}
+    return told | ({"format": form} if form else {})
+
+
+def _finished(chart: Chart, rows: list[dict[str, Any]] | None, height: int) -> Chart:
+    data = {} if rows is None else {"data": {"values": rows}}
+    frame = {"height": height, "background": None, "autosize": {"type": "fit-x", "contains": "padding"}}
+    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", **data, **chart, **frame, "config": _CONFIG}
 
 
 @cache
@@ -181,7 +234,7 @@ def _land() -> dict[str, object]:
     Rounded to hundredths of a degree, islands smaller than 0.01 square degrees left out.
     """
     shape = json.loads((Path(__file__).parent / "indonesia.json").read_text(encoding="utf-8"))
-    # d3 takes the inside of a ring to lie at its left when it goes anticlockwise: files write it the other way.
+    # d3 wants outer rings clockwise; the other way round they mean all the world but the island.
     turned = [[ring if _clockwise(ring) else ring[::-1] for ring in polygon[:1]] for polygon in shape["coordinates"]]
     return {"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": turned}, "properties": {}}
 

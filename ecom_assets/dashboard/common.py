@@ -7,9 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import altair as alt
 import streamlit as st
 
+from ecom_assets.dashboard.charts import Chart
 from ecom_assets.pipeline.streamed import LakeError
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.serving.lookup import LookupUnavailableError
@@ -34,6 +34,7 @@ h2 { font-size: 1.25rem !important; padding-top: 1.4rem !important; }
   .block-container { padding-left: 0.9rem; padding-right: 0.9rem; }
   h1 { font-size: 1.5rem !important; }
   [data-testid="stMetricValue"] { font-size: 1.4rem; }
+  .st-key-counters [data-testid="stColumn"] { min-width: 40% !important; flex: 1 1 40% !important; }
 }
 </style>
 """
@@ -114,12 +115,12 @@ def card(key: str, title: str, note: str = "") -> Generator[None]:
             yield
 
 
-def chart(drawn: alt.LayerChart, answer: Answer | None = None, *, empty: bool = False) -> None:
+def chart(drawn: Chart, answer: Answer | None = None, *, empty: bool = False) -> None:
     """A chart, or a sentence where there is nothing to draw; and its source."""
     if empty:
         st.info("Nothing here for this choice. Take more years or all categories.", icon=":material/filter_alt:")
     else:
-        st.altair_chart(drawn, width="stretch", theme=None)
+        st.vega_lite_chart(drawn, width="stretch", theme=None)
     if answer:
         st.caption(source(answer))
 

@@ -252,7 +252,7 @@ class Dashboard(Server):
     @property
     @override
     def environment(self) -> dict[str, str]:
-        return {"ECOM_HOME": str(self.settings.home)}
+        return {"ECOM_HOME": str(self.settings.home), "PYTHONPATH": str(ROOT)}
 
     @property
     @override
@@ -273,7 +273,7 @@ class Dashboard(Server):
     @override
     def command(self, ports: dict[str, int]) -> list[str]:
         return [
-            sys.executable, "-m", "streamlit", "run", str(self.SOURCE / "app.py"),
+            sys.executable, "-m", "ecom_assets.dashboard", "run", str(self.SOURCE / "app.py"),
             f"--server.address={self.settings.host}", f"--server.port={ports['http']}",
             "--", self.mark,
         ]  # fmt: skip

@@ -30,17 +30,18 @@ def page() -> None:
                 icon=":material/hourglass_empty:",
             )
             return
-        for column, (name, stream) in zip(st.columns(len(TABLES)), streams.items(), strict=True):
-            rate = stream.rate(now) if stream else 0.0
-            column.metric(
-                name.replace("_", " ").capitalize(),
-                f"{stream.rows if stream else 0:,}",
-                f"{rate:,.0f} rows/s" if rate else "at rest",
-                delta_color="normal" if rate else "off",
-                delta_arrow="up" if rate else "off",
-                border=True,
-                help="Records in the streamed table, and how many came a second over the last minute",
-            )
+        with st.container(key="counters"):
+            for column, (name, stream) in zip(st.columns(len(TABLES)), streams.items(), strict=True):
+                rate = stream.rate(now) if stream else 0.0
+                column.metric(
+                    name.replace("_", " ").capitalize(),
+                    f"{stream.rows if stream else 0:,}",
+                    f"{rate:,.0f} rows/s" if rate else "at rest",
+                    delta_color="normal" if rate else "off",
+                    delta_arrow="up" if rate else "off",
+                    border=True,
+                    help="Records in the streamed table, and how many came a second over the last minute",
+                )
         behind(streams)
         arrivals(streams)
         last_events(now)
@@ -71,7 +72,9 @@ def arrivals(streams: dict[str, live.Stream | None]) -> None:
         if frame.is_empty():
             st.info("No micro-batch is remembered in the tables' logs.", icon=":material/hourglass_empty:")
         else:
-            st.altair_chart(charts.moments(frame.sort("at").tail(60), "rows", "records"), width="stretch", theme=None)
+            st.vega_lite_chart(
+                charts.moments(frame.sort("at").tail(60), "rows", "records"), width="stretch", theme=None
+            )
 
 
 def last_events(now: datetime) -> None:

@@ -36,8 +36,9 @@ def page() -> None:
 def counters(asked: Snapshot) -> None:
     """The rows of each table."""
     answer = asked.counts()
-    for column, (title, table, icon) in zip(st.columns(len(COUNTERS)), COUNTERS, strict=True):
-        column.metric(f"{icon} {title}", f"{figures.count(answer.table, table):,}", border=True)
+    with st.container(key="counters"):
+        for column, (title, table, icon) in zip(st.columns(len(COUNTERS)), COUNTERS, strict=True):
+            column.metric(f"{icon} {title}", f"{figures.count(answer.table, table):,}", border=True)
     st.caption(source(answer))
 
 
@@ -64,22 +65,26 @@ def sales(asked: Snapshot, chosen: Filter) -> None:
         frame = figures.over_time(answer.table, chosen)
         st.markdown(f"### {charts.rupiah(int(frame['amount'].sum()))}")
         chart(charts.trend(frame, "amount", "IDR"), answer, empty=frame.is_empty())
-    left, right = st.columns(2)
-    with left, card("funnel", "From home page to payment", "Share of all sessions that came to each step."):
+    left, right = st.columns([3, 2])
+    with (
+        left,
+        card("map", "Where bookings are shipped to", "A dot per half degree, its size by the number of bookings."),
+    ):
+        answer = asked.shipments()
+        frame = figures.places(answer.table, chosen)
+        chart(charts.shipment_map(frame), answer, empty=frame.is_empty())
+    with right, card("funnel", "From home page to payment", "Share of all sessions that came to each step."):
         answer = asked.funnel()
         frame = figures.funnel(answer.table, chosen)
         chart(charts.steps(frame), answer, empty=not frame["sessions"].sum())
-    with right, card("promo", "Promotions", "Bookings by promotion code."):
+    left, right = st.columns([2, 3])
+    with left, card("promo", "Promotions", "Bookings by promotion code."):
         answer = asked.bookings()
         frame = figures.promotions(answer.table, chosen)
         st.markdown(f"{figures.promotion_share(answer.table, chosen):.1%} of all bookings used one.")
         drawn = charts.bars(frame.select("promo_code", "bookings"), "promo_code", "bookings", "bookings")
         chart(drawn, answer, empty=frame.is_empty())
-    with card("map", "Where bookings are shipped to", "A dot per half degree, its size by the number of bookings."):
-        answer = asked.shipments()
-        frame = figures.places(answer.table, chosen)
-        chart(charts.shipment_map(frame), answer, empty=frame.is_empty())
-    with card("top", f"Products{of} that earned most"):
+    with right, card("top", f"Products{of} that earned most"):
         answer = asked.top_products(chosen.first_year, chosen.last_year, chosen.category)
         if answer.table.num_rows:
             most = max(answer.table["amount"].to_pylist())
@@ -108,12 +113,9 @@ def people(asked: Snapshot) -> None:
     """Who buys."""
     st.header("Customers", anchor=False)
     answer = asked.customers()
-    left, middle, right = st.columns(3)
-    for column, key, name, title in (
-        (left, "gender", "gender", "Gender"),
-        (middle, "device", "device_type", "Device"),
-    ):
-        with column, card(key, title):
+    left, right = st.columns(2)
+    for key, name, title in (("gender", "gender", "Gender"), ("device", "device_type", "Device")):
+        with left, card(key, title):
             frame = figures.share(answer.table, name, "customers")
             chart(charts.bars(frame, name, "customers", "customers"), answer, empty=frame.is_empty())
     with right, card("age", "Age", "In steps of five years, on the day of the last booking."):
