@@ -85,7 +85,7 @@ def run(
     dagster_home(settings)
     from ecom_assets.services.commands import start
 
-    start(settings, console, also=("dashboard",))
+    start(settings, console, also=("dashboard",) if settings.dashboard else ())
     outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings)
     seconds = time.perf_counter() - began
     from ecom_assets.pipeline import sheet
@@ -101,8 +101,9 @@ def run(
         console.print(f"[green]✓ {same}the sheet balances[/green] ({seconds:.0f} s, home {settings.home})")
     else:
         console.print(f"[red]✗ not proven[/red] ({seconds:.0f} s); run again to go on, `ecom dev` shows the runs")
-    address = Stack(settings).address("dashboard")
-    console.print(f"Dashboard: {address}", highlight=False)
+    address = Stack(settings).address("dashboard") if settings.dashboard else None
+    if address:
+        console.print(f"Dashboard: {address}", highlight=False)
     if as_json:
         told = {
             "ok": ok,

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     partitions: int = Field(2, ge=1, description="Partitions of each topic")
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
 
+    dashboard: bool = Field(True, description="Whether `ecom run` starts the dashboard")
+
     kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")
     hbase_memory: str = Field("2g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded HBase")
     thrift_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Thrift server")

@@ -93,7 +93,7 @@ def sales(asked: Snapshot, chosen: Filter) -> None:
                 hide_index=True,
                 height=320,
                 column_config={
-                    "name": st.column_config.TextColumn("Product", width="large"),
+                    "name": st.column_config.TextColumn("Product", width="medium"),
                     "category": "Category",
                     "units": st.column_config.NumberColumn("Units", format="localized"),
                     "amount": st.column_config.ProgressColumn(
