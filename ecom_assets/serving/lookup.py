@@ -158,6 +158,11 @@ def examples(settings: Settings, addresses: Addresses) -> dict[str, str]:
     return found
 
 
+def sample_customers(settings: Settings, addresses: Addresses, count: int = 100) -> list[str]:
+    """The first customers that have orders; for trying things out."""
+    return sorted({str(row["customer_id"]) for row in _prefix(ORDERS, "", settings, addresses, count)})
+
+
 def _get(table: Table, keys: list[str], settings: Settings, addresses: Addresses) -> dict[str, Row]:
     """Some rows by their keys, in one call."""
     layout = hbase.Layout(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import write_deltalake
+from pyspark.sql import SparkSession
 
 from ecom_assets.pipeline import bulk, expand, hbase, merged, streamed
 from ecom_assets.pipeline.flow import Flow
@@ -41,7 +41,7 @@ def open_shop(settings: Settings) -> None:
     with Flow(settings) as flow:
         for table in TABLES.values():
             expand.build(table, settings)
-            write_streamed(table, settings)
+            write_streamed(flow.spark, table, settings)
             merged.merge(flow.spark, table, settings)
             hbase.create(table, settings, flow.admin, [])
             hbase.load(table, bulk.Deduplicated(table, settings), settings, flow.addresses)
@@ -50,7 +50,7 @@ def open_shop(settings: Settings) -> None:
     publication.publish(settings)
 
 
-def write_streamed(table: Table, settings: Settings) -> None:
+def write_streamed(spark: SparkSession, table: Table, settings: Settings) -> None:
     """What Spark would have made of the topic: the rows, and where they came from."""
     rows = pa.Table.from_batches(list(bulk.Deduplicated(table, settings)))
     rows = rows.cast(pa.schema([f.with_nullable(True) for f in rows.schema]))
@@ -66,6 +66,4 @@ def write_streamed(table: Table, settings: Settings) -> None:
     }
     for name, values in place.items():
         rows = rows.append_column(name, values)
-    path = streamed.folder(table, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_deltalake(str(path), rows)
+    spark.createDataFrame(rows).write.format("delta").save(str(streamed.folder(table, settings)))

@@ -39,6 +39,7 @@ def page() -> None:
 
 def customer(asked: Snapshot, number: str) -> None:
     """A customer and their orders."""
+    found = False
     with card("customer", f"Customer {number[:60]}"):
         answer = asked.customer(number)
         if not answer.table.num_rows:
@@ -47,6 +48,7 @@ def customer(asked: Snapshot, number: str) -> None:
             )
             st.caption(source(answer))
             return
+        found = True
         (row,) = answer.table.to_pylist()
         st.markdown(f"### {_plain(row['first_name'])} {_plain(row['last_name'])}")
         facts = {
@@ -58,6 +60,8 @@ def customer(asked: Snapshot, number: str) -> None:
         }
         st.markdown("  \n".join(f":gray[{name}] {_plain(value)}" for name, value in facts.items()))
         st.caption(source(answer))
+    if not found:
+        return
     with card("orders", "Orders, the latest first"):
         orders = asked.orders_of(number)
         if not orders.table.num_rows:
