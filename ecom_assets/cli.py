@@ -5,17 +5,23 @@ Options become settings, work is done elsewhere; here stands only what people ty
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
+import signal
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from ecom_assets import settings as settings_module
@@ -38,7 +44,15 @@ class Route(StrEnum):
     bulk = "bulk"
 
 
+class HBaseRoute(StrEnum):
+    """The ways into HBase."""
+
+    hfile = "hfile"
+    thrift = "thrift"
+
+
 Home = Annotated[Path | None, typer.Option(help="Folder for all data, logs and state. [default: .ecom]")]
+Tables = Annotated[list[str] | None, typer.Option(help="Only this table; may be given more than once.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 
 
@@ -73,6 +87,9 @@ def run(
     ] = None,
     home: Home = None,
     route: Annotated[Route | None, typer.Option(help="stream goes through Kafka and Spark, bulk does not.")] = None,
+    hbase_route: Annotated[
+        HBaseRoute | None, typer.Option(help="hfile hands whole files to HBase, thrift writes row by row.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry the shop's data through every layer, prove it, and print the proof sheet.
@@ -81,7 +98,7 @@ def run(
     Ctrl-C too, and it goes on where it stood.
     """
     began = time.perf_counter()
-    settings = configure(scale=scale, source=source, expand=expand, home=home, route=route)
+    settings = configure(scale=scale, source=source, expand=expand, home=home, route=route, hbase_route=hbase_route)
     dagster_home(settings)
     from ecom_assets.services.commands import start
 
@@ -120,7 +137,7 @@ def run(
 def reconcile(
     *,
     home: Home = None,
-    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given more than once.")] = None,
+    table: Tables = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every layer back, every row of it, and say whether they hold the same rows."""
@@ -128,12 +145,9 @@ def reconcile(
     from ecom_assets.pipeline import sheet
     from ecom_assets.pipeline.flow import Flow
     from ecom_assets.progress import bars
-    from ecom_assets.tables import TABLES
 
-    if unknown := set(table or ()) - set(TABLES):
-        raise typer.BadParameter(f"expected one of {', '.join(TABLES)}, got {', '.join(unknown)}")
     with Flow(settings) as flow, bars(console):
-        verdicts = dict(flow.reconcile(flow.route_used(), table or TABLES))
+        verdicts = dict(flow.reconcile(flow.route_used(), _known_tables(table)))
     ok = all(v.ok for v in verdicts.values())
     _print_sheet(verdicts)
     console.print("[green]✓ the sheet balances[/green]" if ok else "[red]✗ the sheet does not balance[/red]")
@@ -143,11 +157,144 @@ def reconcile(
 
 
 @app.command()
+def check(
+    *,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate every asset check: parity, keys, types, references, freshness, health. Exit code 1 if one fails.
+
+    A check that only warns is shown, and does not fail. Meant for CI, and for Monday morning.
+    """
+    settings = configure(home=home)
+    dagster_home(settings)
+    outcome = _execute("reconcile", settings)
+    grid = Grid(title="Checks", title_justify="left")
+    grid.add_column("asset")
+    grid.add_column("checks")
+    marks = {"passed": "[green]✓[/green]", "warns": "[yellow]![/yellow]", "failed": "[red]✗[/red]"}
+    for asset, evaluations in itertools.groupby(outcome.checks, lambda c: c["asset"]):
+        grid.add_row(asset, "  ".join(f"{marks[c['state']]} {c['check']}" for c in evaluations))
+    console.print(grid)
+    for each in outcome.checks:
+        if each["state"] != "passed":
+            console.print(f"{marks[each['state']]} {each['asset']} {each['check']}: {escape(each['found'])}")
+    for error in outcome.errors:
+        console.print(f"[red]✗[/red] {escape(error)}", highlight=False)
+    failed = sum(c["state"] == "failed" for c in outcome.checks)
+    ok = not failed and not outcome.errors and bool(outcome.checks)
+    told = f"{len(outcome.checks)} checks, {failed} failed"
+    console.print(f"[green]✓ {told}[/green]" if ok else f"[red]✗ {told}[/red]")
+    if as_json:
+        print(json.dumps({"ok": ok, "errors": outcome.errors, "checks": outcome.checks}))
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command(name="stream")
+def stream_command(
+    *,
+    home: Home = None,
+    table: Tables = None,
+    interval: Annotated[float, typer.Option(help="Seconds between the starts of two micro-batches.")] = 5.0,
+) -> None:
+    """Keep bringing what comes into the topics into Delta, and show it live, until Ctrl-C.
+
+    The bounded way (`ecom run`, the job `stream`) and this one go on where the other stopped.
+    """
+    settings = configure(home=home)
+    from rich.live import Live as Display
+
+    from ecom_assets.pipeline import streamed
+    from ecom_assets.pipeline.flow import Flow
+    from ecom_assets.tables import TABLES
+
+    chosen = [TABLES[name] for name in _known_tables(table)]
+    began = time.monotonic()
+    last: dict[str, tuple[float, int]] = {}
+
+    def grid(stands: list[streamed.Live]) -> Grid:
+        shown = Grid(title=f"Streaming every {interval:g} s, Ctrl-C stops", title_justify="left")
+        for name in ("table", "rows in Delta", "new", "rows/s", "unread offsets"):
+            shown.add_column(name, justify="left" if name == "table" else "right")
+        now = time.monotonic()
+        for each in stands:
+            at, rows = last.get(each.table, (began, each.rows - each.new))
+            if now - at >= interval or each.table not in last:
+                last[each.table] = (now, each.rows)
+            rate = (each.rows - rows) / max(now - at, 1e-3)
+            shown.add_row(each.table, f"{each.rows:,}", f"{each.new:,}", f"{rate:,.0f}", f"{each.lag:,}")
+        return shown
+
+    with Flow(settings) as flow, _stop_on_signal() as stop, Display(console=console, refresh_per_second=2) as display:
+        streamed.follow(
+            flow.spark,
+            chosen,
+            settings,
+            flow.addresses.kafka,
+            interval=interval,
+            stop=stop,
+            tell=lambda stands: display.update(grid(stands)),
+        )
+    console.print("[green]✓[/green] stopped; what is still unread is streamed next time")
+
+
+@app.command()
+def simulate(
+    *,
+    home: Home = None,
+    table: Annotated[str, typer.Option(help="The table whose rows are sent.")] = "click_stream",
+    rate: Annotated[float, typer.Option(min=1, help="Rows a second.")] = 1000,
+    start: Annotated[str, typer.Option("--from", help="Chunk to begin with, such as part-000010.csv.")] = "",
+    rows: Annotated[int | None, typer.Option(help="Stop after about so many rows; without it, at Ctrl-C.")] = None,
+) -> None:
+    """Send a table's rows into its topic at a chosen rate, as a live shop would, until Ctrl-C.
+
+    Rows that are not in the topic yet come first; then all come round again. The ledger counts
+    what comes again, and merging collapses it, so the proof still balances.
+    """
+    settings = configure(home=home)
+    from ecom_assets.pipeline import topic
+    from ecom_assets.pipeline.flow import Flow
+    from ecom_assets.progress import bars, track
+    from ecom_assets.tables import TABLES
+
+    (name,) = _known_tables([table])
+    with Flow(settings) as flow, bars(console), _stop_on_signal() as stop, track(f"topic/{name}", rows) as advance:
+        done = topic.simulate(
+            TABLES[name], settings, flow.addresses.kafka, rate, stop, start=start, rows=rows, progress=advance
+        )
+    console.print(
+        f"[green]✓[/green] {done.rows:,} rows in {done.chunks:,} chunks sent in {done.seconds:.0f} s"
+        f" ({done.rows / max(done.seconds, 1e-3):,.0f} rows/s)"
+    )
+
+
+@contextmanager
+def _stop_on_signal() -> Generator[Event]:
+    """An event that Ctrl-C or a polite kill sets, in place of an interrupt anywhere."""
+    stop = Event()
+    before = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _known_tables(asked: list[str] | None) -> list[str]:
+    from ecom_assets.tables import TABLES
+
+    if unknown := set(asked or ()) - set(TABLES):
+        raise typer.BadParameter(f"expected one of {', '.join(TABLES)}, got {', '.join(unknown)}")
+    return asked or list(TABLES)
+
+
+@app.command()
 def reset(
     layer: Annotated[str, typer.Argument(help="The first layer to delete: expanded, chunked, topic, streamed, ...")],
     *,
     home: Home = None,
-    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given more than once.")] = None,
+    table: Tables = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a layer and all that was made from it; the next run makes them anew. Raw files stay."""
@@ -157,7 +304,7 @@ def reset(
 
     if layer not in LAYERS[1:]:
         raise typer.BadParameter(f"expected one of {', '.join(LAYERS[1:])}, got {layer!r}")
-    names = table or list(TABLES)
+    names = _known_tables(table)
     if not yes:
         typer.confirm(f"Delete {layer} and what follows it, of {', '.join(names)}, in {settings.home}?", abort=True)
     with Flow(settings) as flow:
@@ -192,6 +339,7 @@ class _Outcome:
         self.interrupted = False
         self.unchanged = False
         self.errors: list[str] = []
+        self.checks: list[dict[str, str]] = []
         self.verdicts: dict[str, Any] = {}
 
 
@@ -239,7 +387,22 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     made = result.get_asset_materialization_events()
     flags = [m.materialization.metadata.get("unchanged") for m in made if m.asset_key and m.asset_key.path[0] in LAYERS]
     outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags)
+    layers = [*LAYERS, "proof", "serving"]
+    found = [_told(e) for e in result.get_asset_check_evaluations()]
+    outcome.checks = sorted(found, key=lambda c: layers.index(c["asset"].split("/")[0]))
     return outcome
+
+
+def _told(evaluation: Any) -> dict[str, str]:
+    """A check's evaluation as the command line tells it."""
+    state = "passed" if evaluation.passed else "warns" if evaluation.severity.value == "WARN" else "failed"
+    found = "; ".join(f"{name}: {value.value}" for name, value in evaluation.metadata.items() if name != "samples")
+    return {
+        "asset": evaluation.asset_key.to_user_string(),
+        "check": evaluation.check_name,
+        "state": state,
+        "found": found,
+    }
 
 
 PROCESS_TAG = "ecom/process"
@@ -263,6 +426,7 @@ def _bury_dead_runs(instance: Any) -> None:
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=under_way)):
         process = run.tags.get(PROCESS_TAG)
         if process and process != _process(int(process.split("-")[0])):
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             instance.report_run_failed(run, f"its process {process.split('-')[0]} has ended without a word")
 
 

@@ -6,19 +6,47 @@ work stands in ``pipeline/``.
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TypeVar
 
 import dagster as dg
 
+from ecom_assets.pipeline import quality
 from ecom_assets.pipeline.flow import Built, Flow
-from ecom_assets.pipeline.preview import preview
+from ecom_assets.pipeline.preview import markdown, preview
 from ecom_assets.pipeline.sheet import Proof
+from ecom_assets.progress import note
 from ecom_assets.resources.home import HomeResource
 from ecom_assets.tables import TABLES, Table
 
 OWNERS = ["team:data-platform"]
 
+PARITY = "parity"
+"""Name of the check that compares a layer with the one before."""
+
+POOLS = {
+    "raw": "files",
+    "expanded": "files",
+    "chunked": "files",
+    "topic": "kafka",
+    "streamed": "spark",
+    "merged": "spark",
+    "hbase": "hbase",
+}
+"""Layer -> pool: one run at a time works in each, so two never fight for a server or a table."""
+
+CARRIES_ON = {layer: dg.AutomationCondition.eager() for layer in ("expanded", "chunked", "topic")}
+"""Layers that are made when what they are made from was made; behind Kafka, sensors decide (``defs.sensors``)."""
+
+WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2))
+"""What people read is to be made, or at least proven, every other day."""
+
+TRANSIENT = (ConnectionError, TimeoutError)
+"""What passes by itself: worth another try of the step, and nothing else is."""
+RETRIES = 2
+RETRY_SECONDS = 15
+
+D = TypeVar("D")
 R = TypeVar("R")
 
 
@@ -57,6 +85,8 @@ def spec(
         kinds=kinds,
         owners=OWNERS,
         tags={"table": table.name},
+        automation_condition=CARRIES_ON.get(layer),
+        freshness_policy=WEEKLY if layer == "hbase" else None,
         metadata={
             "dagster/column_schema": column_schema(table),
             "dagster/table_name": stored_as(table),
@@ -88,7 +118,6 @@ def layer_assets(
     kinds: set[str],
     description: str,
     stored_as: Callable[[Table], str],
-    workers: int = 1,
 ) -> dg.AssetsDefinition:
     """Make the assets of one layer, one for each table; any of them can be materialised alone.
 
@@ -98,20 +127,19 @@ def layer_assets(
         kinds: Technologies, for the UI.
         description: What the layer is, a sentence.
         stored_as: Name of what holds the table.
-        workers: Tables made at once.
     """
     specs = [
         spec(layer, t, deps=deps(t), kinds=kinds, description=description, stored_as=stored_as) for t in TABLES.values()
     ]
 
-    @dg.multi_asset(name=layer, specs=specs, can_subset=True)
+    @dg.multi_asset(name=layer, specs=specs, can_subset=True, pool=POOLS[layer])
     def build(
         context: dg.AssetExecutionContext, config: LayerConfig, home: HomeResource
     ) -> Iterator[dg.MaterializeResult]:
         flow = home.flow
         route = config.route if layer == "hbase" else None
         due = [t for t in TABLES.values() if asset_key(layer, t) in context.selected_asset_keys]
-        for table, built in _for_each(due, lambda t: flow.build(layer, t, route), workers):
+        for table, built in _for_each(due, lambda t: flow.build(layer, t, route)):
             said = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer, table.name, said)
             yield dg.MaterializeResult(
@@ -121,28 +149,28 @@ def layer_assets(
     return build
 
 
-def _for_each(tables: list[Table], work: Callable[[Table], R], workers: int) -> Iterator[tuple[Table, R]]:
-    """Do some work for each table, a few at once; one that fails does not keep the others from being done.
+def _for_each(due: Iterable[D], work: Callable[[D], R]) -> Iterator[tuple[D, R]]:
+    """Do some work for each that is due; one that fails does not keep the others from being done.
+
+    One after the other: a layer's work keeps all cores busy by itself.
 
     Raises:
-        Exception: What the first table that failed has raised, once all are done.
+        ExceptionGroup: What those that failed have raised, once all are done; a single one as it is.
     """
-    failed: Exception | None = None
-    with ThreadPoolExecutor(workers) as pool:
-        futures = {table.name: pool.submit(work, table) for table in tables}
+    failed: list[Exception] = []
+    for each in due:
         try:
-            for table in tables:
-                try:
-                    result = futures[table.name].result()
-                except Exception as error:  # noqa: BLE001  raised below
-                    failed = failed or error
-                else:
-                    yield table, result
-        finally:
-            # Interrupted: what has not begun shall not begin.
-            pool.shutdown(wait=False, cancel_futures=True)
+            result = work(each)
+        except Exception as error:  # noqa: BLE001  raised below
+            failed.append(error)
+        else:
+            yield each, result
+    if failed and all(isinstance(error, TRANSIENT) for error in failed):
+        raise dg.RetryRequested(RETRIES, RETRY_SECONDS) from failed[0]
+    if len(failed) > 1:
+        raise ExceptionGroup("\n".join(str(error) for error in failed), failed)
     if failed:
-        raise failed
+        raise failed[0]
 
 
 def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[str, dg.MetadataValue]:
@@ -161,44 +189,61 @@ def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[s
     return told
 
 
-def parity_checks(layer: str, workers: int = 1) -> dg.AssetChecksDefinition:
-    """Make the checks that block a layer which does not hold the rows of the layer before it.
+def layer_checks(layer: str) -> dg.AssetChecksDefinition:
+    """Make the checks of one layer: parity with the layer before it, and those of ``pipeline.quality``.
+
+    All of them block: what is built on a layer is not built if one fails, unless its finding is a warning only.
 
     Args:
         layer: One of ``LAYERS``.
-        workers: Tables measured at once.
     """
+    parity = (
+        "Every row is read back and hashed: rows and checksum must equal those of the layer before,"
+        " rows set aside included."
+        if layer != "raw"
+        else "Every record is read and hashed; the header must be the table's, and the rows those of the first proof."
+    )
+    kinds = {check.name: check for check in quality.CHECKS if check.layer == layer}
+    docs = {PARITY: parity} | {name: check.doc for name, check in kinds.items()}
     specs = [
-        dg.AssetCheckSpec(
-            "parity",
-            asset=asset_key(layer, table),
-            blocking=True,
-            description=(
-                "Every row is read back and hashed: rows and checksum must equal those of the layer before,"
-                " rows set aside included."
-                if layer != "raw"
-                else "Every record is read and hashed; the header must be the table's."
-            ),
-        )
+        dg.AssetCheckSpec(name, asset=asset_key(layer, table), blocking=True, description=doc)
         for table in TABLES.values()
+        for name, doc in docs.items()
     ]
 
-    @dg.multi_asset_check(name=f"{layer}_parity", specs=specs, can_subset=True)
+    @dg.multi_asset_check(name=f"{layer}_checks", specs=specs, can_subset=True, pool=POOLS[layer])
     def check(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
-        due = {key.asset_key for key in context.selected_asset_check_keys}
-        tables = [t for t in TABLES.values() if asset_key(layer, t) in due]
-        for table, (proof, wrong) in _for_each(tables, lambda t: home.flow.prove(layer, t), workers):
-            for sentence in wrong:
-                context.log.error(sentence)
-            yield dg.AssetCheckResult(
-                asset_key=asset_key(layer, table),
-                check_name="parity",
-                passed=not wrong,
-                severity=dg.AssetCheckSeverity.ERROR,
-                metadata=proof_metadata(proof, wrong),
-            )
+        flow = home.flow
+
+        def run(due: tuple[str, Table]) -> dg.AssetCheckResult:
+            name, table = due
+            key = asset_key(layer, table)
+            if name == PARITY:
+                proof, wrong = flow.prove(layer, table)
+                for sentence in wrong:
+                    context.log.error(sentence)
+                return dg.AssetCheckResult(
+                    asset_key=key, check_name=name, passed=not wrong, metadata=proof_metadata(proof, wrong)
+                )
+            return check_result(key, name, kinds[name].run(flow, table))
+
+        chosen = {(key.name, key.asset_key) for key in context.selected_asset_check_keys}
+        due = [(n, t) for n in docs for t in TABLES.values() if (n, asset_key(layer, t)) in chosen]
+        for _, result in _for_each(due, run):
+            yield result
 
     return check
+
+
+def check_result(key: dg.AssetKey, name: str, finding: quality.Finding) -> dg.AssetCheckResult:
+    """A finding as Dagster shows it."""
+    told = {n: dg.MetadataValue.json(v) if isinstance(v, dict | list) else v for n, v in finding.told.items()}
+    if finding.samples:
+        told["samples"] = dg.MetadataValue.md(markdown(list(finding.samples[0]), finding.samples))
+    severity = dg.AssetCheckSeverity.WARN if finding.warn else dg.AssetCheckSeverity.ERROR
+    if not finding.ok:
+        note(f"{'!' if finding.warn else '✗'} {key.to_user_string()}: {name} fails: {finding.told}")
+    return dg.AssetCheckResult(asset_key=key, check_name=name, passed=finding.ok, severity=severity, metadata=told)
 
 
 def proof_metadata(proof: Proof, wrong: list[str]) -> dict[str, dg.MetadataValue]:

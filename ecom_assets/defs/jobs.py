@@ -1,30 +1,80 @@
-"""The jobs, and the resources that all assets share."""
+"""The jobs and schedules, and the resources that all assets share."""
 
 import dagster as dg
 
+from ecom_assets.pipeline import upkeep
 from ecom_assets.resources.hbase import HBaseResource
 from ecom_assets.resources.home import HomeResource
 from ecom_assets.resources.kafka import KafkaResource
 from ecom_assets.resources.spark import SparkConnectResource
+from ecom_assets.serving import publication
 from ecom_assets.tables import LAYERS
 
 
-def _route(layers: tuple[str, ...]) -> dg.AssetSelection:
-    return dg.AssetSelection.groups(*layers, "proof", "serving")
+def _layers(*layers: str) -> dg.AssetSelection:
+    return dg.AssetSelection.groups(*layers)
 
 
 pipeline = dg.define_asset_job(
     "pipeline",
-    selection=_route(LAYERS),
+    selection=_layers(*LAYERS, "proof", "serving"),
     description="Everything, through Kafka and Spark: raw files to proven HBase tables.",
 )
 
 bulk_load = dg.define_asset_job(
     "bulk_load",
-    selection=_route(("raw", "expanded", "hbase")),
+    selection=_layers("raw", "expanded", "hbase", "proof", "serving"),
     description="The short way: raw files to proven HBase tables, without Kafka and Spark.",
     config={"ops": {"hbase": {"config": {"route": "bulk"}}}},
 )
+
+ingest = dg.define_asset_job(
+    "ingest",
+    selection=_layers("raw", "expanded", "chunked", "topic"),
+    description="The shop's files into Kafka; the sensors do the rest.",
+)
+
+stream = dg.define_asset_job(
+    "stream",
+    selection=_layers("streamed"),
+    description="What is unread in the topics into Delta, then stop.",
+)
+
+publish = dg.define_asset_job(
+    "publish",
+    selection=_layers("merged", "hbase", "proof", "serving"),
+    description="What was streamed: merge it, load HBase, prove all layers, and let the pages show it.",
+)
+
+reconcile = dg.define_asset_job(
+    "reconcile",
+    selection=dg.AssetSelection.all_asset_checks(),
+    description="All checks of all layers, every row read back; makes nothing.",
+)
+
+
+@dg.op(pool="spark")
+def delta_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
+    """Compact the Delta tables, and delete files that no reader can need any more."""
+    with publication.kept(home.flow.settings):
+        context.add_output_metadata({"tables": dg.MetadataValue.json(upkeep.compact_lake(home.flow.settings))})
+
+
+@dg.op(pool="hbase")
+def hbase_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
+    """Major compaction of the HBase tables: one file per region and family."""
+    context.add_output_metadata({"tables": dg.MetadataValue.json(upkeep.compact_hbase(home.flow))})
+
+
+@dg.job
+def maintain() -> None:
+    """Upkeep: Delta OPTIMIZE and VACUUM, HBase major compaction. Holds and changes no row."""
+    delta_tables()
+    hbase_tables()
+
+
+nightly_proof = dg.ScheduleDefinition(job=reconcile, cron_schedule="0 3 * * *", execution_timezone="UTC")
+weekly_upkeep = dg.ScheduleDefinition(job=maintain, cron_schedule="0 4 * * 0", execution_timezone="UTC")
 
 
 @dg.definitions
@@ -32,7 +82,8 @@ def shared() -> dg.Definitions:
     """One process per run: steps share their warm libraries, and the heavy work is in servers and threads anyway."""
     systems = {"kafka": KafkaResource(), "spark": SparkConnectResource(), "hbase": HBaseResource()}
     return dg.Definitions(
-        jobs=[pipeline, bulk_load],
+        jobs=[pipeline, bulk_load, ingest, stream, publish, reconcile, maintain],
+        schedules=[nightly_proof, weekly_upkeep],
         resources={**systems, "home": HomeResource(**systems)},
         executor=dg.in_process_executor,
     )

@@ -16,19 +16,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from ecom_assets.pipeline import bulk, chunk, expand, hbase, merged, sheet, streamed, topic
+from ecom_assets.pipeline import bulk, chunk, expand, hbase, hbase_bulk, hbase_compare, merged, sheet, streamed, topic
 from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.pipeline.sheet import Proof, Verdict
+from ecom_assets.pipeline.topic import Position
 from ecom_assets.progress import note, track
 from ecom_assets.resources.spark import spark_session
 from ecom_assets.services.hbase_admin import HBaseAdmin
 from ecom_assets.services.stack import Addresses, Stack
-from ecom_assets.settings import Settings
+from ecom_assets.settings import Settings, remember
+from ecom_assets.source import acquire
 from ecom_assets.tables import LAYERS, TABLES, Table
 
 if TYPE_CHECKING:
@@ -57,6 +60,39 @@ class Built:
     rows: int
     seconds: float
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a table has come at the edge between Kafka and the lake.
+
+    Attributes:
+        table: Its name.
+        position: How far its topic has come; ``None`` if there is none.
+        due: Rows that ingestion is to bring; ``None`` if that is not known yet.
+        streamed: Records in the streamed table.
+        unread: Offsets that are not in the streamed table yet.
+    """
+
+    table: str
+    position: Position | None
+    due: int | None
+    streamed: int
+    unread: int
+
+    @property
+    def waits_for(self) -> str:
+        """What is still to happen before the table can be published, in plain words; empty if nothing."""
+        if self.position is None or self.due is None:
+            return f"{self.table}: nothing has been ingested yet"
+        if self.position.rows < self.due:
+            return f"{self.table}: {self.position.rows:,} of {self.due:,} rows are in the topic"
+        if self.unread:
+            return f"{self.table}: {self.unread:,} offsets of the topic are not streamed yet"
+        if self.streamed < self.position.rows + self.position.replayed:
+            missing = self.position.rows + self.position.replayed - self.streamed
+            return f"{self.table}: {missing:,} rows of the ledger are not in the streamed table"
+        return ""
 
 
 class Flow:
@@ -110,11 +146,38 @@ class Flow:
 
     # Building
 
+    def acquire(self) -> dict[str, Built]:
+        """Place the raw files; they come from one source, so they come together, and share its time by their bytes."""
+        remember(self.settings)
+        paths = {name: expand.raw_file(table, self.settings) for name, table in TABLES.items()}
+        before = {name: _file_state(path) for name, path in paths.items() if path.exists()}
+        began = time.perf_counter()
+        done: dict[str, int] = {}
+        with track("raw", None) as advance:
+
+            def told(table: str, rows: int, total: int) -> None:  # noqa: ARG001
+                advance(rows - done.get(table, 0))
+                done[table] = rows
+
+            acquire(self.settings, told)
+        seconds = time.perf_counter() - began
+        whole = sum(path.stat().st_size for path in paths.values())
+        made = {}
+        for name, path in paths.items():
+            unchanged = before.get(name) == _file_state(path)
+            share = 0.0 if unchanged else seconds * path.stat().st_size / whole
+            made[name] = Built(unchanged, done.get(name, 0), share, {"bytes": path.stat().st_size})
+            if not unchanged:
+                self._path("raw", TABLES[name], "proof").unlink(missing_ok=True)
+                write_json(self._path("raw", TABLES[name], "build"), {"seconds": round(share, 3)})
+        note(f"  raw: {'unchanged' if all(b.unchanged for b in made.values()) else 'made'} in {seconds:.1f} s")
+        return made
+
     def build(self, layer: str, table: Table, route: str | None = None) -> Built:
         """Make a layer of a table, if that is due.
 
         Args:
-            layer: One of ``LAYERS`` but ``raw``, which ``source.acquire`` makes.
+            layer: One of ``LAYERS`` but ``raw``, which ``acquire`` makes.
             table: The table.
             route: For ``hbase``: from which side; the settings' unless given.
 
@@ -124,12 +187,11 @@ class Flow:
         route = route or self.settings.route
         began = time.perf_counter()
         last = self._recall(layer, table, "build")
-        inputs = self._inputs(layer, table, route)
-        red = (self._recall(layer, table, "proof") or {}).get("faults")
-        if last and last["inputs"] == inputs and not red and self._exists(layer, table):
+        if last and not self.due(layer, table, route):
             note(f"  {layer}/{table.name}: unchanged")
             return Built(unchanged=True, rows=0, seconds=0.0, notes=last["notes"])
-        if red:
+        inputs = self._inputs(layer, table, route)
+        if self._is_red(layer, table):
             self._clear_for_rebuild(layer, table)
         rows, notes = getattr(self, f"_build_{layer}")(table, route)
         seconds = time.perf_counter() - began
@@ -139,6 +201,25 @@ class Flow:
             write_json(self._path(layer, table, "build"), state)
         note(f"  {layer}/{table.name}: {'unchanged' if unchanged else 'made'} in {seconds:.1f} s")
         return Built(unchanged, rows, seconds, notes)
+
+    def due(self, layer: str, table: Table, route: str | None = None) -> bool:
+        """Whether a layer of a table is to be made: what it is made from has changed, it is gone, or it is red."""
+        route = route or self.settings.route
+        if self._is_red(layer, table):
+            return True
+        match layer:
+            case "streamed":
+                at = topic.positions(self.settings, self.addresses.kafka).get(table.name)
+                unread = at is None or streamed.unread(table, self.settings, at.ends)
+                return bool(unread) or not streamed.settled(table, self.settings)
+            case "merged":
+                return merged.due(table, self.settings)
+        last = self._recall(layer, table, "build")
+        made = last is not None and last["inputs"] == self._inputs(layer, table, route)
+        return not (made and self._exists(layer, table))
+
+    def _is_red(self, layer: str, table: Table) -> bool:
+        return bool((self._recall(layer, table, "proof") or {}).get("faults"))
 
     def _build_expanded(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
         size = expand.raw_file(table, self.settings).stat().st_size
@@ -163,9 +244,8 @@ class Flow:
         return rows, {"unchanged": not rows}
 
     def _build_merged(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
-        force = bool((self._recall("merged", table, "proof") or {}).get("faults"))
         with track(f"merged/{table.name}", None):
-            done = merged.merge(self.spark, table, self.settings, force=force)
+            done = merged.merge(self.spark, table, self.settings, force=self._is_red("merged", table))
         notes = {
             "duplicates": done.duplicates.rows,
             "conflicts": done.conflicts.rows,
@@ -175,18 +255,40 @@ class Flow:
         return (0 if done.unchanged else streamed.records(merged.folder(table, self.settings))), notes
 
     def _build_hbase(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:
-        if route == "bulk":
-            batches: Iterable[pa.RecordBatch] = bulk.Deduplicated(table, self.settings)
-            keys = bulk.sample_keys(table, self.settings)
-        else:
-            path = merged.folder(table, self.settings)
-            batches = merged.read_batches(path, table.names)
-            keys = merged.sample_keys(path, list(table.hbase.row_key))
-        splits = hbase.split_keys(hbase.row_keys(keys, table), self.settings.regions)
+        batches, sample = self._rows_for_hbase(table, route), self._keys_for_hbase(table, route)
+        splits = hbase.split_keys(sample, self.settings.regions)
         hbase.create(table, self.settings, self.admin, splits)
         with track(f"hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
-            rows = hbase.load(table, batches, self.settings, self.addresses, advance)
+            if self.settings.hbase_route == "hfile":
+                rows = hbase_bulk.load(table, batches, sample, self.settings, self.admin, progress=advance)
+            else:
+                rows = hbase.load(table, batches, self.settings, self.addresses, advance)
         return rows, {"regions": len(splits) + 1}
+
+    def _rows_for_hbase(self, table: Table, route: str) -> Iterable[pa.RecordBatch]:
+        if route == "bulk":
+            return bulk.Deduplicated(table, self.settings)
+        return merged.read_batches(merged.folder(table, self.settings), table.names)
+
+    def _keys_for_hbase(self, table: Table, route: str) -> pa.Array | pa.ChunkedArray:
+        """Row keys of a sample of the rows."""
+        if route == "bulk":
+            keys = bulk.sample_keys(table, self.settings)
+        else:
+            keys = merged.sample_keys(merged.folder(table, self.settings), list(table.hbase.row_key))
+        return hbase.row_keys(keys, table)
+
+    def _search_hbase(self, table: Table, route: str, rows: int) -> list[str]:
+        """Say which rows are wrong, after a proof has failed."""
+        with track(f"search: hbase/{table.name}", 2 * rows) as advance:
+            return hbase_compare.differences(
+                table,
+                lambda: self._rows_for_hbase(table, route),
+                self._keys_for_hbase(table, route),
+                self.settings,
+                self.addresses,
+                progress=advance,
+            )
 
     def _rows_of(self, layer: str, table: Table) -> int | None:
         """How many rows a layer was last proven to hold, for a progress bar."""
@@ -205,7 +307,7 @@ class Flow:
             case "topic":
                 parts = [self._made_from("chunked", table), s.namespace, self.addresses.kafka]
             case "streamed" | "merged":
-                return ""  # Spark's checkpoint and Delta's versions know better
+                return ""  # see ``due``: Spark's checkpoint and Delta's versions know better
             case _:
                 source = (
                     self._made_from("expanded", table)
@@ -230,9 +332,8 @@ class Flow:
                 return (chunk.folder(table, self.settings) / chunk.MANIFEST).exists()
             case "topic":
                 return topic.exists(table, self.settings, self.addresses.kafka)
-            case "hbase":
+            case _:
                 return hbase.exists(table, self.settings, self.addresses)
-        return False  # streamed and merged look for themselves
 
     # Measuring
 
@@ -275,7 +376,9 @@ class Flow:
     def _measure_topic(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: topic/{table.name}", None) as advance:
             found = topic.measure(table, self.settings, self.addresses.kafka, advance)
-        return Proof(table.name, "topic", found.measure, {"quarantined": Measure(found.bad_rows)})
+        again = topic.replayed(table, self.settings, self.addresses.kafka)
+        aside = {"quarantined": Measure(found.bad_rows)} | ({"replayed": again} if again.rows else {})
+        return Proof(table.name, "topic", found.measure, aside)
 
     def _measure_streamed(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: streamed/{table.name}", None):
@@ -299,6 +402,39 @@ class Flow:
             found = hbase.measure(table, self.settings, self.addresses, advance)
         return Proof(table.name, "hbase", found.measure, aside, problems=tuple(found.problems))
 
+    # Looking on
+
+    def standings(self) -> dict[str, Standing]:
+        """How far every table's topic has come and has been read; quick enough for a sensor.
+
+        Raises:
+            TopicError: Kafka did not do its part.
+            ServiceError: It does not run.
+        """
+        found = {}
+        at = topic.positions(self.settings, self.addresses.kafka)
+        for name, table in TABLES.items():
+            chunked = self._recall("chunked", table, "build")
+            path = streamed.folder(table, self.settings)
+            position = at.get(name)
+            found[name] = Standing(
+                name,
+                position,
+                due=chunked["rows"] if chunked else None,
+                streamed=streamed.records(path) if streamed.exists(path) else 0,
+                unread=streamed.unread(table, self.settings, position.ends) if position else 0,
+            )
+        return found
+
+    def quarantine_samples(self, table: Table, rows: int) -> list[dict[str, Any]]:
+        """The first unreadable rows of a table: file, line, reason, and the raw text's beginning."""
+        path = expand.quarantine_file(table, self.settings)
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8") as lines:
+            bad = [json.loads(line) for line in islice(lines, rows)]
+        return [b | {"raw": b["raw"][:200]} for b in bad]
+
     # Remembering
 
     def prove(self, layer: str, table: Table, route: str | None = None) -> tuple[Proof, list[str]]:
@@ -312,12 +448,18 @@ class Flow:
         proof = self.measure(layer, table, route)
         path = ROUTES[route]
         at = path.index(layer)
-        before = self.proof(path[at - 1], table) if at else None
-        if at and before is None:
+        before = self.proof(path[at - 1] if at else layer, table)
+        if not at:
+            wrong = sheet.unchanged(before, proof) if before else list(proof.problems)
+        elif before is None:
             wrong = [f"{path[at - 1]}/{table.name} has no proof to compare with; run its check first"]
         else:
-            wrong = sheet.hand_off(before, proof) if before else list(proof.problems)
-        self.remember(proof, wrong)
+            wrong = sheet.hand_off(before, proof)
+        # A raw file that has changed is not to become the measure of the others.
+        self.remember(before if before and wrong and not at else proof, wrong)
+        if before and wrong and layer == "hbase":
+            wrong += self._search_hbase(table, route, before.measure.rows)
+            self.remember(proof, wrong)
         sign = "✗" if wrong else "✓"
         note(f"{sign} {layer}/{table.name}: {proof.measure.rows:,} rows proven in {proof.measure.seconds:.1f} s")
         for sentence in wrong:

@@ -26,6 +26,8 @@ from thriftpy2.protocol import TCyBinaryProtocol
 from thriftpy2.thrift import TApplicationException, TException, TMessageType
 from thriftpy2.transport import TCyBufferedTransport, TTransportException
 
+from ecom_assets.pipeline.hbase_rpc import RegionError
+
 T = TypeVar("T")
 Cells = dict[bytes, bytes]
 
@@ -303,8 +305,8 @@ def _big_endian(numbers: np.ndarray) -> pa.Array:
 
 def transient(error: Exception) -> bool:
     """Whether the same call may succeed a little later."""
-    if isinstance(error, HBaseError | IllegalArgument):
-        text = str(error.message)
+    if isinstance(error, HBaseError | IllegalArgument | RegionError):
+        text = error.kind if isinstance(error, RegionError) else str(error.message)
         return any(name in text for name in TRANSIENT)
     return isinstance(error, OSError | TTransportException)
 
@@ -322,7 +324,7 @@ def retry(work: Callable[[], T], what: str) -> T:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return work()
-        except (OSError, TException) as error:
+        except (OSError, TException, RegionError) as error:
             if attempt < ATTEMPTS and transient(error):
                 time.sleep(min(8.0, 0.125 * 2**attempt))
                 continue

@@ -92,17 +92,15 @@ def merge(
         LakeError: There is no streamed table.
     """
     tell = progress or (lambda _: None)
-    source = streamed.folder(table, settings)
-    if not exists(source):
-        raise LakeError(f"table {table.name}: expected a Delta table in {source}, got none; materialize streamed first")
+    source = _source(table, settings)
     origin = _origin(table, source)
     last = _last_merge(table, settings)
-    if last and last["origin"] == origin and not force:
+    if last and not force and not due(table, settings):
         made = {k: Measure.from_json(last[k]) for k in ("duplicates", "conflicts")}
         return MergeResult(**made, unparsed=unparsed(spark, table, settings), unchanged=True)
 
     tell("finding repeated keys")
-    rows = _rows(spark, source, origin["version"])
+    rows = _rows(spark, source, _latest_with(source, origin["version"]))
     kept, later = _split(rows, table)
     duplicates, conflicts = (_measure(later, table, c) for c in ("_duplicate", "NOT _duplicate"))
     streamed.replace_quarantine(
@@ -128,6 +126,16 @@ def merge(
     return MergeResult(duplicates, conflicts, unparsed(spark, table, settings))
 
 
+def due(table: Table, settings: Settings) -> bool:
+    """Whether the merged table was not made of the streamed one as it is now.
+
+    Raises:
+        LakeError: There is no streamed table.
+    """
+    last = _last_merge(table, settings)
+    return not last or last["origin"] != _origin(table, _source(table, settings))
+
+
 def delete(table: Table, settings: Settings) -> None:
     """Delete the merged table and its quarantine."""
     streamed.replace_quarantine(None, table, settings, "merge")
@@ -135,11 +143,14 @@ def delete(table: Table, settings: Settings) -> None:
 
 
 def version(path: Path) -> str:
-    """Name what a Delta table holds now: equal names, equal rows; empty if there is no table."""
+    """Name what a Delta table holds now: equal names, equal rows; empty if there is no table.
+
+    Upkeep, which changes files but no row, does not change the name.
+    """
     if not exists(path):
         return ""
     delta = DeltaTable(str(path))
-    return f"{delta.metadata().id}@{delta.version()}"
+    return f"{delta.metadata().id}@{_rows_version(delta)}"
 
 
 def measure(spark: SparkSession, table: Table, settings: Settings) -> Measure:
@@ -177,7 +188,7 @@ def set_aside(spark: SparkSession, table: Table, settings: Settings) -> dict[str
             f"table {table.name}: the merged table was made of another streamed table than the one in {source};"
             " materialize merged again"
         )
-    _, later = _split(_rows(spark, source, last["origin"]["version"]), table)
+    _, later = _split(_rows(spark, source, _latest_with(source, last["origin"]["version"])), table)
     return {"duplicates": _measure(later, table, "_duplicate"), "conflicts": _in_quarantine(spark, table, settings)}
 
 
@@ -268,11 +279,40 @@ def _dataset(path: Path) -> Any:
     return DeltaTable(str(path)).to_pyarrow_dataset()
 
 
+def _source(table: Table, settings: Settings) -> Path:
+    path = streamed.folder(table, settings)
+    if not exists(path):
+        raise LakeError(f"table {table.name}: expected a Delta table in {path}, got none; materialize streamed first")
+    return path
+
+
 def _origin(table: Table, source: Path) -> dict[str, Any]:
     """What a merged table is made of: which streamed table, at which version, under which contract."""
     delta = DeltaTable(str(source))
     contract = hashlib.sha256(f"{FORM} {json.dumps(table.avsc)}".encode()).hexdigest()[:16]
-    return {"table": str(delta.metadata().id), "version": delta.version(), "contract": contract}
+    return {"table": str(delta.metadata().id), "version": _rows_version(delta), "contract": contract}
+
+
+def _rows_version(delta: DeltaTable, at: int | None = None) -> int:
+    """The last version, up to one, that changed rows and not only files."""
+    newest = delta.version() if at is None else at
+    upkeep = ("OPTIMIZE", "VACUUM START", "VACUUM END")
+    for commit in delta.history():
+        if commit["version"] <= newest and commit.get("operation") not in upkeep:
+            return commit["version"]
+    return newest  # the log of what came before was cleaned up
+
+
+def _latest_with(source: Path, rows_version: int) -> int:
+    """The newest version that holds the rows of a version: its files are deleted last."""
+    delta = DeltaTable(str(source))
+    later = sorted(c["version"] for c in delta.history() if c["version"] > rows_version)
+    found = rows_version
+    for version in later:
+        if _rows_version(delta, version) != rows_version:
+            break
+        found = version
+    return found
 
 
 def _last_merge(table: Table, settings: Settings) -> dict[str, Any] | None:

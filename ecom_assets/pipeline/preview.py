@@ -22,8 +22,13 @@ def preview(flow: Flow, layer: str, table: Table) -> str:
     rows = _rows(flow, layer, table)[:ROWS]
     if not rows:
         return "No rows."
-    lines = ["| " + " | ".join(table.names) + " |", "|" + "---|" * len(table.names)]
-    lines += ["| " + " | ".join(_cell(row.get(name)) for name in table.names) + " |" for row in rows]
+    return markdown(table.names, rows)
+
+
+def markdown(names: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+    """Show rows as a Markdown table."""
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in rows]
     return "\n".join(lines)
 
 

@@ -15,6 +15,9 @@ from ecom_assets.pipeline.manifest import Measure
 TAKEN_OUT = ("duplicates", "conflicts")
 """Reasons for which a good row is not in the next layer."""
 
+ADDED = ("replayed",)
+"""Reasons for which a row is in a layer once more than in the one before: a simulation put it in again."""
+
 HOLDS_BAD_ROWS = ("raw", "topic")
 """Layers in which rows that cannot be read lie among the others; the layer after sets them aside."""
 
@@ -28,9 +31,9 @@ class Proof:
         layer: The layer.
         measure: Its good rows.
         aside: Further rows by reason. ``duplicates`` and ``conflicts`` were taken out on the
-            way from the layer before. ``quarantined`` could not be read, so have no
-            checksum: in raw and topic they lie among the others, in expanded and streamed
-            they were set aside.
+            way from the layer before; ``replayed`` rows were put into the topic once more.
+            ``quarantined`` could not be read, so have no checksum: in raw and topic they lie
+            among the others, in expanded and streamed they were set aside.
         copies: Expanded only: each copy with its keys folded back.
         last_copy: Raw only: the rows that the last copy takes.
         problems: What was found wrong, a few samples.
@@ -90,21 +93,45 @@ def hand_off(before: Proof, after: Proof) -> list[str]:
     if after.copies or after.layer == "expanded":
         found += _compare_copies(before, after, where)
         return found
-    whole = after.measure
+    whole, due = after.measure, before.measure
     for reason in TAKEN_OUT:
         whole += after.aside.get(reason, Measure())
-    if whole.rows != before.measure.rows:
-        taken = "".join(f" + {m.rows:,} {r}" for r, m in after.aside.items() if m.rows and r in TAKEN_OUT)
+    for reason in ADDED:
+        due += after.aside.get(reason, Measure())
+    if whole.rows != due.rows:
         found.append(
-            f"{where}: expected {before.measure.rows:,} rows, got {after.measure.rows:,}{taken}"
-            f" ({whole.rows - before.measure.rows:+,})"
+            f"{where}: expected {before.measure.rows:,} rows{_told(after, ADDED)},"
+            f" got {after.measure.rows:,}{_told(after, TAKEN_OUT)} ({whole.rows - due.rows:+,})"
         )
-    elif whole.checksum != before.measure.checksum:
+    elif whole.checksum != due.checksum:
         found.append(
             f"{where}: the same {whole.rows:,} rows by count, but not by content:"
-            f" expected checksum {before.measure.hex}, got {whole.hex}"
+            f" expected checksum {due.hex}, got {whole.hex}"
         )
     return found + _compare_quarantine(before, after, where)
+
+
+def unchanged(first: Proof, now: Proof) -> list[str]:
+    """Compare a raw file with what it was first proven to hold.
+
+    Returns:
+        What differs, a sentence each.
+    """
+    same = first.measure.same_rows(now.measure) and first.aside_rows == now.aside_rows
+    if same:
+        return list(now.problems)
+    return [
+        *now.problems,
+        (
+            f"{now.table}: the raw file holds {now.measure.rows:,} good rows with checksum {now.measure.hex}, but held"
+            f" {first.measure.rows:,} with {first.measure.hex} when it was first proven; bring the old file back,"
+            " or take the new one into another home"
+        ),
+    ]
+
+
+def _told(proof: Proof, reasons: Sequence[str]) -> str:
+    return "".join(f" + {m.rows:,} {r}" for r, m in proof.aside.items() if m.rows and r in reasons)
 
 
 def _compare_copies(raw: Proof, expanded: Proof, where: str) -> list[str]:

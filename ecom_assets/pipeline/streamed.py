@@ -10,12 +10,16 @@ commit accounts for all offsets of a micro-batch. The quarantine is derived from
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from threading import Event
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,13 +30,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 from pyspark.sql.avro.functions import from_avro, to_avro
 
-from ecom_assets.pipeline import canon
+from ecom_assets.pipeline import canon, topic
 from ecom_assets.pipeline.manifest import Measure
 from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.streaming import StreamingQuery
 
 RECORDS_PER_BATCH = 1_000_000
 """Offsets of one micro-batch; memory does not depend on it, and a commit costs about a second."""
@@ -140,12 +145,156 @@ def stream(
     Raises:
         LakeError: The topic is missing, Kafka does not answer, or the query failed.
     """
-    target, checkpoint = folder(table, settings), settings.lake / "checkpoints" / table.name
+    target = folder(table, settings)
+    while not (lock := _claim(table, settings)):
+        # Somebody else streams this table; what is left over when they are done is little.
+        if exists(target) and not unread(table, settings, topic.positions(settings, kafka)[table.name].ends):
+            return 0
+        time.sleep(1)
+    with lock:
+        before = told = records(target) if exists(target) else 0
+        with _query(spark, table, settings, kafka, {"availableNow": True}) as query:
+            while not query.awaitTermination(1):
+                told = _tell(progress, target, told)
+        _set_aside_undecoded(spark, table, settings)
+        return _tell(progress, target, told) - before
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a table's continuous stream stands.
+
+    Attributes:
+        table: Name of the table.
+        rows: Records in the streamed table.
+        new: Those of them that came in since the stream was started.
+        lag: Offsets in the topic that have not come in yet.
+    """
+
+    table: str
+    rows: int
+    new: int
+    lag: int
+
+
+def follow(
+    spark: SparkSession,
+    tables: Iterable[Table],
+    settings: Settings,
+    kafka: str,
+    *,
+    interval: float,
+    stop: Event,
+    tell: Callable[[list[Live]], object],
+) -> None:
+    """Keep bringing in what comes into topics, until told to stop.
+
+    The queries have the checkpoints of the bounded ones, so either goes on where the other stopped.
+
+    Args:
+        spark: A Spark Connect session.
+        tables: Which tables.
+        settings: As for ``stream``.
+        kafka: Bootstrap servers, as Spark reaches them.
+        interval: Seconds between the starts of two micro-batches.
+        stop: Ends the queries; a micro-batch that is cut off is done again by the next stream.
+        tell: Told about once a second how each table stands.
+
+    Raises:
+        LakeError: Another process streams a table, or as ``stream``.
+    """
+    with ExitStack() as running:
+        queries: dict[str, tuple[Table, StreamingQuery, int]] = {}
+        for table in tables:
+            if not (lock := _claim(table, settings)):
+                raise LakeError(f"table {table.name}: another process streams it already; stop that first")
+            running.enter_context(lock)
+            target = folder(table, settings)
+            before = records(target) if exists(target) else 0
+            trigger = {"processingTime": f"{interval} seconds"}
+            query = running.enter_context(_query(spark, table, settings, kafka, trigger))
+            queries[table.name] = (table, query, before)
+        while not stop.wait(1):
+            at = topic.positions(settings, kafka)
+            told = []
+            for table, query, before in queries.values():
+                if not query.isActive:
+                    raise query.exception() or LakeError(f"table {table.name}: its stream has ended without a word")
+                rows = records(folder(table, settings))
+                told.append(Live(table.name, rows, rows - before, unread(table, settings, at[table.name].ends)))
+            tell(told)
+        for table, query, _ in queries.values():
+            query.stop()
+            _set_aside_undecoded(spark, table, settings)
+
+
+def unread(table: Table, settings: Settings, ends: Mapping[int, int]) -> int:
+    """How many offsets of a topic have not come into its streamed table yet.
+
+    Read from the query's checkpoint, so marks of transactions count like records and 0 means
+    that nothing at all is left. A topic that ends before what was read was made anew: that
+    counts too, since the stream is to look at it and to say so.
+
+    Args:
+        table: The table.
+        settings: Where the lake is.
+        ends: Partition -> the offset behind the last committed record.
+    """
+    checkpoint = _checkpoint(table, settings)
+    done = [int(f.name) for f in (checkpoint / "commits").glob("[0-9]*")]
+    read: dict[str, int] = {}
+    log = checkpoint / "offsets" / str(max(done, default=""))
+    if done and log.exists() and exists(folder(table, settings)):
+        # A version, the batch's settings, then a line per source (Spark's OffsetSeqLog).
+        (read,) = json.loads(log.read_text(encoding="utf-8").splitlines()[-1]).values()
+    return sum(abs(end - read.get(str(partition), 0)) for partition, end in ends.items())
+
+
+def is_followed(table: Table, settings: Settings) -> bool:
+    """Whether a process streams the table just now."""
+    if lock := _claim(table, settings):
+        with lock:
+            return False
+    return True
+
+
+def settled(table: Table, settings: Settings) -> bool:
+    """Whether every undecodable record of the streamed table stands in its quarantine."""
+    path = quarantine(table, settings)
+    files = _files(path) if exists(path) else None
+    aside = 0
+    if files and files.num_rows:
+        aside = pc.sum(files.filter(pc.equal(files["partition.stage"], "topic"))["num_records"]).as_py() or 0
+    return aside == undecoded(table, settings)
+
+
+def _checkpoint(table: Table, settings: Settings) -> Path:
+    return settings.lake / "checkpoints" / table.name
+
+
+def _claim(table: Table, settings: Settings) -> AbstractContextManager[object] | None:
+    """Take the right to stream a table, as long as the returned block lasts; ``None`` if another process has it."""
+    path = settings.manifests / "streamed" / f"{table.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+@contextmanager
+def _query(
+    spark: SparkSession, table: Table, settings: Settings, kafka: str, trigger: Mapping[str, Any]
+) -> Generator[StreamingQuery]:
+    """The query from a table's topic to its streamed table; stopped when the block ends."""
+    target, checkpoint = folder(table, settings), _checkpoint(table, settings)
     partitions = _partitions(table, settings, kafka)
     if not exists(target):
         remove(checkpoint)
     _create(spark, table, target)
-    before = told = records(target)
     source = {
         **{f"kafka.{k}": v for k, v in java_kafka_config(settings.kafka_config).items()},
         "kafka.bootstrap.servers": kafka,
@@ -162,11 +311,10 @@ def stream(
         query = (
             frame.writeStream.format("delta")
             .option("checkpointLocation", str(checkpoint))
-            .trigger(availableNow=True)
+            .trigger(**trigger)
             .start(str(target))
         )
-        while not query.awaitTermination(1):
-            told = _tell(progress, target, told)
+        yield query
         # A query that failed in its first second has ended before it was waited for.
         if error := query.exception():
             raise error
@@ -175,15 +323,13 @@ def stream(
     finally:
         if query is not None:
             query.stop()
-    _set_aside_undecoded(spark, table, settings)
-    return _tell(progress, target, told) - before
 
 
 def delete(table: Table, settings: Settings) -> None:
     """Delete the streamed table, its checkpoint and its quarantine; the topic stays."""
     replace_quarantine(None, table, settings, "topic")
     remove(folder(table, settings))
-    remove(settings.lake / "checkpoints" / table.name)
+    remove(_checkpoint(table, settings))
 
 
 def measure(spark: SparkSession, table: Table, settings: Settings) -> Measure:
@@ -293,18 +439,18 @@ def _create(spark: SparkSession, table: Table, target: Path) -> None:
 
 def _partitions(table: Table, settings: Settings, kafka: str) -> list[int]:
     """The partitions of a table's topic."""
-    topic = table.topic(settings.namespace)
+    name = table.topic(settings.namespace)
     try:
         admin = AdminClient({**settings.kafka_config, "bootstrap.servers": kafka})
         # All topics: to ask for one by name would create it.
-        found = admin.list_topics(timeout=KAFKA_PATIENCE).topics.get(topic)
+        found = admin.list_topics(timeout=KAFKA_PATIENCE).topics.get(name)
     except KafkaException as error:
         raise LakeError(
-            f"table {table.name}, topic {topic}: no Kafka broker has answered at {kafka} within"
+            f"table {table.name}, topic {name}: no Kafka broker has answered at {kafka} within"
             f" {KAFKA_PATIENCE:g} s ({error.args[0].str()}); `ecom status` shows which servers run"
         ) from error
     if found is None:
-        raise LakeError(f"table {table.name}: there is no topic {topic} at {kafka}; materialize its topic first")
+        raise LakeError(f"table {table.name}: there is no topic {name} at {kafka}; materialize its topic first")
     return sorted(found.partitions)
 
 
@@ -313,9 +459,9 @@ def _start(spark: SparkSession, target: Path, checkpoint: Path, partitions: list
     if (checkpoint / "commits").is_dir() or not records(target):
         return "earliest"
     rows = spark.read.format("delta").load(str(target)).groupBy("_topic", "_partition").agg(sf.max("_offset")).collect()
-    (topic,) = {row[0] for row in rows}
+    (name,) = {row[0] for row in rows}
     earliest = -2
-    return json.dumps({topic: {str(p): earliest for p in partitions} | {str(p): last + 1 for _, p, last in rows}})
+    return json.dumps({name: {str(p): earliest for p in partitions} | {str(p): last + 1 for _, p, last in rows}})
 
 
 def _decoded(source: DataFrame, table: Table) -> DataFrame:

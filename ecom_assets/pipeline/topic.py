@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from ecom_assets.pipeline import avro, canon, chunk, records
 from ecom_assets.pipeline.chunk import Chunk
 from ecom_assets.pipeline.manifest import Measure, Quarantined
 from ecom_assets.settings import Settings
-from ecom_assets.tables import Table
+from ecom_assets.tables import TABLES, Table
 
 TRANSACTION_CHUNKS = 64
 TRANSACTION_ROWS = 50_000
@@ -53,6 +54,11 @@ MAX_MESSAGE = 2 << 20
 READ_MESSAGES = 10_000
 NAMED = 100
 """How many bad records are named one by one; all are counted."""
+
+REPLAY = "replay-"
+"""Begins the names of ledger entries of chunks that are in once more: ``replay-<run>-<number>/<chunk>``."""
+REPLAY_TICK = 0.2
+"""Seconds between two transactions of a simulation, if a chunk is not worth more than that at its rate."""
 
 TRANSACTION_SECONDS = 60
 """After which the broker aborts the transaction of a producer that is gone."""
@@ -282,7 +288,7 @@ def produce(
         _ensure(admin, ledger_name, LEDGER_PARTITIONS, {"cleanup.policy": "compact"})
         topic_id = _ensure(admin, topic, settings.partitions, {"retention.ms": "-1", "retention.bytes": "-1"})
         entries = _entries(clients, admin, settings.namespace, table.name)
-        done = {e.chunk.name: e.chunk for e in entries.values() if e.topic_id == topic_id}
+        done = _done(entries.values(), topic_id)
         _check_fits(topic, table.name, manifest, done)
 
         rows = chunks = size = 0
@@ -297,6 +303,92 @@ def produce(
                 if progress:
                     progress(count)
     return ProduceResult(rows, chunks, len(done), size, time.perf_counter() - began)
+
+
+def simulate(
+    table: Table,
+    settings: Settings,
+    kafka: str,
+    rate: float,
+    stop: Event,
+    *,
+    start: str = "",
+    rows: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ProduceResult:
+    """Put a table's chunks into its topic at a chosen rate, as a shop would, until told to stop.
+
+    Chunks that are not in yet come first and count as any other. When all are in, they come round
+    again and again: the ledger tells these replays apart, so the proof knows how many rows a topic
+    has twice, and the merged table collapses them as duplicates.
+
+    Args:
+        table: The table.
+        settings: As for ``produce``.
+        kafka: Bootstrap servers.
+        rate: Rows a second.
+        stop: Ends the simulation behind the transaction that is under way.
+        start: Chunk to begin with; empty for the first.
+        rows: Stop after about so many rows.
+        progress: Called with the rows committed since the last call.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ValueError: There is no chunk of that name, or none at all.
+        FileNotFoundError, records.DamagedError, TopicError: As ``produce``.
+    """
+    began = time.perf_counter()
+    folder = chunk.folder(table, settings)
+    manifest = chunk.read_manifest(folder)
+    names = [c.name for c in manifest]
+    if not names or (start and start not in names):
+        raise ValueError(
+            f"{folder}: expected a chunk {start or '(any)'}, got {len(names)} chunks from"
+            f" {names[0] if names else 'none'} to {names[-1] if names else 'none'}"
+        )
+    clients = Clients(kafka, settings.kafka_config)
+    topic, ledger_name = table.topic(settings.namespace), ledger_topic(settings.namespace)
+    sent = chunks = size = 0
+    with _kafka(clients, f"produce {topic}"):
+        admin = clients.admin()
+        writer = _Writer(clients, table, settings.namespace)
+        _ensure(admin, ledger_name, LEDGER_PARTITIONS, {"cleanup.policy": "compact"})
+        topic_id = _ensure(admin, topic, settings.partitions, {"retention.ms": "-1", "retention.bytes": "-1"})
+        done = _done(_entries(clients, admin, settings.namespace, table.name).values(), topic_id)
+        _check_fits(topic, table.name, manifest, done)
+        at = names.index(start) if start else 0
+        order = manifest[at:] + manifest[:at]
+        missing, again = [c for c in order if c.name not in done], itertools.cycle(order)
+        due = time.monotonic()
+        for number in itertools.count():
+            if stop.is_set() or (rows is not None and sent >= rows):
+                break
+            group: list[Chunk] = []
+            while sum(c.rows for c in group) < min(rate * REPLAY_TICK, TRANSACTION_ROWS):
+                # A transaction holds chunks of one kind: new ones, or such as are in already.
+                if missing:
+                    group.append(missing.pop(0))
+                    if not missing:
+                        break
+                else:
+                    group.append(next(again))
+            first_time = group[0].name not in done
+            done |= {c.name: c for c in group}
+            load = _load(next(_files(iter([group]), folder)), table)
+            run = f"{writer.run}/{number}"
+            prefix = "" if first_time else f"{REPLAY}{run.rpartition('/')[0].rpartition('/')[2]}-{number:08d}/"
+            entries = [LedgerEntry(table.name, replace(c, name=prefix + c.name), topic_id, run, 1) for c in group]
+            writer.transact(functools.partial(_send, topic=topic, load=load, ledger=ledger_name, entries=entries))
+            count = sum(c.rows for c in group)
+            sent, chunks, size = sent + count, chunks + len(group), size + sum(map(len, load.values))
+            if progress:
+                progress(count)
+            # From the time that was due, not from now, so that a slow commit is made up for.
+            due = max(due + count / rate, time.monotonic() - 1)
+            stop.wait(max(0.0, due - time.monotonic()))
+    return ProduceResult(sent, chunks, 0, size, time.perf_counter() - began)
 
 
 def measure(
@@ -361,6 +453,93 @@ def ledger(settings: Settings, kafka: str) -> dict[tuple[str, str], LedgerEntry]
         topics = _describe(admin, {f"{settings.namespace}.{e.table}" for e in entries.values()})
         ids = {name: str(topic.topic_id) for name, topic in topics.items()}
         return {key: e for key, e in entries.items() if e.topic_id == ids.get(f"{settings.namespace}.{e.table}")}
+
+
+def replayed(table: Table, settings: Settings, kafka: str) -> Measure:
+    """What a simulation has put into the table's topic once more, as the ledger tells.
+
+    Raises:
+        TopicError: As ``ledger``.
+    """
+    again = (e.chunk for (name, _), e in ledger(settings, kafka).items() if name == table.name and _is_replay(e))
+    return sum((Measure(c.rows, c.checksum) for c in again), Measure())
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a topic has come.
+
+    Attributes:
+        ends: Partition -> offset behind the last committed record.
+        rows: Rows of the table's own chunks that are in, as the ledger tells.
+        replayed: Rows that a simulation put in once more.
+        last: When its last record was written, seconds since the epoch; ``None`` for an empty topic.
+    """
+
+    ends: dict[int, int]
+    rows: int
+    replayed: int
+    last: float | None
+
+
+def positions(settings: Settings, kafka: str) -> dict[str, Position]:
+    """How far each topic of the namespace has come; quick enough for a sensor.
+
+    Returns:
+        Table -> position; tables without a topic are left out.
+
+    Raises:
+        TopicError: Kafka did not do its part.
+    """
+    clients = Clients(kafka, settings.kafka_config)
+    with _kafka(clients, "read the offsets of the topics"):
+        admin = clients.admin()
+        names = {table.topic(settings.namespace): name for name, table in TABLES.items()}
+        topics = _describe(admin, names)
+        parts = [TopicPartition(topic, p.id) for topic, told in topics.items() for p in told.partitions]
+        futures = [
+            admin.list_offsets(dict.fromkeys(parts, kind), isolation_level=IsolationLevel.READ_COMMITTED)
+            if parts
+            else {}
+            for kind in (OffsetSpec.latest(), OffsetSpec.max_timestamp())
+        ]
+        ends: dict[str, dict[int, int]] = {name: {} for name in topics}
+        times: dict[str, list[int]] = {name: [] for name in topics}
+        for part, future in futures[0].items():
+            ends[part.topic][part.partition] = future.result().offset
+        for part, future in futures[1].items():
+            if (written := future.result().timestamp) > 0:
+                times[part.topic].append(written)
+        ids = {topic: str(told.topic_id) for topic, told in topics.items()}
+        ledger_ends = tuple(sorted(_ends(admin, ledger_topic(settings.namespace)).items()))
+        sums = _ledger_rows(clients, settings.namespace, ledger_ends, ids)
+    return {
+        names[topic]: Position(
+            ends[topic], *sums.get(topic, (0, 0)), max(times[topic]) / 1000 if times[topic] else None
+        )
+        for topic in topics
+    }
+
+
+_ledger_cache: dict[tuple[object, ...], dict[str, tuple[int, int]]] = {}
+
+
+def _ledger_rows(
+    clients: Clients, namespace: str, ends: tuple[tuple[int, int], ...], ids: dict[str, str]
+) -> dict[str, tuple[int, int]]:
+    """Topic -> rows of its own chunks, and of replays; read again only if the ledger has grown."""
+    state = (clients.bootstrap, namespace, ends, tuple(sorted(ids.items())))
+    if state not in _ledger_cache:
+        _ledger_cache.clear()
+        sums: dict[str, tuple[int, int]] = {}
+        for entry in _entries(clients, clients.admin(), namespace).values():
+            topic = f"{namespace}.{entry.table}"
+            if ids.get(topic) == entry.topic_id:
+                own, again = sums.get(topic, (0, 0))
+                count = entry.chunk.rows
+                sums[topic] = (own, again + count) if _is_replay(entry) else (own + count, again)
+        _ledger_cache[state] = sums
+    return _ledger_cache[state]
 
 
 def end_offsets(table: Table, settings: Settings, kafka: str) -> dict[int, int]:
@@ -639,6 +818,15 @@ class _Writer:
 
 def _passes(error: KafkaError) -> bool:
     return not error.fatal() and (error.retriable() or error.code() in _TRANSIENT)
+
+
+def _is_replay(entry: LedgerEntry) -> bool:
+    return entry.chunk.name.startswith(REPLAY)
+
+
+def _done(entries: Iterable[LedgerEntry], topic_id: str) -> dict[str, Chunk]:
+    """The chunks of the manifest that are in a topic, by name."""
+    return {e.chunk.name: e.chunk for e in entries if e.topic_id == topic_id and not _is_replay(e)}
 
 
 def _check_fits(topic: str, table: str, manifest: list[Chunk], done: dict[str, Chunk]) -> None:

@@ -1,7 +1,7 @@
 """HBase's own Java Admin, driven from Python.
 
-Thrift can't pre-split a table, tell a region's borders, or compact and wait;
-the Admin can. A small JVM holds it for as long as it is needed, and py4j, which
+Thrift can't pre-split a table, tell a region's borders, take over files, or compact
+and wait; the Admin can. A small JVM holds it for as long as it is needed, and py4j, which
 comes with pyspark, carries the calls. Reading and writing cells does not belong here.
 """
 
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+from py4j.protocol import Py4JJavaError
 
 from ecom_assets.services import jars
 from ecom_assets.services.errors import ServiceError
@@ -82,6 +83,7 @@ class HBaseAdmin:
         conf.set("hbase.client.operation.timeout", milliseconds)
         conf.set("hbase.client.meta.operation.timeout", milliseconds)
         conf.set("hbase.rpc.timeout", "30000")
+        self._conf = conf
         try:
             self._connection = hadoop.client.ConnectionFactory.createConnection(conf)
             self._admin = self._connection.getAdmin()
@@ -111,13 +113,16 @@ class HBaseAdmin:
         """Whether there is such a table."""
         return self._admin.tableExists(self._name(name))
 
-    def create_table(self, name: str, families: Iterable[str], splits: Iterable[bytes] = ()) -> bool:
+    def create_table(
+        self, name: str, families: Iterable[str], splits: Iterable[bytes] = (), compression: str = "none"
+    ) -> bool:
         """Create a table, unless it is there.
 
         Args:
             name: Its name.
             families: Its column families; one version of a cell is kept.
             splits: First keys of the second, third, … region.
+            compression: Of the files that HBase writes itself: ``none``, ``gz`` or ``snappy``.
 
         Returns:
             Whether it was created now; an existing table is left as it is.
@@ -125,9 +130,12 @@ class HBaseAdmin:
         if self.table_exists(name):
             return False
         client = self._jvm.org.apache.hadoop.hbase.client
+        codecs = self._jvm.org.apache.hadoop.hbase.io.compress.Compression
+        algorithm = codecs.getCompressionAlgorithmByName(compression)
         descriptor = client.TableDescriptorBuilder.newBuilder(self._name(name))
         for family in families:
-            descriptor.setColumnFamily(client.ColumnFamilyDescriptorBuilder.of(family))
+            column = client.ColumnFamilyDescriptorBuilder.newBuilder(family.encode())
+            descriptor.setColumnFamily(column.setCompressionType(algorithm).build())
         keys = sorted(set(splits))
         if not keys:
             self._admin.createTable(descriptor.build())
@@ -155,6 +163,30 @@ class HBaseAdmin:
     def regions(self, name: str) -> list[tuple[bytes, bytes]]:
         """First key and end (the first key after it) of each region, in order; empty means "no border"."""
         return [(bytes(r.getStartKey()), bytes(r.getEndKey())) for r in self._admin.getRegions(self._name(name))]
+
+    def bulk_load(self, name: str, folder: Path) -> None:
+        """Let HBase take over files; those of one region all at once.
+
+        Args:
+            name: The table.
+            folder: Has a folder per column family with HFiles in it; HBase's servers must see it under this path.
+                On a file system that is not HBase's own the files stay, else they are moved.
+
+        Raises:
+            ServiceError: HBase could not; nothing of a region that failed was taken over.
+        """
+        tool = self._jvm.org.apache.hadoop.hbase.tool.BulkLoadHFilesTool(self._conf)
+        try:
+            tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(f"file://{folder}"))
+        except Py4JJavaError as error:
+            cause = error.java_exception
+            while cause.getCause() is not None:
+                cause = cause.getCause()
+            raise ServiceError(
+                f"HBase table {name}: expected it to take over the files in {folder}, got {cause}",
+                "if HBase runs elsewhere, its servers must see this folder under this path: set ECOM_HBASE_STAGING to a"
+                " shared one, or load with ECOM_HBASE_ROUTE=thrift",
+            ) from error
 
     def flush(self, name: str) -> None:
         """Write what is in memory to files, and wait for it."""

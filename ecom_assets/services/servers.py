@@ -162,6 +162,7 @@ class Server:
             f"-Xmx{heap}",
             "-XX:+ExitOnOutOfMemoryError",
             "-XX:-UsePerfData",
+            *(["-XX:TieredStopAtLevel=1"] if self.settings.quick_java else []),
             "-Xlog:disable",
             "-Xlog:all=error:stderr",
             "-Djava.net.preferIPv4Stack=true",

@@ -218,8 +218,12 @@ def _load_table(
 def _constrain(connection: psycopg.Connection, table: Table, schema: str) -> dict[str, int]:
     """Add the foreign keys; rows that refer to nothing stay, are counted, and leave their key unproven."""
     orphans = {}
-    for column, (other, key) in table.references.items():
-        own, theirs = sql.Identifier(schema, table.name), sql.Identifier(schema, other)
+    for reference in table.references:
+        # A foreign key is a column that refers to a primary key; what stands inside a list is none.
+        if reference.path not in table.names or reference.column != TABLES[reference.table].primary_key:
+            continue
+        column, key = reference.path, reference.column
+        own, theirs = sql.Identifier(schema, table.name), sql.Identifier(schema, reference.table)
         names = {"own": own, "theirs": theirs, "column": sql.Identifier(column), "key": sql.Identifier(key)}
         row = connection.execute(
             sql.SQL(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -69,6 +71,16 @@ def publish(settings: Settings) -> tuple[Publication, bool]:
     published = Publication(now.merged, now.state, datetime.now(UTC).isoformat(timespec="seconds"))
     write_json(file(settings), asdict(published))
     return published, True
+
+
+@contextmanager
+def kept(settings: Settings) -> Generator[None]:
+    """Do something that changes versions but no row, such as upkeep, and publish again what was published before."""
+    before = _read(settings)
+    fresh = current(settings).same_data(before)
+    yield
+    if fresh:
+        publish(settings)
 
 
 def latest(settings: Settings) -> Publication:

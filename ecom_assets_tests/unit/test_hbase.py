@@ -151,12 +151,12 @@ def test_damage_is_named_and_counts(key: bytes, cells: dict[bytes, bytes], messa
     """Broken: a row that something else wrote passes for a row of ours, or one cannot tell which row it is."""
     layout = hbase.Layout(CLICK_STREAM)
     page = [(b"S|T|E", SOUND)]
-    sound = hbase._measure_page(layout, page)
-    assert (sound.measure.rows, sound.damaged, sound.problems) == (1, 0, ())
-    damaged = hbase._measure_page(layout, [(key, cells)])
-    assert (damaged.measure.rows, damaged.damaged) == (1, 1)
-    other = hbase._measure_page(layout, [(key, cells | {b"metadata:more": b""})])
-    assert len({0, sound.measure.checksum, damaged.measure.checksum, other.measure.checksum}) == 4
+    sound = hbase._hash_page(layout, page)
+    assert (len(sound.hashes), sound.problems) == (1, ())
+    damaged = hbase._hash_page(layout, [(key, cells)])
+    assert (len(damaged.hashes), len(damaged.problems)) == (1, 1)
+    other = hbase._hash_page(layout, [(key, cells | {b"metadata:more": b""})])
+    assert len({0, *sound.hashes, *damaged.hashes, *other.hashes}) == 4
     assert message in damaged.problems[0]
     assert repr(key) in damaged.problems[0]
 

@@ -76,3 +76,17 @@ def test_proofs_survive_json() -> None:
 def test_measure_wraps() -> None:
     """If this fails, sums of checksums leave 64 bits."""
     assert (Measure(1, (1 << 64) - 1) + Measure(1, 2)).checksum == 1
+
+
+def test_rows_put_in_once_more_are_accounted_for() -> None:
+    """If this fails, a simulation turns the sheet red for ever, or hides rows that came from nowhere."""
+    proofs = balanced()
+    again = Measure(3, 300)
+    proofs[3] = replace(proofs[3], measure=Measure(12, 1200), aside={"replayed": again})
+    proofs[4] = replace(proofs[4], measure=Measure(12, 1200))
+    taken = proofs[5].aside | {"duplicates": Measure(4, 400)}
+    proofs[5] = replace(proofs[5], aside=taken)
+    assert sheet.judge(proofs).ok
+    for wrong in (Measure(2, 300), Measure(3, 301)):
+        proofs[3] = replace(proofs[3], aside={"replayed": wrong})
+        assert list(sheet.judge(proofs).faults) == ["topic"]

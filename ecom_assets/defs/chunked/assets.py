@@ -9,4 +9,4 @@ ASSETS = factory.layer_assets(
     description="Row-aligned parts with header, and a manifest of rows, bytes and checksums.",
     stored_as=lambda t: f"chunked/{t.name}",
 )
-CHECKS = factory.parity_checks("chunked")
+CHECKS = factory.layer_checks("chunked")

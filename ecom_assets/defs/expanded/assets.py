@@ -10,4 +10,4 @@ ASSETS = factory.layer_assets(
     description="Good rows only, grown to the target size with fresh keys; the others lie in quarantine.",
     stored_as=lambda t: f"expanded/{t.name}",
 )
-CHECKS = factory.parity_checks("expanded")
+CHECKS = factory.layer_checks("expanded")

@@ -9,4 +9,4 @@ ASSETS = factory.layer_assets(
     description="A row per row key, pre-split by quantiles; a null is an absent cell.",
     stored_as=lambda t: t.hbase.table,
 )
-CHECKS = factory.parity_checks("hbase")
+CHECKS = factory.layer_checks("hbase")

@@ -8,6 +8,5 @@ ASSETS = factory.layer_assets(
     kinds={"spark", "delta"},
     description="One row per primary key, typed columns beside the source text.",
     stored_as=lambda t: f"merged/{t.name}",
-    workers=1,
 )
-CHECKS = factory.parity_checks("merged")
+CHECKS = factory.layer_checks("merged")

@@ -14,6 +14,8 @@ from ecom_assets.tables import TABLES
     group_name="proof",
     kinds={"python"},
     owners=factory.OWNERS,
+    automation_condition=dg.AutomationCondition.eager(),
+    freshness_policy=factory.WEEKLY,
 )
 def proof_sheet(home: HomeResource) -> dg.MaterializeResult:
     """Rows and checksum of every table in every layer: `in = out + set aside` at each hand-off."""

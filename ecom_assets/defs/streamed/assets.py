@@ -8,6 +8,5 @@ ASSETS = factory.layer_assets(
     kinds={"spark", "delta"},
     description="One row per record, with topic, partition, offset and timestamp.",
     stored_as=lambda t: f"streamed/{t.name}",
-    workers=1,
 )
-CHECKS = factory.parity_checks("streamed")
+CHECKS = factory.layer_checks("streamed")

@@ -9,4 +9,4 @@ ASSETS = factory.layer_assets(
     description="One Avro record per row, every chunk in one transaction with its ledger record.",
     stored_as=lambda t: t.name,
 )
-CHECKS = factory.parity_checks("topic")
+CHECKS = factory.layer_checks("topic")

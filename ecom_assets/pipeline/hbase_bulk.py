@@ -1,0 +1,259 @@
+"""Whole tables into HBase as files: rows sorted on disk, cut where regions end, taken over by HBase's own bulk load.
+
+What belongs here: the way of the rows from batches in any order to one file per region and family. What does not: the
+bytes of a file (see ``hfile``), and how rows lie in HBase (see ``hbase``). For a few rows ``hbase.load`` is quicker.
+
+Rows are spilled to parts, each a range of keys small enough to be sorted in memory; the parts follow one another in
+the order of their keys. While one is written, the next is sorted and HBase takes over the region before. A region
+appears in HBase at once, with all families, or not at all; a load that broke off is simply done again, since equal
+rows make equal cells. No file crosses a region's border: HBase would have to rewrite it, and has lost rows at that
+(https://issues.apache.org/jira/browse/HBASE-30501).
+"""
+
+from __future__ import annotations
+
+import shutil
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from itertools import groupby
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecom_assets.pipeline.hbase import TIMESTAMP, Layout, Progress, split_keys
+from ecom_assets.pipeline.hfile import Files
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.hbase_admin import HBaseAdmin
+from ecom_assets.settings import Settings
+from ecom_assets.tables import Table
+
+T = TypeVar("T")
+
+PARTS = 64
+"""Ranges of keys into which rows are spilled."""
+PART_BYTES = 96 * 1024 * 1024
+"""A larger part is parted again; two of them and their sorted copies are in memory at a time."""
+SPILL_ROWS = 1 << 18
+"""Rows parted at once: fewer make many small pieces."""
+WRITE_ROWS = 1 << 17
+"""Rows written at once."""
+
+
+def folder(table: Table, settings: Settings) -> Path:
+    """Where the table's files are made, for this process and HBase's servers alike."""
+    return (settings.hbase_staging or settings.home / "staging").resolve() / table.hbase_table(settings.namespace)
+
+
+def load(
+    table: Table,
+    batches: Iterable[pa.RecordBatch],
+    sample: pa.Array | pa.ChunkedArray,
+    settings: Settings,
+    admin: HBaseAdmin,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Write rows; safe to repeat.
+
+    Args:
+        table: The table; it must exist. Rows that are there and not in ``batches`` stay.
+        batches: Clean rows in schema order, in any order of rows, each row key once.
+        sample: Row keys of rows spread evenly over them, for parts of equal size.
+        settings: For the namespace, the staging folder and the compression.
+        admin: HBase's Admin, open.
+        progress: Called with the rows done since the last call.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        ValueError: A row cannot lie in HBase (see ``hbase.Layout``), or a row key comes twice.
+        ServiceError: HBase could not take over a file, or a region has changed since its file was begun.
+    """
+    name = table.hbase_table(settings.namespace)
+    layout = Layout(table)
+    regions = admin.regions(name)
+    borders = [start for start, _ in regions[1:]]
+    cuts = sorted({*borders, *split_keys(sample, min(PARTS, 1 + len(sample) // 1000))})
+    steps = _Steps(progress)
+
+    def take_over(path: Path, region: tuple[bytes, bytes], rows: int) -> None:
+        if region not in admin.regions(name):
+            raise ServiceError(
+                f"HBase table {name}: expected the region from key {region[0]!r} to {region[1]!r}, but it was split"
+                " or merged while its files were written",
+                "run again",
+            )
+        admin.bulk_load(name, path)
+        shutil.rmtree(path)
+        steps.loaded(rows)
+
+    with (
+        _empty(folder(table, settings)) as staging,
+        ThreadPoolExecutor(len(layout.families)) as writers,
+        ThreadPoolExecutor(1) as loader,
+        ExitStack() as whole,
+        closing(_ahead(_sorted(layout, steps.reading(batches), cuts, staging / "rows"))) as parts,
+    ):
+        loads: list[Future[None]] = []
+        whole.callback(lambda: [load.cancel() for load in loads])  # of those that wait, when another has failed
+        for region, chunks in groupby(parts, lambda part: bisect_right(borders, part[0][0].as_py())):
+            path, rows = staging / f"region-{region:05}", 0
+            with Files(
+                path, "rows", layout.families, TIMESTAMP, compression=settings.hbase_compression, pool=writers
+            ) as files:
+                for keys, part in chunks:
+                    for start in range(0, len(part), WRITE_ROWS):
+                        piece = part.slice(start, WRITE_ROWS)
+                        files.write(keys.slice(start, WRITE_ROWS), layout.values(piece))
+                        steps.written(len(piece))
+                        rows += len(piece)
+            for done in loads:
+                if done.done():
+                    done.result()  # a failure ends the load here, not after all has been written
+            loads.append(loader.submit(take_over, path, regions[region], rows))
+        for done in loads:
+            done.result()
+    return steps.total
+
+
+def _sorted(
+    layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes], spill: Path
+) -> Generator[tuple[pa.Array, pa.RecordBatch]]:
+    """Sort rows by row key, in bounded memory.
+
+    Args:
+        layout: Makes the keys.
+        batches: The rows in any order.
+        cuts: Keys that no part crosses, increasing.
+        spill: A folder to be made and removed.
+
+    Yields:
+        Parts in the order of their keys, as ``(row keys, rows)``.
+    """
+    with _empty(spill):
+        files = _spill(layout, batches, cuts, spill)
+        for path in files:
+            with pa.memory_map(str(path)) as source:
+                rows = pa.ipc.open_stream(source).read_all()
+                step = 1 + len(rows) // 10_000
+                within: list[bytes] = []
+                if rows.nbytes > PART_BYTES:
+                    sample = layout.keys(rows.take(pa.array(range(0, len(rows), step))))
+                    within = split_keys(sample, 1 + 2 * rows.nbytes // PART_BYTES)
+                if within:
+                    yield from _sorted(layout, rows.to_batches(), within, path.with_suffix(".parts"))
+                elif len(rows):
+                    yield _sort(layout, rows)
+            path.unlink()
+
+
+def _sort(layout: Layout, rows: pa.Table) -> tuple[pa.Array, pa.RecordBatch]:
+    batch = rows.combine_chunks().to_batches()[0]
+    keys = layout.keys(batch)
+    order = pc.sort_indices(keys)
+    return keys.take(order), batch.take(order)
+
+
+def _spill(layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes], spill: Path) -> list[Path]:
+    """Write each row into the file of its range of keys.
+
+    Returns:
+        The files, one per range, in the order of the keys.
+    """
+    borders = pl.Series(cuts, dtype=pl.Binary)
+    paths = [spill / f"{n:05}" for n in range(len(cuts) + 1)]
+    writers = [pa.ipc.new_stream(str(path), layout.table.arrow) for path in paths]
+    try:
+        for batch in _gathered(batches):
+            keys = pl.Series(layout.keys(batch))
+            at = borders.search_sorted(keys, side="right").to_numpy().astype(np.uint16)
+            order = np.argsort(at, kind="stable")
+            rows = batch.take(pa.array(order))
+            ends = np.cumsum(np.bincount(at, minlength=len(paths))).tolist()
+            for writer, start, stop in zip(writers, [0, *ends], ends, strict=False):
+                if stop > start:
+                    writer.write_batch(rows.slice(start, stop - start))
+    finally:
+        for writer in writers:
+            writer.close()
+    return paths
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join small batches."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        held.append(batch)
+        rows, size = rows + len(batch), size + batch.nbytes
+        if rows >= SPILL_ROWS or size >= PART_BYTES:
+            yield pa.concat_batches(held)
+            held, rows, size = [], 0, 0
+    if rows:
+        yield pa.concat_batches(held)
+
+
+def _ahead(items: Generator[T]) -> Generator[T]:
+    """Make the next item while this one is used."""
+
+    def following() -> T | None:
+        return next(items, None)
+
+    with closing(items), ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(following)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(following)
+            yield item
+
+
+@contextmanager
+def _empty(path: Path) -> Generator[Path]:
+    """A folder that is empty at first, whatever a killed run has left, and gone at the end."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class _Steps:
+    """Progress of rows that are read, written and loaded: each counts once, half of it when it was read."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.total = 0
+        self._progress = progress
+        self._quarters = 0
+        self._told = 0
+        self._lock = Lock()
+
+    def reading(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Pass batches on and count them."""
+        for batch in batches:
+            yield batch
+            self.total += len(batch)
+            self._add(2 * len(batch))
+
+    def written(self, rows: int) -> None:
+        """Count rows that are in a file."""
+        self._add(rows)
+
+    def loaded(self, rows: int) -> None:
+        """Count rows that HBase has taken over."""
+        self._add(rows)
+
+    def _add(self, quarters: int) -> None:
+        with self._lock:
+            self._quarters += quarters
+            done = self._quarters // 4 - self._told
+            self._told += done
+            if self._progress and done:
+                self._progress(done)

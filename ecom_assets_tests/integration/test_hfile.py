@@ -1,0 +1,358 @@
+"""HFiles from Arrow and the bulk load, judged by the real HBase: what it reads, splits, compacts and checks itself."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import happybase
+import pyarrow as pa
+import pytest
+
+from ecom_assets.pipeline import hbase, hbase_bulk
+from ecom_assets.pipeline.hbase_thrift import Connection
+from ecom_assets.pipeline.hfile import Files
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.hbase_admin import HBaseAdmin
+from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.settings import Settings
+from ecom_assets.tables import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS, Table
+from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
+from ecom_assets_tests.unit.test_hfile import read
+
+FAMILIES = {"first": ("a", "", "ü"), "second": ("z", "b"), "third": ("only",)}
+Rows = dict[bytes, dict[bytes, bytes]]
+"""Row key -> ``b"family:qualifier"`` -> value."""
+
+
+@pytest.fixture(scope="module")
+def addresses(stack: Stack) -> Addresses:
+    """Where the servers are."""
+    return stack.addresses()
+
+
+@pytest.fixture(scope="module")
+def admin(addresses: Addresses) -> Iterator[HBaseAdmin]:
+    """One Admin for all tests: each one is a JVM."""
+    with HBaseAdmin(addresses.hbase_zookeeper) as admin:
+        yield admin
+
+
+@pytest.fixture(scope="module")
+def thrift(addresses: Addresses) -> Iterator[happybase.Connection]:
+    """A connection to read with, as any client would."""
+    with Connection(addresses.hbase_thrift) as connection:
+        yield connection.happybase
+
+
+@pytest.fixture(scope="module")
+def named(admin: HBaseAdmin) -> Iterator[Callable[[str], str]]:
+    """Names tables that are deleted before the test, and after all tests."""
+    names: list[str] = []
+
+    def name(text: str) -> str:
+        admin.delete_table(text)
+        names.append(text)
+        return text
+
+    yield name
+    for text in names:
+        admin.delete_table(text)
+
+
+def store_files(settings: Settings, admin: HBaseAdmin, name: str) -> dict[tuple[str, str], set[str]]:
+    """The files of a table by region and family, as they lie in HBase's folder."""
+    root = settings.stack / "hbase" / "data" / "hbase" / "data" / "default" / name
+    regions = [region.getEncodedName() for region in admin._admin.getRegions(admin._name(name))]
+    return {
+        (region, family.name): {f.name for f in family.iterdir() if not f.name.startswith(".")}
+        for region in regions
+        for family in (root / region).iterdir()
+        if family.is_dir() and family.name != "recovered.edits" and not family.name.startswith(".")
+    }
+
+
+def fuzz(rows: int, seed: int) -> Rows:
+    """Hard rows: binary keys up to 30 kB, empty values and such of 1 MB, and seven of ten cells absent."""
+    rng = random.Random(seed)
+    made: Rows = {}
+    hard = [b"\0", b"\xff", b"\0\0", b"\xff\xff\xff", b"k" * 30_000, b"k" * 29_999 + b"\0", b"a", b"a\0", b"a\xff"]
+    keys = [*hard, *(rng.choice(hard)[:200] + rng.randbytes(rng.randint(1, 40)) for _ in range(rows - len(hard)))]
+    keys += [rng.randbytes(30_000) for _ in range(40)]
+    for key in keys:
+        cells = {
+            f"{family}:{column}".encode(): rng.choice([b"", b"\0", b"\xff" * 3, rng.randbytes(rng.randint(0, 400))])
+            for family, columns in FAMILIES.items()
+            for column in columns
+            if rng.random() < 0.3
+        }
+        if cells:
+            made[key] = cells
+    for key in rng.sample(sorted(made), 3):
+        made[key][b"second:b"] = rng.randbytes(1 << 20)
+    return made
+
+
+def write(folder: Path, rows: Rows, compression: str, timestamp: int = 5) -> Path:
+    """Make a region's files of rows."""
+    keys = sorted(rows)
+    with Files(folder, "rows", FAMILIES, timestamp, compression=compression) as files:
+        for at in range(0, len(keys), 1000):
+            part = keys[at : at + 1000]
+            # Column names repeat over families in HBase; here they are told apart.
+            columns = {
+                column: pa.array([rows[k].get(f"{family}:{column}".encode()) for k in part], pa.binary())
+                for family, names in FAMILIES.items()
+                for column in names
+            }
+            files.write(pa.array(part, pa.binary()), columns)
+    return folder
+
+
+def differences(table: happybase.Table, rows: Rows) -> list[bytes]:
+    """Keys of rows that a scan does not find as they should be, lost and surplus ones included."""
+    got = {key: cells for key, cells in table.scan(batch_size=200)}  # noqa: C416
+    return [key for key in rows.keys() | got.keys() if rows.get(key) != got.get(key)]
+
+
+@pytest.mark.parametrize("compression", ["none", "gz", "snappy"])
+def test_hard_rows_live_through_all_that_hbase_does(
+    compression: str,
+    settings: Settings,
+    admin: HBaseAdmin,
+    thrift: happybase.Connection,
+    named: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    """Broken: cells are lost or changed by a scan, a get, a split of the region, or a compaction of our files."""
+    name = named(f"test_hfile_fuzz_{compression}")
+    admin.create_table(name, FAMILIES, (), compression)
+    rows = fuzz(1500, 1)
+    admin.bulk_load(name, write(tmp_path / "one", rows, compression))
+    table = thrift.table(name)
+    assert differences(table, rows) == []
+    for key in random.Random(2).sample(sorted(rows), 100):
+        assert table.row(key) == rows[key]
+        assert table.row(key + b"\0nothing") == {}
+
+    admin._admin.split(admin._name(name))  # at the middle key that our index names
+    end = time.monotonic() + 30
+    while len(admin.regions(name)) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+    assert len(admin.regions(name)) == 2
+    assert differences(table, rows) == []
+
+    newer = fuzz(1500, 3)
+    keys = sorted(rows)
+    changed = {key: newer.get(key, {b"third:only": b"new"}) for key in [*keys[::7], *sorted(newer)[::5]]}
+    halves = [{k: c for k, c in changed.items() if (k < border) == left}
+              for border in [admin.regions(name)[1][0]] for left in (True, False)]  # fmt: skip
+    for number, half in enumerate(halves):
+        admin.bulk_load(name, write(tmp_path / f"newer-{number}", half, compression, 6))
+    for key, cells in changed.items():
+        rows[key] = rows.get(key, {}) | cells
+    assert differences(table, rows) == []
+
+    while admin._admin.getCompactionState(admin._name(name)).toString() != "NONE":
+        time.sleep(0.1)  # HBase parts what two regions still share
+    before = store_files(settings, admin, name)
+    assert len(before) == 6
+    assert min(map(len, before.values())) > 1
+    admin.major_compact(name)
+    assert differences(table, rows) == []
+    # Old files may stay for a while, for readers that still hold them.
+    new = {place: files - before[place] for place, files in store_files(settings, admin, name).items()}
+    assert {len(files) for files in new.values()} == {1}
+
+
+@pytest.mark.parametrize("compression", ["none", "gz", "snappy"])
+def test_hbase_confirms_every_checksum(compression: str, admin: HBaseAdmin, tmp_path: Path) -> None:
+    """Broken: HBase on a file system without checksums of its own takes our blocks for damaged, or can't see damage."""
+    path = write(tmp_path, fuzz(800, 4), compression) / "second" / "rows"
+    data = path.read_bytes()
+    blocks = [data[b.at : b.at + b.size] for b in read(path).blocks]
+    assert len(blocks) > 10
+    validate = checksum_validator(admin)
+    assert all(validate(block) for block in blocks)
+    damaged = bytearray(max(blocks, key=len))
+    damaged[len(damaged) // 2] ^= 1
+    assert not validate(bytes(damaged))
+
+
+def checksum_validator(admin: HBaseAdmin) -> Callable[[bytes], bool]:
+    """HBase's own ``ChecksumUtil.validateChecksum``; it is no public method."""
+    jvm: Any = admin._jvm
+    classes = admin._gateway.new_array(jvm.java.lang.Class, 4)
+    for at, name in enumerate(("org.apache.hadoop.hbase.nio.ByteBuff", "java.lang.String")):
+        classes[at] = jvm.java.lang.Class.forName(name)
+    classes[2], classes[3] = jvm.java.lang.Long.TYPE, jvm.java.lang.Integer.TYPE
+    util = jvm.java.lang.Class.forName("org.apache.hadoop.hbase.io.hfile.ChecksumUtil")
+    method = util.getDeclaredMethod("validateChecksum", classes)
+    method.setAccessible(True)
+
+    def validate(block: bytes) -> bool:
+        arguments = admin._gateway.new_array(jvm.java.lang.Object, 4)
+        arguments[0] = jvm.org.apache.hadoop.hbase.nio.SingleByteBuff(jvm.java.nio.ByteBuffer.wrap(block))
+        arguments[1], arguments[2], arguments[3] = "a block", jvm.java.lang.Long.valueOf(0), 33
+        return method.invoke(None, arguments)
+
+    return validate
+
+
+def test_timestamps_of_rows(
+    admin: HBaseAdmin, thrift: happybase.Connection, named: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Broken: a scan by time skips our file or finds rows of another time."""
+    name = named("test_hfile_times")
+    admin.create_table(name, ["f"])
+    with Files(tmp_path, "rows", {"f": ["q"]}, 1) as files:
+        keys = pa.array([b"%02d" % n for n in range(20)])
+        files.write(keys, {"q": keys}, pa.array(range(1000, 1020)))
+    admin.bulk_load(name, tmp_path)
+    scan = thrift.table(name).scan(timestamp=1010, include_timestamp=True)
+    assert [(key, cells[b"f:q"]) for key, cells in scan] == [(b"%02d" % n, (b"%02d" % n, 1000 + n)) for n in range(10)]
+
+
+@pytest.fixture(scope="module", params=TABLES.values(), ids=list(TABLES))
+def loaded(
+    request: pytest.FixtureRequest, settings: Settings, admin: HBaseAdmin, named: Callable[[str], str]
+) -> tuple[Table, pa.RecordBatch, Settings]:
+    """Each table with its rows, bulk loaded into four regions."""
+    table = request.param
+    here = settings.model_copy(update={"namespace": "test_hfile"})
+    named(table.hbase_table(here.namespace))
+    rows = random_rows(table, 2000)
+    keys = hbase.row_keys(rows, table)
+    hbase.create(table, here, admin, hbase.split_keys(keys, 4))
+    told: list[int] = []
+    batches = [rows.slice(at, 300) for at in range(0, 2000, 300)]
+    assert hbase_bulk.load(table, batches, keys, here, admin, progress=told.append) == 2000
+    assert sum(told) == 2000
+    assert len(told) > 5
+    return table, rows, here
+
+
+def test_every_row_of_every_table_comes_back(
+    loaded: tuple[Table, pa.RecordBatch, Settings], addresses: Addresses, admin: HBaseAdmin
+) -> None:
+    """Broken: the bulk load loses, doubles or changes rows, mixes regions, or leaves files behind."""
+    table, rows, here = loaded
+    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+    files = store_files(here, admin, table.hbase_table(here.namespace))
+    assert len({region for region, _ in files}) == 4
+    assert all(len(names) == 1 for names in files.values())
+    assert not hbase_bulk.folder(table, here).exists()
+    for row in rows.slice(500, 20).to_pylist():
+        key = hbase.row_keys(pa.RecordBatch.from_pylist([row], table.arrow), table)[0].as_py()
+        texts = {column: None if value is None else str(value) for column, value in row.items()}
+        assert hbase.get(table, key.decode(), here, addresses) == texts
+
+
+def test_another_load_changes_nothing(
+    loaded: tuple[Table, pa.RecordBatch, Settings], addresses: Addresses, admin: HBaseAdmin
+) -> None:
+    """Broken: a load that is repeated, by files or by Thrift, doubles or replaces rows."""
+    table, rows, here = loaded
+    if table not in (PRODUCT, CLICK_STREAM):
+        pytest.skip("two tables suffice")
+    hbase_bulk.load(table, [rows], hbase.row_keys(rows, table), here, admin)
+    hbase.load(table, [rows.slice(0, 100)], here, addresses)
+    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+
+
+def test_sessions_are_read_by_prefix(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]
+) -> None:
+    """Broken: a prefix scan over our files misses events, or finds those of another session."""
+    here = settings.model_copy(update={"namespace": "test_hfile_prefix"})
+    named(CLICK_STREAM.hbase_table(here.namespace))
+    events = [
+        dict(zip(CLICK_STREAM.names, (f"s{n % 150}", "CLICK", f"2022-01-01T{n:06}", f"e{n}", "WEB", None), strict=True))
+        for n in range(3000)
+    ]
+    rows = pa.RecordBatch.from_pylist(events, CLICK_STREAM.arrow)
+    keys = hbase.row_keys(rows, CLICK_STREAM)
+    hbase.create(CLICK_STREAM, here, admin, hbase.split_keys(keys, 3))
+    hbase_bulk.load(CLICK_STREAM, [rows], keys, here, admin)
+    for session in ("s1", "s14", "s149"):
+        wanted = [e for e in events if e["session_id"] == session]
+        assert hbase.prefix(CLICK_STREAM, f"{session}|", here, addresses) == wanted
+
+
+class Breaking:
+    """An Admin that breaks off in the middle of a load."""
+
+    def __init__(self, admin: HBaseAdmin, regions: int) -> None:
+        self._real = admin
+        self._left = regions
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def bulk_load(self, name: str, folder: Path) -> None:
+        """Load as many regions as told; the next is loaded but nobody hears of it, and then nothing works any more."""
+        if self._left >= 0:
+            self._real.bulk_load(name, folder)
+        self._left -= 1
+        if self._left < 0:
+            raise ServiceError("broke off", "try again")
+
+
+def test_interrupted_load_is_repeated(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]
+) -> None:
+    """Broken: what a broken load has left in HBase or in the staging folder spoils the next one."""
+    here = settings.model_copy(update={"namespace": "test_hfile_again"})
+    named(TRANSACTIONS.hbase_table(here.namespace))
+    rows = random_rows(TRANSACTIONS, 1500)
+    keys = hbase.row_keys(rows, TRANSACTIONS)
+    hbase.create(TRANSACTIONS, here, admin, hbase.split_keys(keys, 4))
+    breaking: Any = Breaking(admin, 1)
+    with pytest.raises(ServiceError, match="broke off"):
+        hbase_bulk.load(TRANSACTIONS, [rows], keys, here, breaking)
+    partly = hbase.measure(TRANSACTIONS, here, addresses).measure.rows
+    assert 0 < partly < 1500
+    left = hbase_bulk.folder(TRANSACTIONS, here) / "region-00000" / "payment_info"
+    left.mkdir(parents=True)
+    (left / "other").write_bytes(b"left by a kill")
+    assert hbase_bulk.load(TRANSACTIONS, [rows], keys, here, admin) == 1500
+    assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
+    assert not hbase_bulk.folder(TRANSACTIONS, here).exists()
+
+
+def test_region_that_changed_is_not_loaded(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]
+) -> None:
+    """Broken: a file crosses the border of regions that were split while it was written."""
+    here = settings.model_copy(update={"namespace": "test_hfile_split"})
+    named(name := PRODUCT.hbase_table(here.namespace))
+    rows = random_rows(PRODUCT, 100)
+    keys = hbase.row_keys(rows, PRODUCT)
+    hbase.create(PRODUCT, here, admin, [b"5"])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield rows
+        hbase.create(PRODUCT, here, admin, [b"5", b"7"])
+
+    with pytest.raises(ServiceError, match=f"HBase table {name}: expected the region from key b'5' to b''"):
+        hbase_bulk.load(PRODUCT, batches(), keys, here, admin)
+
+
+def test_duplicate_row_keys_are_refused(settings: Settings, admin: HBaseAdmin, named: Callable[[str], str]) -> None:
+    """Broken: two rows of one key become a row that neither of them was."""
+    here = settings.model_copy(update={"namespace": "test_hfile_twice"})
+    named(PRODUCT.hbase_table(here.namespace))
+    rows = random_rows(PRODUCT, 100)
+    hbase.create(PRODUCT, here, admin, [])
+    with pytest.raises(ValueError, match="comes twice"):
+        hbase_bulk.load(PRODUCT, [rows, rows.slice(50, 1)], hbase.row_keys(rows, PRODUCT), here, admin)
+
+
+def test_folder_that_hbase_does_not_see(admin: HBaseAdmin, named: Callable[[str], str], tmp_path: Path) -> None:
+    """Broken: with HBase elsewhere nobody learns which folder to share."""
+    admin.create_table(named("test_hfile_unseen"), ["f"])
+    with pytest.raises(ServiceError, match="ECOM_HBASE_STAGING"):
+        admin.bulk_load("test_hfile_unseen", tmp_path / "elsewhere")
