@@ -221,5 +221,5 @@ def _unpack(data: bytes) -> Cached | None:
         meta = table.schema.metadata
         by = meta[_SOURCE].decode()
         return Cached(table.replace_schema_metadata(None), "Redis", by, float(meta[_COMPUTED]))
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None

@@ -29,7 +29,7 @@ _TYPES = {"long": "bigint", "string": "text", "timestamp": "timestamptz", "date"
 PAGE_BYTES = 8192
 """Size of PostgreSQL's pages."""
 
-_ITEM = r"\{('\w+': (\d+|None|'[^'\\\"\x00-\x1f]*')(, )?)*\}"
+_ITEM = r"\{('\w+': (\d+|'[^'\\\"\x00-\x1f]*')(, )?)*\}"
 _SIMPLE_LITERAL = rf"^(\[({_ITEM}(, )?)*\]|{_ITEM})$"
 """Python literals that are JSON once their quotes are doubled: nearly all there are."""
 
@@ -299,9 +299,9 @@ def _typed(column: PgColumn) -> pl.Expr:
 def _as_json(texts: pl.Series) -> pl.Series:
     """Python literals as JSON; null where a text is none."""
     simple = texts.str.contains(_SIMPLE_LITERAL)
-    made = texts.str.replace_all("'", '"', literal=True).str.replace_all(": None", ": null", literal=True)
+    made = texts.str.replace_all("'", '"', literal=True)
     if not simple.all():
-        # Few, if any: a text with a quote or a backslash in it, or no literal at all.
+        # Few, if any: a text with a quote or a backslash in it, a None, or no literal at all.
         rows = (~simple).fill_null(value=False).arg_true()
         made = made.scatter(rows, [_one_as_json(t) for t in texts.gather(rows).to_list()])
     return made
