@@ -13,7 +13,7 @@ from ecom_assets.tables import TABLES
 
 
 @dg.multi_asset(
-    name="analysis",
+    name="analyses",  # not the name of the job
     can_subset=True,
     specs=[
         dg.AssetSpec(
