@@ -121,7 +121,6 @@ class Postgres(_Native):
             # transaction then needs no log.
             "wal_level": "minimal",
             "max_wal_senders": 0,
-            "synchronous_commit": "off",
             "log_checkpoints": "off",
             "jit": "off",
             "timezone": "UTC",
