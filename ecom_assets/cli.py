@@ -102,10 +102,11 @@ def run(
     dagster_home(settings)
     from ecom_assets.services.commands import start
 
-    start(settings, console)
+    start(settings, console, also=("dashboard",) if settings.dashboard else ())
     outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings)
     seconds = time.perf_counter() - began
     from ecom_assets.pipeline import sheet
+    from ecom_assets.services.stack import Stack
 
     verdicts = outcome.verdicts
     ok = outcome.success and all(v.ok for v in verdicts.values())
@@ -117,8 +118,17 @@ def run(
         console.print(f"[green]✓ {same}the sheet balances[/green] ({seconds:.0f} s, home {settings.home})")
     else:
         console.print(f"[red]✗ not proven[/red] ({seconds:.0f} s); run again to go on, `ecom dev` shows the runs")
+    address = Stack(settings).address("dashboard") if settings.dashboard else None
+    if address:
+        console.print(f"Dashboard: {address}", highlight=False)
     if as_json:
-        told = {"ok": ok, "seconds": round(seconds, 3), "unchanged": outcome.unchanged, "errors": outcome.errors}
+        told = {
+            "ok": ok,
+            "dashboard": address,
+            "seconds": round(seconds, 3),
+            "unchanged": outcome.unchanged,
+            "errors": outcome.errors,
+        }
         print(json.dumps(told | {"tables": sheet.to_json(verdicts)}))
     raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
 
@@ -375,9 +385,9 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
                 continue
             outcome.errors.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
     made = result.get_asset_materialization_events()
-    flags = [m.materialization.metadata.get("unchanged") for m in made]
-    outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags[:-1])
-    layers = [*LAYERS, "proof"]
+    flags = [m.materialization.metadata.get("unchanged") for m in made if m.asset_key and m.asset_key.path[0] in LAYERS]
+    outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags)
+    layers = [*LAYERS, "proof", "serving"]
     found = [_told(e) for e in result.get_asset_check_evaluations()]
     outcome.checks = sorted(found, key=lambda c: layers.index(c["asset"].split("/")[0]))
     return outcome

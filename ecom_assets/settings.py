@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     hbase_thrift: str = Field("", description="HBase Thrift server, host:port; empty: embedded")
     hbase_zookeeper: str = Field("", description="HBase's ZooKeeper quorum, host:port; empty: embedded")
     spark: str = Field("", description="Spark Connect address, sc://host:port; empty: embedded")
+    postgres: str = Field(
+        "", repr=False, description="PostgreSQL URL, postgresql://user:password@host:port/database; empty: embedded"
+    )
+    redis: str = Field("", repr=False, description="Redis URL, redis://:password@host:port/0; empty: embedded")
     kafka_config: dict[str, str] = Field(
         default_factory=dict,
         description='Further librdkafka settings as JSON, e.g. {"security.protocol": "SASL_SSL"}',
@@ -64,10 +68,14 @@ class Settings(BaseSettings):
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
     fresh_hours: float = Field(168, gt=0, description="Age in hours up to which a topic's last record is fresh")
 
+    dashboard: bool = Field(True, description="Whether `ecom run` starts the dashboard")
+
     kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")
     hbase_memory: str = Field("2g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded HBase")
     thrift_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Thrift server")
     spark_memory: str = Field("4g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Spark")
+    postgres_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Buffers of the embedded PostgreSQL")
+    redis_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Most that the embedded Redis keeps")
 
     java_compiler: str = Field(
         "auto",

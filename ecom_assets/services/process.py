@@ -108,7 +108,7 @@ def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapp
         The record with the process in it, not written yet.
     """
     # A variable meant for another installation would reach ours.
-    foreign = ("SPARK_", "HADOOP_", "HBASE_", "KAFKA_", "JAVA_", "JDK_", "_JAVA_", "CLASSPATH")
+    foreign = ("SPARK_", "HADOOP_", "HBASE_", "KAFKA_", "JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "PG")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     with out.open("wb") as stream:
         child = subprocess.Popen(
@@ -130,18 +130,19 @@ def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapp
     )
 
 
-def stop(process: psutil.Process, timeout: float) -> bool:
+def stop(process: psutil.Process, timeout: float, by: signal.Signals = signal.SIGTERM) -> bool:
     """Ask a process to end, and end it when it does not.
 
     Args:
         process: The process.
         timeout: Seconds it is given to end by itself.
+        by: The signal that asks it.
 
     Returns:
         Whether it ended by itself.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(by)
         try:
             process.wait(timeout)
         except psutil.TimeoutExpired:

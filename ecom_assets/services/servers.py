@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import uuid
@@ -74,7 +75,8 @@ class Server:
         grace: Seconds it is given to stop by itself.
         patience: Seconds it is given to start; many times what a cold start takes on an idle machine.
         level: Log level.
-        environment: Variables it needs.
+        stop_signal: What asks it to stop.
+        on_demand: Whether it is started only when asked for by name.
     """
 
     name: str
@@ -82,7 +84,8 @@ class Server:
     grace: float = 30
     patience: float = 180
     level: str = "info"
-    environment: ClassVar[dict[str, str]] = {}
+    stop_signal: signal.Signals = signal.SIGTERM
+    on_demand: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -98,6 +101,11 @@ class Server:
     def external(self) -> str:
         """Address of a server elsewhere that takes its place; empty if there is none."""
         raise NotImplementedError
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables it needs."""
+        return {}
 
     @property
     def mark(self) -> str:
@@ -124,6 +132,10 @@ class Server:
     def address(self, host: str, ports: dict[str, int]) -> str:
         """What clients are given."""
         return f"{host}:{ports[next(iter(self.usual))]}"
+
+    def public(self, address: str) -> str:
+        """An address as people may see it: without a password."""
+        return address
 
     def answers(self, address: str) -> bool:
         """Whether the server there does its work; an open port alone is not enough."""
@@ -436,8 +448,12 @@ class Spark(Server):
     name = "spark"
     usual: ClassVar = {"connect": 15002}
     level = "warn"
-    # Spark starts Python for a UDF: the one with pyspark in it, not whichever comes first on the PATH.
-    environment: ClassVar = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+
+    @property
+    @override
+    def environment(self) -> dict[str, str]:
+        # Spark starts Python for a UDF: the one with pyspark in it, not whichever comes first on the PATH.
+        return {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
 
     @property
     @override

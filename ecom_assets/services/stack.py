@@ -12,18 +12,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from ecom_assets.services import doctor, jars, process, servers
+from ecom_assets.services import doctor, jars, process, servers, serving
 from ecom_assets.services.doctor import Finding
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.process import Record
 from ecom_assets.services.servers import Server
 from ecom_assets.settings import Settings
 
-STOP_ORDER = ("thrift", "hbase", "spark", "kafka")
+STOP_ORDER = ("dashboard", "thrift", "hbase", "spark", "kafka", "redis", "postgres")
 """Clients before what they talk to."""
 
 
@@ -36,12 +37,16 @@ class Addresses:
         hbase_thrift: Host and port.
         hbase_zookeeper: Quorum, ``host:port[,host:port]``.
         spark: ``sc://host:port``.
+        postgres: ``postgresql://user:password@host:port/database``; empty if it does not run.
+        redis: ``redis://:password@host:port/0``; empty if it does not run.
     """
 
     kafka: str
     hbase_thrift: tuple[str, int]
     hbase_zookeeper: str
     spark: str
+    postgres: str = field(default="", repr=False)
+    redis: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class _OtherFailedError(Exception):
 def _ended(server: Server, seconds: float) -> ServiceError:
     return ServiceError(
         f"{server.name}: ended {seconds:.0f} s after its start. The last lines of {server.log}:\n"
-        f"{process.tail(server.log)}\n{process.tail(server.out)}",
+        f"{process.tail(server.log)}\n{process.tail(server.out) if server.out != server.log else ''}",
         "see to what the lines say, then `ecom up`; `ecom doctor` looks for common causes",
     )
 
@@ -111,18 +116,20 @@ class Stack:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.servers: dict[str, Server] = {s.name: s(settings) for s in servers.ALL}
+        self.servers: dict[str, Server] = {s.name: s(settings) for s in (*servers.ALL, *serving.ALL)}
 
     def up(
         self,
         progress: Callable[[Step], None] = _silent,
         fetching: Callable[[int, int], None] | None = None,
+        also: tuple[str, ...] = (),
     ) -> Addresses:
         """Start what does not run yet, and wait until all of it answers.
 
         Args:
             progress: Told of each change of a server.
             fetching: Told (bytes done, bytes in all) while jars are fetched.
+            also: Servers to be started that are started only on demand.
 
         Returns:
             The addresses.
@@ -132,13 +139,16 @@ class Stack:
         """
         own = {}
         for server in self.servers.values():
+            if server.on_demand and server.name not in also:
+                continue
             if not server.external:
                 own[server.name] = server
             elif server.answers(server.external):
                 progress(Step(server.name, "external"))
             else:
+                address = server.public(server.external)
                 raise ServiceError(
-                    f"{server.name}: nothing that does {server.name}'s work answers at {server.external}",
+                    f"{server.name}: nothing that does {server.name}'s work answers at {address}",
                     "start that server or correct its address in the settings, or leave the address empty"
                     " for one of our own",
                 )
@@ -183,12 +193,12 @@ class Stack:
         if record and (running := record.process()):
             if server.fits(record):
                 return record, ""
-            process.stop(running, server.grace)
+            process.stop(running, server.grace, server.stop_signal)
             return None, "what it depends on has moved, so it is started again"
         if stray := process.marked(server.mark):
             # Its record was not written or was lost, so nobody knows its ports.
             for p in stray:
-                process.stop(p, server.grace)
+                process.stop(p, server.grace, server.stop_signal)
             return None, f"a process of this home without a record (pid {stray[0].pid}) was stopped"
         if half := server.half_written:
             return None, f"{half}, left by an interrupted first start, is made anew"
@@ -234,14 +244,14 @@ class Stack:
             ServiceError: It runs but does not answer for too long.
             _OtherFailedError: Another server failed, so waiting is of no use.
         """
-        address = server.address(record.host, record.ports)
         began = time.monotonic()
         while record.process():
+            address = server.address(record.host, record.ports)
             if server.answers(address):
                 return True
             if time.monotonic() - began > server.patience:
                 raise ServiceError(
-                    f"{server.name}: runs (pid {record.pid}) but has not answered at {address} within"
+                    f"{server.name}: runs (pid {record.pid}) but has not answered at {server.public(address)} within"
                     f" {server.patience:.0f} s. The last lines of {server.log}:\n{process.tail(server.log)}",
                     "`ecom down`, then `ecom up`; a busy machine may need more time",
                 )
@@ -267,8 +277,8 @@ class Stack:
         began = time.monotonic()
         for p in [found] if found else process.marked(server.mark):
             progress(Step(server.name, "stopping"))
-            clean = process.stop(p, server.grace)
-            if clean and record:
+            clean = process.stop(p, server.grace, server.stop_signal)
+            if clean and record and "-cp" in record.command:
                 server.keep_archive(record.command)
             server.new_archive.unlink(missing_ok=True)
             note = "" if clean else f"it did not stop within {server.grace:.0f} s and was killed"
@@ -278,38 +288,66 @@ class Stack:
 
     def doctor(self) -> list[Finding]:
         """Look for what would keep the stack from starting, or what a crash left behind."""
-        return doctor.examine(self.settings, list(self.servers.values()))
+        return doctor.examine(self.settings, [s for s in self.servers.values() if not s.on_demand])
 
     def status(self) -> list[Status]:
         """How each server is; never raises for a server that is not well."""
-        return [self._status(s) for s in self.servers.values()]
+        return [self._status(s) for s in self.servers.values() if not s.on_demand or self._wanted(s)]
+
+    def _wanted(self, server: Server) -> bool:
+        record = Record.read(server.record)
+        return bool(record and record.pid is not None)
 
     def _status(self, server: Server) -> Status:
         if server.external:
-            return Status(server.name, "external", server.answers(server.external), server.external)
+            address = server.public(server.external)
+            return Status(server.name, "external", server.answers(server.external), address)
         record = Record.read(server.record)
         if not record:
             return Status(server.name, "stopped", False, "", log=server.log)
-        address = server.address(record.host, record.ports)
         running = record.process()
+        try:
+            address = server.address(record.host, record.ports)
+        except ServiceError:  # its password is gone; `ecom up` says so
+            return Status(server.name, "crashed", False, "", log=server.log)
+        shown = server.public(address)
         if not running:
             state = "stopped" if record.pid is None else "crashed"
-            return Status(server.name, state, False, address, log=server.log)
+            return Status(server.name, state, False, shown, log=server.log)
         answers = server.answers(address)
         state = "running" if answers else "starting"
         uptime, memory = time.time() - running.create_time(), running.memory_info().rss
-        return Status(server.name, state, answers, address, running.pid, uptime, memory, server.log)
+        return Status(server.name, state, answers, shown, running.pid, uptime, memory, server.log)
 
     def addresses(self) -> Addresses:
         """Where the servers are.
 
         Raises:
-            ServiceError: One of our own does not run.
+            ServiceError: One of our own that rows pass does not run. PostgreSQL and Redis may be missing.
         """
-        at = {name: self._address(server) for name, server in self.servers.items()}
-        return Addresses(at["kafka"], servers.split(at["thrift"]), at["hbase"], at["spark"])
+        at = {name: self.address(name) for name in ("kafka", "thrift", "hbase", "spark")}
+        for name in ("postgres", "redis"):
+            with suppress(ServiceError):
+                at[name] = self.address(name)
+        return Addresses(
+            at["kafka"],
+            servers.split(at["thrift"]),
+            at["hbase"],
+            at["spark"],
+            at.get("postgres", ""),
+            at.get("redis", ""),
+        )
 
-    def _address(self, server: Server) -> str:
+    def address(self, name: str) -> str:
+        """Where one server is.
+
+        Args:
+            name: Its name, one of ``servers``.
+
+        Raises:
+            ServiceError: It is one of our own and does not run.
+        """
+        server = self.servers[name]
         if server.external:
             return server.external
         record = Record.read(server.record)

@@ -9,6 +9,7 @@ import pytest
 
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, load
+from ecom_assets_tests.integration.shop import open_shop, settings_for
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,11 @@ def stack(settings: Settings) -> Iterator[Stack]:
 def addresses(stack: Stack) -> Addresses:
     """Where the servers are now; asked anew for each test."""
     return stack.addresses()
+
+
+@pytest.fixture(scope="session")
+def shop(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A small shop, published; tests must leave it as it is, or publish what it held."""
+    settings = settings_for(tmp_path_factory.mktemp("shop"), stack.addresses(), "shop")
+    open_shop(settings)
+    return settings

@@ -39,6 +39,9 @@ def environment(home: Path, addresses: Addresses, namespace: str) -> dict[str, s
         "ECOM_SPARK": addresses.spark,
         "ECOM_HBASE_THRIFT": "{}:{}".format(*addresses.hbase_thrift),
         "ECOM_HBASE_ZOOKEEPER": addresses.hbase_zookeeper,
+        "ECOM_POSTGRES": addresses.postgres,
+        "ECOM_REDIS": addresses.redis,
+        "ECOM_DASHBOARD": "false",
     }
 
 

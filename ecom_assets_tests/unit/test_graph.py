@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from ecom_assets.definitions import defs
+from ecom_assets.serving.analysis import ANALYSES
 from ecom_assets.tables import LAYERS, TABLES
 
 GROUPS = {
@@ -15,6 +16,10 @@ GROUPS = {
     **{layer: {f"{layer}/{name}" for name in TABLES} for layer in LAYERS[:-1]},
     "hbase": {"hbase/customers", "hbase/product", "hbase/transactions", "hbase/clickstream"},
     "proof": {"proof/sheet"},
+    "serving": {"serving/orders_by_customer", "serving/publication", "serving/answers", "dashboard"},
+    "postgres": {f"postgres/{name}" for name in TABLES},
+    "analysis": {f"analysis/{name}" for name in ANALYSES},
+    "cache": {f"cache/{name}" for name in ANALYSES},
 }
 
 
@@ -44,7 +49,9 @@ def test_every_table_goes_from_layer_to_layer(graph: dg.AssetGraph) -> None:
 def test_every_hand_off_blocks(graph: dg.AssetGraph) -> None:
     """If this fails, a layer that lost a row is built upon."""
     checked = {check.asset_key for check in graph.asset_check_keys if graph.get(check).blocking}
-    assert checked == {key for key in graph.get_all_asset_keys() if key.path[0] != "source"}
+    assert checked == {key for key in graph.get_all_asset_keys() if key.path[0] in (*LAYERS, "proof")} | {
+        dg.AssetKey(["serving", "orders_by_customer"])
+    }
 
 
 def test_assets_tell_their_columns(graph: dg.AssetGraph) -> None:
@@ -60,6 +67,19 @@ def test_assets_tell_their_columns(graph: dg.AssetGraph) -> None:
 def test_jobs_take_their_route(graph: dg.AssetGraph) -> None:
     """If this fails, `ecom run` leaves a layer out, or the bulk route goes through Kafka."""
     loaded = defs()
-    for job, groups in {"pipeline": {*LAYERS, "proof"}, "bulk_load": {"raw", "expanded", "hbase", "proof"}}.items():
+    for job, groups in {
+        "pipeline": {*LAYERS, "proof", "serving"},
+        "bulk_load": {"raw", "expanded", "hbase", "proof", "serving"},
+        "analysis": {"raw", "expanded", "postgres", "analysis", "cache"},
+    }.items():
         keys = loaded.resolve_job_def(job).asset_layer.executable_asset_keys
         assert {graph.get(key).group_name for key in keys} == groups
+
+
+def test_all_three_ways_end_at_the_dashboard(graph: dg.AssetGraph) -> None:
+    """If this fails, lineage ends before it reaches what people look at."""
+    dashboard = graph.get(dg.AssetKey(["dashboard"]))
+    assert not dashboard.is_materializable
+    assert str(dashboard.metadata["url"].value).startswith("http://")
+    ways = {key.path[0] for key in dashboard.parent_keys}
+    assert ways == {"serving", "hbase", "streamed", "cache"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ecom_assets.services import jars, process, servers
+from ecom_assets.services import jars, process, servers, serving
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.process import Record
 from ecom_assets.services.stack import Stack
@@ -142,16 +142,24 @@ def test_external_addresses_start_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(process, "spawn", never)
     monkeypatch.setattr(jars, "fetch", never)
-    for server in servers.ALL:
+    for server in (*servers.ALL, *serving.ALL):
         monkeypatch.setattr(server, "answers", lambda *_: True)
     settings = load(
-        home=tmp_path, kafka="k1:9092,k2:9092", hbase_thrift="h:9090", hbase_zookeeper="z:2181", spark="sc://s:15002"
+        home=tmp_path,
+        kafka="k1:9092,k2:9092",
+        hbase_thrift="h:9090",
+        hbase_zookeeper="z:2181",
+        spark="sc://s:15002",
+        postgres="postgresql://p:5432/d",
+        redis="redis://r:6379/0",
     )
     addresses = Stack(settings).up()
     assert addresses.kafka == "k1:9092,k2:9092"
     assert addresses.hbase_thrift == ("h", 9090)
     assert addresses.hbase_zookeeper == "z:2181"
     assert addresses.spark == "sc://s:15002"
+    assert addresses.postgres == "postgresql://p:5432/d"
+    assert addresses.redis == "redis://r:6379/0"
     assert {s.state for s in Stack(settings).status()} == {"external"}
 
 
@@ -172,7 +180,7 @@ def test_addresses_of_what_does_not_run(stack: Stack) -> None:
 def test_status_of_an_empty_home(stack: Stack) -> None:
     """Asking must not create anything."""
     assert {(s.service, s.state) for s in stack.status()} == {
-        (n, "stopped") for n in ("kafka", "hbase", "thrift", "spark")
+        (n, "stopped") for n in ("kafka", "hbase", "thrift", "spark", "postgres", "redis")
     }
     stack.down()
     assert not stack.settings.stack.exists()

@@ -1,0 +1,21 @@
+"""The entry point of the dashboard: its pages and what they have in common; started by `ecom dashboard`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from ecom_assets.dashboard.common import STYLE
+
+st.set_page_config(page_title="ecom", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
+st.html(STYLE)
+st.navigation(
+    [
+        st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", url_path="overview", default=True),
+        st.Page("views/live.py", title="Live", icon=":material/bolt:", url_path="live"),
+        st.Page("views/lookup.py", title="Look-up", icon=":material/search:", url_path="lookup"),
+        st.Page("views/proof.py", title="Proof", icon=":material/verified:", url_path="proof"),
+    ],
+    position="top",
+).run()

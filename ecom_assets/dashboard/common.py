@@ -1,0 +1,134 @@
+"""What all pages share: the query service, the header, the line under a chart, and how a failure is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from ecom_assets.dashboard.charts import Chart
+from ecom_assets.pipeline.streamed import LakeError
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.serving.lookup import LookupUnavailableError
+from ecom_assets.serving.postgres import PostgresError
+from ecom_assets.serving.publication import NotPublishedError
+from ecom_assets.serving.queries import Answer, BadQuestionError, Queries
+from ecom_assets.settings import Settings, load
+
+log = logging.getLogger(__name__)
+
+STYLE = """
+<style>
+.block-container { padding-top: 4.2rem; padding-bottom: 3rem; max-width: 1240px; }
+h1 { font-size: 1.9rem !important; letter-spacing: -0.02em; padding-bottom: 0 !important; }
+h2 { font-size: 1.25rem !important; padding-top: 1.4rem !important; }
+[data-testid="stMetric"] { background: #FFFFFF; }
+[data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; font-size: 1.75rem; }
+[data-testid="stVerticalBlockBorderWrapper"], .card { background: #FFFFFF; }
+[class*="st-key-card-"] { background: #FFFFFF; border-radius: 0.6rem; }
+[data-testid="stMainBlockContainer"] table { font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+@media (max-width: 640px) {
+  .block-container { padding-left: 0.9rem; padding-right: 0.9rem; }
+  h1 { font-size: 1.5rem !important; }
+  [data-testid="stMetricValue"] { font-size: 1.4rem; }
+  .st-key-counters [data-testid="stColumn"] { min-width: 40% !important; flex: 1 1 40% !important; }
+}
+</style>
+"""
+
+
+@st.cache_resource(show_spinner=False)
+def service() -> Queries:
+    """The query service of this process; all sessions share it."""
+    return Queries(load())
+
+
+def settings() -> Settings:
+    """The home."""
+    return service().settings
+
+
+def header(title: str, text: str) -> None:
+    """The top of a page."""
+    st.title(title, anchor=False)
+    st.markdown(f":gray[{text}]")
+
+
+@contextmanager
+def guarded(what: str) -> Generator[None]:
+    """Show a failure as a sentence in its place; the rest of the page goes on.
+
+    Args:
+        what: What was to be shown, for a failure that nobody foresaw.
+    """
+    try:
+        yield
+    except (NotPublishedError, BadQuestionError) as error:
+        st.info(_sentence(error), icon=":material/info:")
+    except (
+        LookupUnavailableError,
+        PostgresError,
+        ServiceError,
+        LakeError,
+        ConnectionError,
+        FileNotFoundError,
+    ) as error:
+        st.warning(_sentence(error), icon=":material/cloud_off:")
+    except Exception:
+        log.exception("%s could not be shown", what)
+        st.error(
+            f"{what} could not be shown, for a reason that was not foreseen. The dashboard's log tells more:"
+            f" {settings().stack / 'dashboard' / 'log' / 'out.log'}",
+            icon=":material/error:",
+        )
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).replace("\nRemedy: ", "; ")
+    return text[:1].upper() + text[1:]
+
+
+def ago(seconds: float) -> str:
+    """A time span as people say it."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def source(answer: Answer) -> str:
+    """Where an answer came from, how old it is, what it took, and how often Redis knows the answer."""
+    computed = "" if answer.source == answer.computed_by else f", computed by {answer.computed_by}"
+    ratio = "" if answer.hit_ratio is None else f" · {answer.hit_ratio:.0%} hits"
+    return f"{answer.source}{computed} · {ago(answer.age)} old · {answer.milliseconds:.1f} ms{ratio}"
+
+
+@contextmanager
+def card(key: str, title: str, note: str = "") -> Generator[None]:
+    """A frame with a title around a chart or table; a failure inside stays inside."""
+    with st.container(border=True, key=f"card-{key}"):
+        st.markdown(f"**{title}**" + (f"  \n:gray[:small[{note}]]" if note else ""))
+        with guarded(title):
+            yield
+
+
+def chart(drawn: Chart, answer: Answer | None = None, *, empty: bool = False) -> None:
+    """A chart, or a sentence where there is nothing to draw; and its source."""
+    if empty:
+        st.info("Nothing here for this choice. Take more years or all categories.", icon=":material/filter_alt:")
+    else:
+        st.vega_lite_chart(drawn, width="stretch", theme=None)
+    if answer:
+        st.caption(source(answer))
+
+
+def when(text: str) -> str:
+    """An ISO time as people read it."""
+    try:
+        at = datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return text
+    return f"{at:%d %b %Y, %H:%M} UTC"

@@ -1,0 +1,102 @@
+"""Live: the stream as it happens, read from the streamed tables every two seconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+import streamlit as st
+
+from ecom_assets.dashboard import charts
+from ecom_assets.dashboard.common import ago, card, guarded, header, settings
+from ecom_assets.services.stack import Stack
+from ecom_assets.serving import live
+from ecom_assets.tables import CLICK_STREAM, TABLES
+
+EVERY = 2.0
+"""Seconds between two looks."""
+
+
+@st.fragment(run_every=EVERY)
+def page() -> None:
+    """The page; runs again by itself."""
+    now = datetime.now(UTC)
+    with guarded("The stream"):
+        streams = {name: live.stream(table, settings()) for name, table in TABLES.items()}
+        if not any(streams.values()):
+            st.info(
+                "Nothing has been streamed yet. `ecom run` carries rows through Kafka into the streamed tables;"
+                " this page then shows them as they come.",
+                icon=":material/hourglass_empty:",
+            )
+            return
+        with st.container(key="counters"):
+            for column, (name, stream) in zip(st.columns(len(TABLES)), streams.items(), strict=True):
+                rate = stream.rate(now) if stream else 0.0
+                column.metric(
+                    name.replace("_", " ").capitalize(),
+                    f"{stream.rows if stream else 0:,}",
+                    f"{rate:,.0f} rows/s" if rate else "at rest",
+                    delta_color="normal" if rate else "off",
+                    delta_arrow="up" if rate else "off",
+                    border=True,
+                    help="Records in the streamed table, and how many came a second over the last minute",
+                )
+        behind(streams)
+        arrivals(streams)
+        last_events(now)
+    st.caption(f"Read from Delta's logs and newest files at {now:%H:%M:%S} UTC, again every {EVERY:.0f} s.")
+
+
+def behind(streams: dict[str, live.Stream | None]) -> None:
+    """How far the tables are behind their topics."""
+    with card("lag", "Behind the topic", "Between the newest record in Kafka and the newest one in the table."):
+        kafka = Stack(settings()).address("kafka")
+        for column, (name, table) in zip(st.columns(len(TABLES)), TABLES.items(), strict=True):
+            stream, newest = streams[name], live.topic_newest(table, settings(), kafka)
+            if newest is None:
+                told = "no records"
+            elif stream is None or stream.newest is None:
+                told = "not streamed"
+            else:
+                lag = (newest - stream.newest).total_seconds()
+                told = ago(lag) if lag > 0.001 else "0 s"
+            column.metric(name.replace("_", " ").capitalize(), told)
+
+
+def arrivals(streams: dict[str, live.Stream | None]) -> None:
+    """When records came, and how many."""
+    with card("arrivals", "Arrivals", "Records of each of the last micro-batches, all tables."):
+        batches = [(at, rows) for stream in streams.values() if stream for at, rows in stream.commits]
+        frame = pl.DataFrame(batches, schema={"at": pl.Datetime("us", "UTC"), "rows": pl.Int64}, orient="row")
+        if frame.is_empty():
+            st.info("No micro-batch is remembered in the tables' logs.", icon=":material/hourglass_empty:")
+        else:
+            st.vega_lite_chart(
+                charts.moments(frame.sort("at").tail(60), "rows", "records"), width="stretch", theme=None
+            )
+
+
+def last_events(now: datetime) -> None:
+    """The newest events."""
+    with card("events", "Last events"):
+        records = live.last_records(CLICK_STREAM, settings(), 12)
+        if not records:
+            st.info("No event has been streamed yet.", icon=":material/hourglass_empty:")
+            return
+        rows = [
+            {
+                "arrived": f"{ago((now - r['_timestamp']).total_seconds())} ago",
+                "event": r["event_name"],
+                "source": r["traffic_source"],
+                "time of the event": r["event_time"][:19].replace("T", " "),
+                "details": r["event_metadata"] or "",
+                "session": r["session_id"],
+            }
+            for r in records
+        ]
+        st.dataframe(rows, hide_index=True, height=35 * (len(rows) + 1) + 3)
+
+
+header("Live", "What has just come through Kafka into the streamed tables.")
+page()

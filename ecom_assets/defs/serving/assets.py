@@ -1,0 +1,92 @@
+"""The serving layer: what the pages need beside the tables, and the dashboard at the end of the graph."""
+
+import dagster as dg
+
+from ecom_assets import factory
+from ecom_assets.resources.home import HomeResource
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.stack import Stack
+from ecom_assets.serving import analysis, lookup, publication
+from ecom_assets.serving.publication import NotPublishedError
+from ecom_assets.serving.queries import Queries
+from ecom_assets.settings import load
+from ecom_assets.tables import TABLES
+
+
+@dg.asset(
+    key=["serving", lookup.ORDERS.name],
+    deps=[factory.asset_key("hbase", TABLES[lookup.ORDERS.of])],
+    group_name="serving",
+    kinds={"hbase"},
+    owners=factory.OWNERS,
+)
+def orders_by_customer(home: HomeResource) -> dg.MaterializeResult:
+    """The way from a customer to their bookings: an index in HBase, for prefix reads in the order of time."""
+    rows, unchanged = lookup.build_index(home.flow)
+    return dg.MaterializeResult(metadata={"dagster/row_count": rows, "unchanged": unchanged})
+
+
+@dg.asset_check(asset=orders_by_customer, blocking=True)
+def holds_every_booking(home: HomeResource) -> dg.AssetCheckResult:
+    """The index, read back whole, has one row for every booking and no other."""
+    wrong = lookup.prove_index(home.flow)
+    return dg.AssetCheckResult(passed=not wrong, metadata={"wrong": dg.MetadataValue.json(wrong)})
+
+
+@dg.asset(
+    key=["serving", "publication"],
+    deps=[dg.AssetKey(["proof", "sheet"]), orders_by_customer],
+    group_name="serving",
+    kinds={"python"},
+    owners=factory.OWNERS,
+)
+def published(home: HomeResource) -> dg.MaterializeResult:
+    """One version of every table, all proven: from now on the pages are answered from these."""
+    now, changed = publication.publish(home.flow.settings)
+    return dg.MaterializeResult(metadata={"unchanged": not changed, "versions": dg.MetadataValue.json(now.merged)})
+
+
+@dg.asset(key=["serving", "answers"], deps=[published], group_name="serving", kinds={"spark", "redis"},
+          owners=factory.OWNERS)  # fmt: skip
+def warm_answers(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+    """The answers to the pages' questions, computed once and kept in Redis."""
+    flow = home.flow
+    service = Queries(flow.settings, lambda: flow.spark)
+    try:
+        answers = service.snapshot().warm()
+    except NotPublishedError as error:
+        context.log.warning("nothing to answer from: %s", error)
+        return dg.MaterializeResult(metadata={"unchanged": True, "note": str(error)})
+    finally:
+        service.close()
+    sources = {name: f"{a.source}, {a.milliseconds:.0f} ms" for name, a in answers.items()}
+    return dg.MaterializeResult(
+        metadata={
+            "unchanged": all(a.source == "Redis" for a in answers.values()),
+            "answers": dg.MetadataValue.json(sources),
+        }
+    )
+
+
+def _url() -> str:
+    settings = load()
+    try:
+        return Stack(settings).address("dashboard")
+    except ServiceError:
+        return f"http://{settings.host}:8501"
+
+
+DASHBOARD = dg.AssetSpec(
+    ["dashboard"],
+    deps=[
+        warm_answers,
+        *(factory.asset_key("hbase", t) for t in TABLES.values()),
+        *(factory.asset_key("streamed", t) for t in TABLES.values()),
+        *(dg.AssetKey(["cache", name]) for name in analysis.ANALYSES),
+    ],
+    description="What people look at: overview, live, look-up and proof. `ecom dashboard` starts it.",
+    group_name="serving",
+    kinds={"streamlit"},
+    owners=factory.OWNERS,
+    metadata={"url": dg.MetadataValue.url(_url())},
+)

@@ -1,0 +1,187 @@
+"""Computing answers over the merged tables: Spark, and DuckDB where Spark is not there.
+
+What belongs here: giving an engine the tables at the versions of one publication, and running a question. What
+does not: the questions (``questions``) and whether an answer is already known (``cache``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import grpc
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from pyspark.errors import PySparkException
+
+from ecom_assets.pipeline import merged
+from ecom_assets.resources.spark import SparkConnectionError, answers, connect
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.stack import Stack
+from ecom_assets.serving.publication import NotPublishedError, Publication
+from ecom_assets.serving.questions import SALES, Question
+from ecom_assets.settings import Settings
+from ecom_assets.tables import TABLES
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Parameters = Mapping[str, str | int]
+
+
+class SparkEngine:
+    """One session with the home's Spark server, made when it is needed and again when it broke.
+
+    Args:
+        settings: The home.
+        session: Gives a session that somebody else releases; without it the engine has its own.
+    """
+
+    source = "Spark"
+
+    def __init__(self, settings: Settings, session: Callable[[], SparkSession] | None = None) -> None:
+        self.settings = settings
+        self._given = session
+        self._own: SparkSession | None = None
+        self._lock = threading.Lock()
+
+    def compute(self, question: Question, parameters: Parameters, published: Publication) -> pa.Table:
+        """Answer a question.
+
+        Raises:
+            SparkConnectionError: No Spark server answers.
+            NotPublishedError: A table of the publication is gone.
+            PySparkException: Spark could not compute it.
+        """
+        folders = {name: _published(name, published, self.settings) for name in question.tables}
+        session = self._session()
+        tables = {
+            name: session.read.format("delta").option("versionAsOf", version).load(str(folder))
+            for name, (folder, version) in folders.items()
+        }
+        try:
+            return _settled(ask_spark(session, question, parameters, tables))
+        except grpc.RpcError as error:
+            raise SparkConnectionError(f"Spark: the server went away ({type(error).__name__}); `ecom up`") from error
+
+    def _session(self) -> SparkSession:
+        if self._given:
+            return self._given()
+        with self._lock:
+            if self._own is None or not answers(self._own):
+                self._own = connect(Stack(self.settings).address("spark"), patience=3)
+            return self._own
+
+    def close(self) -> None:
+        """Release the engine's own session."""
+        with self._lock:
+            session, self._own = self._own, None
+        if session is not None:
+            session.stop()
+
+
+def ask_spark(
+    session: SparkSession, question: Question, parameters: Parameters, tables: Mapping[str, DataFrame]
+) -> pa.Table:
+    """Run a question over Spark data frames.
+
+    The frames are handed over with the query, by ``{name}``: no view of that name need exist, so that queries of
+    several threads cannot meet.
+    """
+    frames = dict(tables)
+    if "sales" in question.sql:
+        frames["sales"] = session.sql(_named(SALES["Spark"], "transactions"), transactions=tables["transactions"])
+    if parameters:
+        frames["asked"] = session.createDataFrame(pa.Table.from_pylist([dict(parameters)]))
+    text = question.sql
+    for name in frames:
+        text = _named(text, name)
+    return session.sql(text, None, **frames).toArrow()
+
+
+def _named(text: str, table: str) -> str:
+    """Make the table of a FROM or JOIN one that is given by name."""
+    for word in ("FROM", "JOIN"):
+        text = text.replace(f"{word} {table}", f"{word} {{{table}}} AS {table}")
+    return text
+
+
+class DuckDBEngine:
+    """Reads the same files in this process; slower on big tables than a warm Spark, but always there."""
+
+    source = "DuckDB"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def compute(self, question: Question, parameters: Parameters, published: Publication) -> pa.Table:
+        """Answer a question.
+
+        Raises:
+            NotPublishedError: A table of the publication is gone.
+        """
+        with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
+            for name in question.tables:
+                folder, version = _published(name, published, self.settings)
+                try:
+                    delta = DeltaTable(str(folder), version=version)
+                    schema = _without_zone(pa.schema(delta.schema().to_arrow()))
+                    dataset = delta.to_pyarrow_dataset(schema=schema)
+                except DeltaError as error:
+                    raise _gone(name, published) from error
+                connection.register(name, dataset)
+            if "sales" in question.sql:
+                connection.execute(f"CREATE VIEW sales AS {SALES['DuckDB']}")
+            if parameters:
+                connection.register("asked", pa.Table.from_pylist([dict(parameters)]))
+            return _settled(connection.sql(question.sql).to_arrow_table())
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _without_zone(schema: pa.Schema) -> pa.Schema:
+    """Times as plain UTC: DuckDB would have to download an extension for any other."""
+    return pa.schema(
+        [pa.field(f.name, pa.timestamp("us") if pa.types.is_timestamp(f.type) else f.type) for f in schema]
+    )
+
+
+def _published(name: str, published: Publication, settings: Settings) -> tuple[Path, int]:
+    """Folder and version of a table, which must be the very table that was published."""
+    label = published.merged[name]
+    if not label:
+        raise NotPublishedError(
+            f"there is no merged table {name} to answer from (the bulk route makes none); `ecom run` on the stream"
+            " route makes it"
+        )
+    folder = merged.folder(TABLES[name], settings)
+    identity, version = label.rsplit("@", 1)
+    if merged.version(folder).rsplit("@", 1)[0] != identity:
+        raise _gone(name, published)
+    return folder, int(version)
+
+
+def _gone(name: str, published: Publication) -> NotPublishedError:
+    return NotPublishedError(
+        f"the merged table {name}, published at {published.at}, is not there any more;"
+        " `ecom run` makes it again and publishes it"
+    )
+
+
+def _settled(table: pa.Table) -> pa.Table:
+    """The answer in types that do not depend on the engine."""
+    plain = {pa.int32(): pa.int64(), pa.large_string(): pa.string()}
+    fields = [pa.field(f.name, plain.get(f.type, f.type)) for f in table.schema]
+    return table.cast(pa.schema(fields)).combine_chunks()
+
+
+def spark_unavailable(error: Exception) -> bool:
+    """Whether an error means that there is no Spark, and not that the question is wrong."""
+    return isinstance(error, SparkConnectionError | ServiceError | grpc.RpcError | ConnectionError) or (
+        isinstance(error, PySparkException) and "UNAVAILABLE" in str(error)
+    )

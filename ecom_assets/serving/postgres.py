@@ -1,0 +1,348 @@
+"""Tables in PostgreSQL, typed, loaded from the expanded files in one transaction.
+
+What belongs here: what a table looks like in PostgreSQL, loading all of them, and reading one in parallel parts.
+What does not: what is computed from them (see ``analysis``).
+
+All tables are loaded into a new schema, which takes the place of the old one in the same transaction: readers see
+the old tables until the new ones are complete, and of a load that dies nothing remains.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import polars as pl
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from ecom_assets.pipeline import bulk, expand
+from ecom_assets.settings import Settings
+from ecom_assets.tables import TABLES, Column, Table
+
+_TYPES = {"long": "bigint", "string": "text", "timestamp": "timestamptz", "date": "date", "double": "double precision"}
+
+PAGE_BYTES = 8192
+"""Size of PostgreSQL's pages."""
+
+_ITEM = r"\{('\w+': (\d+|'[^'\\\"\x00-\x1f]*')(, )?)*\}"
+_SIMPLE_LITERAL = rf"^(\[({_ITEM}(, )?)*\]|{_ITEM})$"
+"""Python literals that are JSON once their quotes are doubled: nearly all there are."""
+
+
+class PostgresError(RuntimeError):
+    """The tables could not be loaded or read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class PgColumn:
+    """A column in PostgreSQL.
+
+    Attributes:
+        name: Its name: that of the typed companion, if the source's column has one.
+        source: The column it is made from.
+        kind: Its type.
+        nullable: Whether a null is allowed; a companion is null where its text is not of the type.
+    """
+
+    name: str
+    source: Column
+    kind: str
+    nullable: bool
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did with one table.
+
+    Attributes:
+        rows: Rows loaded.
+        duplicates: Equal rows of one key that were left out.
+        conflicts: Different rows of one key that were left out, they lie in quarantine.
+        unparsed: Values whose text is not of the column's type, null now, by column.
+        orphans: Rows that refer to a row that is not there, by column.
+    """
+
+    rows: int
+    duplicates: int
+    conflicts: int
+    unparsed: dict[str, int] = field(default_factory=dict)
+    orphans: dict[str, int] = field(default_factory=dict)
+
+
+def columns(table: Table) -> list[PgColumn]:
+    """The columns of a table in PostgreSQL, in the order of the source's."""
+    return [
+        PgColumn(c.parsed_as[0], c, _TYPES.get(c.parsed_as[1], "jsonb"), nullable=True)
+        if c.parsed_as
+        else PgColumn(c.name, c, _TYPES[c.avro], c.nullable)
+        for c in table.columns
+    ]
+
+
+def inputs(settings: Settings) -> str:
+    """Name what the tables are made from: equal names, equal rows.
+
+    Raises:
+        FileNotFoundError: A table has not been expanded yet.
+    """
+    parts: list[object] = []
+    for table in TABLES.values():
+        files = expand.files(table, settings)
+        if not files:
+            raise FileNotFoundError(f"expanded/{table.name} has not been made yet; materialise it first")
+        parts += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files] + [table.avsc]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def version(url: str, settings: Settings) -> str:
+    """Name what PostgreSQL holds; empty if nothing was loaded.
+
+    Raises:
+        PostgresError: It does not answer.
+    """
+    with connect(url) as connection:
+        return _version(connection, settings)
+
+
+def _version(connection: psycopg.Connection, settings: Settings) -> str:
+    query = "SELECT obj_description(to_regnamespace(%s)::oid, 'pg_namespace')"
+    row = connection.execute(query, (_quoted(settings.namespace),)).fetchone()
+    return row[0] if row and row[0] else ""
+
+
+def connect(url: str) -> psycopg.Connection:
+    """Open a connection.
+
+    Raises:
+        PostgresError: No server answers there, or it refuses.
+    """
+    try:
+        return psycopg.connect(url, connect_timeout=5)
+    except psycopg.OperationalError as error:
+        # The message names host and port, never the password.
+        raise PostgresError(
+            f"PostgreSQL does not take a connection: {str(error).strip()}; `ecom status` shows whether it runs"
+        ) from None
+
+
+def load(
+    settings: Settings, url: str, progress: Callable[[str, int], None] = lambda _table, _rows: None
+) -> dict[str, Loaded]:
+    """Load all tables, in place of those that are there.
+
+    Args:
+        settings: Where the expanded files are; the namespace is the schema.
+        url: The database.
+        progress: Told (table, rows done since it was last told).
+
+    Returns:
+        What was loaded, by table; empty if PostgreSQL already holds these very rows.
+
+    Raises:
+        PostgresError: PostgreSQL went away or refused.
+        FileNotFoundError: A table has not been expanded yet.
+    """
+    origin = inputs(settings)
+    new, old = f"{settings.namespace}__new", f"{settings.namespace}__old"
+    with connect(url) as connection:
+        if _version(connection, settings) == origin:
+            return {}
+        try:
+            with connection.transaction():
+                for schema in (new, old):
+                    connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(new)))
+                loaded = {t.name: _load_table(connection, t, new, settings, progress) for t in TABLES.values()}
+                for table in TABLES.values():
+                    loaded[table.name].orphans.update(_constrain(connection, table, new))
+                _swap(connection, settings.namespace, new, old, origin)
+        except psycopg.OperationalError as error:
+            raise PostgresError(
+                f"PostgreSQL went away while the tables were loaded ({str(error).strip().splitlines()[0]});"
+                " the tables from before are untouched: `ecom up`, then load again"
+            ) from error
+    return loaded
+
+
+def _load_table(
+    connection: psycopg.Connection,
+    table: Table,
+    schema: str,
+    settings: Settings,
+    progress: Callable[[str, int], None],
+) -> Loaded:
+    target, own = sql.Identifier(schema, table.name), columns(table)
+    lines = [
+        sql.SQL("{} {} {}").format(
+            sql.Identifier(c.name),
+            sql.SQL(c.kind),  # ty: ignore[invalid-argument-type]  # one of _TYPES, no text from outside
+            sql.SQL("" if c.nullable else "NOT NULL"),
+        )
+        for c in own
+    ]
+    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(target, sql.SQL(", ").join(lines)))
+    rows, unparsed = 0, dict.fromkeys((c.name for c in own), 0)
+    clean = bulk.Deduplicated(table, settings)
+    copy = sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(target)
+    with connection.cursor() as cursor, cursor.copy(copy) as stream:
+        for batch in clean:
+            text, lost = to_csv(batch, table)
+            stream.write(text)
+            rows += batch.num_rows
+            for name, count in lost.items():
+                unparsed[name] += count
+            progress(table.name, batch.num_rows)
+    statements = [sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(target, sql.Identifier(table.primary_key))]
+    statements += [
+        sql.SQL("CREATE INDEX ON {} ({})").format(target, sql.Identifier(name))
+        for name in table.keys
+        if name != table.primary_key
+    ]
+    # Rows lie about in the order of time: the small index does.
+    statements += [
+        sql.SQL("CREATE INDEX ON {} USING brin ({})").format(target, sql.Identifier(c.name))
+        for c in own
+        if c.kind == "timestamptz"
+    ]
+    statements.append(sql.SQL("ANALYZE {}").format(target))
+    for statement in statements:
+        connection.execute(statement)
+    return Loaded(rows, clean.duplicates.rows, clean.conflicts.rows, {n: c for n, c in unparsed.items() if c})
+
+
+def _constrain(connection: psycopg.Connection, table: Table, schema: str) -> dict[str, int]:
+    """Add the foreign keys; rows that refer to nothing stay, are counted, and leave their key unproven."""
+    orphans = {}
+    for reference in table.references:
+        # A foreign key is a column that refers to a primary key; what stands inside a list is none.
+        if reference.path not in table.names or reference.column != TABLES[reference.table].primary_key:
+            continue
+        column, key = reference.path, reference.column
+        own, theirs = sql.Identifier(schema, table.name), sql.Identifier(schema, reference.table)
+        names = {"own": own, "theirs": theirs, "column": sql.Identifier(column), "key": sql.Identifier(key)}
+        row = connection.execute(
+            sql.SQL(
+                "SELECT count(*) FROM {own} o WHERE o.{column} IS NOT NULL"
+                " AND NOT EXISTS (SELECT FROM {theirs} t WHERE t.{key} = o.{column})"
+            ).format(**names)
+        ).fetchone()
+        missing = row[0] if row else 0
+        sound = sql.SQL("NOT VALID" if missing else "")
+        constraint = sql.SQL("ALTER TABLE {own} ADD FOREIGN KEY ({column}) REFERENCES {theirs} ({key}) {sound}")
+        connection.execute(constraint.format(**names, sound=sound))
+        if missing:
+            orphans[column] = missing
+    return orphans
+
+
+def _swap(connection: psycopg.Connection, live: str, new: str, old: str, origin: str) -> None:
+    rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
+    if connection.execute("SELECT to_regnamespace(%s)", (_quoted(live),)).fetchone() != (None,):
+        connection.execute(rename.format(sql.Identifier(live), sql.Identifier(old)))
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(old)))
+    connection.execute(rename.format(sql.Identifier(new), sql.Identifier(live)))
+    connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(live), sql.Literal(origin)))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def to_csv(batch: pa.RecordBatch, table: Table) -> tuple[bytes, dict[str, int]]:
+    """Rows as PostgreSQL's COPY reads them.
+
+    Args:
+        batch: Clean rows in schema order.
+        table: The table.
+
+    Returns:
+        CSV without a header (a null is nothing at all, an empty text a pair of quotes), and the number of values
+        whose text is not of the column's type, by column.
+    """
+    source = pl.DataFrame(pl.from_arrow(batch))
+    frame = source.select(_typed(c) for c in columns(table))
+    lost = {}
+    for column in columns(table):
+        if column.kind == "jsonb":
+            frame = frame.with_columns(_as_json(frame[column.name]))
+        if column.source.parsed_as and (
+            gone := frame[column.name].null_count() - source[column.source.name].null_count()
+        ):
+            lost[column.name] = gone
+    text = frame.write_csv(include_header=False, quote_style="non_numeric").encode()
+    # The one character that PostgreSQL's texts cannot hold.
+    return text.replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()), lost
+
+
+def _typed(column: PgColumn) -> pl.Expr:
+    text = pl.col(column.source.name)
+    match column.kind:
+        case "timestamptz":
+            stamps = [
+                text.str.to_datetime(f, time_unit="us", time_zone="UTC", strict=False) for f in ("%+", "%F %T%.f")
+            ]
+            made = pl.coalesce(stamps).dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")
+        case "date":
+            made = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.String)
+        case "double precision":
+            made = text.cast(pl.Float64, strict=False)
+        case _:
+            made = text
+    return made.alias(column.name)
+
+
+def _as_json(texts: pl.Series) -> pl.Series:
+    """Python literals as JSON; null where a text is none."""
+    simple = texts.str.contains(_SIMPLE_LITERAL)
+    made = texts.str.replace_all("'", '"', literal=True)
+    if not simple.all():
+        # Few, if any: a text with a quote or a backslash in it, a None, or no literal at all.
+        rows = (~simple).fill_null(value=False).arg_true()
+        made = made.scatter(rows, [_one_as_json(t) for t in texts.gather(rows).to_list()])
+    return made
+
+
+def _one_as_json(text: str) -> str | None:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            # jsonb cannot hold that character, not even escaped.
+            return json.dumps(read(text), allow_nan=False).replace("\\u0000", "\\ufffd")
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def parts(url: str, table: Table, settings: Settings, count: int) -> Iterator[str]:
+    """Conditions that part a table into pieces of equal size, by where its rows lie.
+
+    Args:
+        url: The database.
+        table: Which table.
+        settings: For the schema.
+        count: Pieces wanted.
+
+    Yields:
+        Conditions in SQL; each row fulfils exactly one.
+
+    Raises:
+        PostgresError: The table is not there, or PostgreSQL does not answer.
+    """
+    with connect(url) as connection:
+        try:
+            row = connection.execute(
+                "SELECT pg_relation_size(%s::regclass)", (f"{_quoted(settings.namespace)}.{_quoted(table.name)}",)
+            ).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            raise PostgresError(
+                f"PostgreSQL holds no table {settings.namespace}.{table.name}; materialise postgres/{table.name} first"
+            ) from None
+    pages = (row[0] if row else 0) // PAGE_BYTES + 1
+    borders = sorted({pages * i // count for i in range(count)})
+    for begin, end in zip(borders, [*borders[1:], None], strict=True):
+        until = f" AND ctid < '({end},0)'::tid" if end is not None else ""
+        yield f"ctid >= '({begin},0)'::tid{until}"

@@ -1,0 +1,305 @@
+"""The query service: typed questions, each answered from Redis or computed, and told where from and how fast.
+
+What pages, programs and the benchmark call. All answers of one ``Snapshot`` are of one publication.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.serving import lookup, publication
+from ecom_assets.serving.cache import Cache
+from ecom_assets.serving.engines import DuckDBEngine, SparkEngine, spark_unavailable
+from ecom_assets.serving.publication import Publication
+from ecom_assets.serving.questions import QUESTIONS
+from ecom_assets.settings import Settings
+from ecom_assets.tables import CLICK_STREAM, CUSTOMER, TRANSACTIONS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_SESSION = re.compile(r"[0-9a-zA-Z~-]{1,100}")
+_WITHOUT_SPARK = 30.0
+"""Seconds for which a Spark that did not answer is not asked again."""
+
+
+class BadQuestionError(ValueError):
+    """What was asked cannot be a question; the message says what was expected."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and what is to be known of it.
+
+    Attributes:
+        table: The rows.
+        source: "Redis", "Spark", "DuckDB" or "HBase": where it came from just now.
+        computed_by: What has computed it, now or then.
+        age: Seconds since it was computed.
+        milliseconds: What this call took.
+        version: Of the tables it was computed from.
+        hit_ratio: Share of all questions so far that Redis has answered; ``None`` if unknown.
+    """
+
+    table: pa.Table
+    source: str
+    computed_by: str
+    age: float
+    milliseconds: float
+    version: str
+    hit_ratio: float | None
+
+
+class Queries:
+    """The service of one home; safe to be shared by threads.
+
+    Args:
+        settings: The home.
+        session: Gives a Spark session that somebody else releases; without it, the service has its own.
+    """
+
+    def __init__(self, settings: Settings, session: Callable[[], SparkSession] | None = None) -> None:
+        self.settings = settings
+        self.spark = SparkEngine(settings, session)
+        self.duckdb = DuckDBEngine(settings)
+        self._no_spark_until = 0.0
+        self._cache: tuple[str, Cache] | None = None
+
+    def snapshot(self) -> Snapshot:
+        """What is published now, to be asked several questions.
+
+        Raises:
+            NotPublishedError: Nothing is published yet.
+        """
+        return Snapshot(self, publication.latest(self.settings))
+
+    @property
+    def cache(self) -> Cache:
+        """Redis, where it is now."""
+        try:
+            url = Stack(self.settings).address("redis")
+        except ServiceError:
+            url = ""
+        if self._cache is None or self._cache[0] != url:
+            self._cache = url, Cache(url, self.settings.namespace)
+        return self._cache[1]
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the servers are now.
+
+        Raises:
+            LookupUnavailableError: HBase does not run.
+        """
+        stack = Stack(self.settings)
+        try:
+            host, _, port = stack.address("thrift").rpartition(":")
+            return Addresses("", (host, int(port)), "", "")
+        except ServiceError as error:
+            raise lookup.LookupUnavailableError(str(error).replace("\nRemedy: ", "; ")) from error
+
+    def compute(self, name: str, parameters: dict[str, str | int], published: Publication) -> tuple[pa.Table, str]:
+        """Compute an answer, by Spark if it is there; by DuckDB, which starts quicker, while a person waits.
+
+        Returns:
+            The answer, and what has computed it.
+        """
+        question = QUESTIONS[name]
+        if not question.parameters and time.monotonic() >= self._no_spark_until:
+            try:
+                return self.spark.compute(question, parameters, published), self.spark.source
+            except Exception as error:
+                if not spark_unavailable(error):
+                    raise
+                self._no_spark_until = time.monotonic() + _WITHOUT_SPARK
+        return self.duckdb.compute(question, parameters, published), self.duckdb.source
+
+    def close(self) -> None:
+        """Release what was opened."""
+        self.spark.close()
+        if self._cache:
+            self._cache[1].close()
+
+
+class Snapshot:
+    """One publication, and the questions it can be asked.
+
+    Args:
+        service: Who answers.
+        published: The publication.
+    """
+
+    def __init__(self, service: Queries, published: Publication) -> None:
+        self.service = service
+        self.published = published
+
+    @cached_property
+    def _cache(self) -> Cache:
+        return self.service.cache
+
+    def counts(self) -> Answer:
+        """Rows of each table: ``name, n``."""
+        return self._aggregate("counts")
+
+    def customers(self) -> Answer:
+        """Customers: ``gender, device_type, age, customers``."""
+        return self._aggregate("customers")
+
+    def catalogue(self) -> Answer:
+        """Products: ``category, subcategory, usage, products``."""
+        return self._aggregate("catalogue")
+
+    def events(self) -> Answer:
+        """Events over time: ``month, event_name, traffic_source, events``."""
+        return self._aggregate("events")
+
+    def bookings(self) -> Answer:
+        """Bookings over time, see ``questions``."""
+        return self._aggregate("bookings")
+
+    def revenue(self) -> Answer:
+        """Paid items over time: ``month, category, units, amount``."""
+        return self._aggregate("revenue")
+
+    def funnel(self) -> Answer:
+        """Sessions over time: ``month, traffic_source, sessions, home, cart, booking, paid``."""
+        return self._aggregate("funnel")
+
+    def shipments(self) -> Answer:
+        """Bookings by place: ``year, latitude, longitude, bookings``."""
+        return self._aggregate("shipments")
+
+    def top_products(self, first_year: int, last_year: int, category: str = "") -> Answer:
+        """The products that earned most: ``product_id, name, category, units, amount``.
+
+        Args:
+            first_year: From the beginning of this year.
+            last_year: To the end of this one.
+            category: A master category; all if empty.
+        """
+        return self._aggregate(
+            "top_products", first_year=int(first_year), last_year=int(last_year), category=str(category)
+        )
+
+    def customer(self, customer_id: str) -> Answer:
+        """A customer's row, or none.
+
+        Raises:
+            BadQuestionError: That is no customer number.
+            LookupUnavailableError: HBase cannot be read.
+        """
+        key = _checked(customer_id, _NUMBER, "a customer number, digits alone, such as 2870")
+        return self._from_hbase(
+            "customer",
+            key,
+            CUSTOMER.names,
+            (CUSTOMER.name,),
+            lambda at: [row] if (row := lookup.customer(key, self.service.settings, at)) else [],
+        )
+
+    def orders_of(self, customer_id: str) -> Answer:
+        """A customer's bookings, the latest first.
+
+        Raises:
+            BadQuestionError: That is no customer number.
+            LookupUnavailableError: HBase cannot be read.
+        """
+        key = _checked(customer_id, _NUMBER, "a customer number, digits alone, such as 2870")
+        return self._from_hbase(
+            "orders",
+            key,
+            TRANSACTIONS.names,
+            (TRANSACTIONS.name,),
+            lambda at: lookup.orders(key, self.service.settings, at),
+        )
+
+    def events_of(self, session_id: str) -> Answer:
+        """A session's events in the order of time.
+
+        Raises:
+            BadQuestionError: That is no session id.
+            LookupUnavailableError: HBase cannot be read.
+        """
+        key = _checked(session_id, _SESSION, "a session id, a UUID such as 3abaa6ce-e320-4e51-9469-d9f3fa328e86")
+        return self._from_hbase(
+            "session",
+            key,
+            CLICK_STREAM.names,
+            (CLICK_STREAM.name,),
+            lambda at: lookup.events(key, self.service.settings, at),
+        )
+
+    def ask(self, name: str) -> Answer:
+        """One of the questions without parameters, by its name."""
+        return self._aggregate(name)
+
+    def warm(self) -> dict[str, Answer]:
+        """Ask every question without parameters, so that whoever asks next finds the answers."""
+        return {name: self._aggregate(name) for name, question in QUESTIONS.items() if not question.parameters}
+
+    def _aggregate(self, name: str, **parameters: str | int) -> Answer:
+        version = self.published.key(QUESTIONS[name].tables)
+
+        def compute() -> tuple[pa.Table, str, bool]:
+            return *self.service.compute(name, parameters, self.published), True
+
+        return self._ask(name, parameters, version, compute)
+
+    def _from_hbase(
+        self,
+        name: str,
+        key: str,
+        columns: list[str],
+        tables: tuple[str, ...],
+        read: Callable[[Addresses], list[lookup.Row]],
+    ) -> Answer:
+        """Rows from HBase, which knows no versions: they are kept only if it held what is published all the time."""
+        settings = self.service.settings
+        version = "-".join(self.published.state[t] for t in tables)
+
+        def settled() -> bool:
+            now = publication.current(settings)
+            return all(
+                (now.state[t], now.merged[t]) == (self.published.state[t], self.published.merged[t]) for t in tables
+            )
+
+        def compute() -> tuple[pa.Table, str, bool]:
+            before = settled()
+            rows = read(self.service.addresses)
+            schema = pa.schema([(c, pa.string()) for c in columns])
+            return pa.Table.from_pylist(rows, schema=schema), "HBase", before and settled()
+
+        return self._ask(name, {"key": key}, version, compute)
+
+    def _ask(
+        self,
+        name: str,
+        parameters: dict[str, str | int],
+        version: str,
+        compute: Callable[[], tuple[pa.Table, str, bool]],
+    ) -> Answer:
+        began = time.perf_counter()
+        asked = hashlib.sha256(json.dumps([name, parameters], sort_keys=True).encode()).hexdigest()[:16]
+        found = self._cache.answer(f"{name}:{asked}:{version}", compute)
+        milliseconds = (time.perf_counter() - began) * 1000
+        age = max(0.0, time.time() - found.computed_at)
+        return Answer(found.table, found.source, found.computed_by, age, milliseconds, version, self._cache.ratio())
+
+
+def _checked(text: str, form: re.Pattern[str], expected: str) -> str:
+    text = str(text).strip()
+    if not form.fullmatch(text):
+        raise BadQuestionError(f"expected {expected}, got {text[:60]!r}")
+    return text

@@ -1,0 +1,165 @@
+"""The questions that pages ask, as SQL over the typed tables.
+
+What belongs here: SQL that Spark and DuckDB read alike. Both the merged tables and those in PostgreSQL have the
+columns named here, so one question has one text whichever way it goes. What does not: running it (``engines``).
+
+Most answers are small cubes, a row per month and category or the like: they are computed once per version of the
+tables, and a filter on a page only sums up some of their rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SALES = {
+    "Spark": """
+        SELECT booking_id, created_at_ts, payment_status, item.product_id, item.quantity, item.item_price
+        FROM (SELECT booking_id, created_at_ts, payment_status, explode(items) AS item FROM transactions)
+    """,
+    "DuckDB": """
+        SELECT booking_id, created_at_ts, payment_status, item.product_id, item.quantity, item.item_price
+        FROM (SELECT booking_id, created_at_ts, payment_status, unnest(items) AS item FROM transactions)
+    """,
+}
+"""The view ``sales``, a row per item of a booking: the only thing that the engines write differently."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to be computed from the tables.
+
+    Attributes:
+        name: Its name, and that of its answer in the cache.
+        doc: What it tells, a sentence.
+        sql: A SELECT over ``customer``, ``product``, ``transactions``, ``click_stream``, ``sales``, and ``asked``,
+            the one row of its parameters.
+        tables: The tables it reads.
+        parameters: Names of its parameters. A question with some is asked while a person waits.
+    """
+
+    name: str
+    doc: str
+    sql: str
+    tables: tuple[str, ...]
+    parameters: tuple[str, ...] = ()
+
+
+_MONTH = "CAST(date_trunc('month', {}) AS DATE)"
+
+
+def _has(event: str) -> str:
+    return f"max(CASE WHEN event_name = '{event}' THEN 1 ELSE 0 END)"
+
+
+_ALL = (
+    Question(
+        "counts",
+        "Rows of each table.",
+        "SELECT 'customer' AS name, count(*) AS n FROM customer"
+        " UNION ALL SELECT 'product', count(*) FROM product"
+        " UNION ALL SELECT 'transactions', count(*) FROM transactions"
+        " UNION ALL SELECT 'click_stream', count(*) FROM click_stream",
+        ("customer", "product", "transactions", "click_stream"),
+    ),
+    Question(
+        "customers",
+        "Customers by gender, device and age in full years on the day of the last booking.",
+        """
+        SELECT gender, device_type,
+            year(today) - year(birthdate_date)
+            - CASE WHEN month(birthdate_date) * 100 + day(birthdate_date) > month(today) * 100 + day(today)
+              THEN 1 ELSE 0 END AS age,
+            count(*) AS customers
+        FROM customer CROSS JOIN (SELECT CAST(max(created_at_ts) AS DATE) AS today FROM transactions) AS last_day
+        GROUP BY 1, 2, 3
+        """,
+        ("customer", "transactions"),
+    ),
+    Question(
+        "catalogue",
+        "Products by category, subcategory and usage.",
+        """
+        SELECT masterCategory AS category, subCategory AS subcategory, usage, count(*) AS products
+        FROM product GROUP BY 1, 2, 3
+        """,
+        ("product",),
+    ),
+    Question(
+        "events",
+        "Events by month, kind and traffic source.",
+        f"""
+        SELECT {_MONTH.format("event_time_ts")} AS month, event_name, traffic_source, count(*) AS events
+        FROM click_stream GROUP BY 1, 2, 3
+        """,
+        ("click_stream",),
+    ),
+    Question(
+        "bookings",
+        "Bookings by month, payment and promotion, with their amounts in IDR.",
+        f"""
+        SELECT {_MONTH.format("created_at_ts")} AS month, payment_method, payment_status, promo_code,
+            count(*) AS bookings, CAST(sum(total_amount) AS BIGINT) AS amount,
+            CAST(sum(promo_amount) AS BIGINT) AS discount, CAST(sum(shipment_fee) AS BIGINT) AS shipment
+        FROM transactions GROUP BY 1, 2, 3, 4
+        """,
+        ("transactions",),
+    ),
+    Question(
+        "revenue",
+        "Paid items by month and category: units, and their value in IDR before promotions.",
+        f"""
+        SELECT {_MONTH.format("created_at_ts")} AS month, masterCategory AS category,
+            CAST(sum(quantity) AS BIGINT) AS units, CAST(sum(quantity * item_price) AS BIGINT) AS amount
+        FROM sales LEFT JOIN product ON sales.product_id = product.id
+        WHERE payment_status = 'Success' GROUP BY 1, 2
+        """,
+        ("transactions", "product"),
+    ),
+    Question(
+        "funnel",
+        "Sessions by the month they began and traffic source: how many came how far.",
+        f"""
+        SELECT {_MONTH.format("begun")} AS month, traffic_source, count(*) AS sessions,
+            CAST(sum(home) AS BIGINT) AS home, CAST(sum(cart) AS BIGINT) AS cart,
+            CAST(sum(booking) AS BIGINT) AS booking, CAST(sum(paid) AS BIGINT) AS paid
+        FROM (
+            SELECT session_id, min(event_time_ts) AS begun, min(traffic_source) AS traffic_source,
+                {_has("HOMEPAGE")} AS home, {_has("ADD_TO_CART")} AS cart, {_has("BOOKING")} AS booking,
+                max(CASE WHEN event_name = 'BOOKING' AND metadata.payment_status = 'Success' THEN 1 ELSE 0 END) AS paid
+            FROM click_stream GROUP BY session_id
+        ) AS sessions
+        GROUP BY 1, 2
+        """,
+        ("click_stream",),
+    ),
+    Question(
+        "shipments",
+        "Bookings by year and by where they are shipped to, in squares of half a degree.",
+        """
+        SELECT year(created_at_ts) AS year, floor(shipment_location_lat_deg * 2) / 2 + 0.25 AS latitude,
+            floor(shipment_location_long_deg * 2) / 2 + 0.25 AS longitude, count(*) AS bookings
+        FROM transactions
+        WHERE shipment_location_lat_deg IS NOT NULL AND shipment_location_long_deg IS NOT NULL
+        GROUP BY 1, 2, 3
+        """,
+        ("transactions",),
+    ),
+    Question(
+        "top_products",
+        "The products that earned most in some years, of all categories or of one.",
+        """
+        SELECT sales.product_id, coalesce(max(product.productDisplayName), '(no name)') AS name,
+            max(product.masterCategory) AS category, CAST(sum(quantity) AS BIGINT) AS units,
+            CAST(sum(quantity * item_price) AS BIGINT) AS amount
+        FROM sales CROSS JOIN asked LEFT JOIN product ON sales.product_id = product.id
+        WHERE payment_status = 'Success' AND year(created_at_ts) BETWEEN first_year AND last_year
+            AND (asked.category = '' OR product.masterCategory = asked.category)
+        GROUP BY 1 ORDER BY 5 DESC, 1 LIMIT 20
+        """,
+        ("transactions", "product"),
+        ("first_year", "last_year", "category"),
+    ),
+)
+
+QUESTIONS: dict[str, Question] = {q.name: q for q in _ALL}
+"""All questions by name."""

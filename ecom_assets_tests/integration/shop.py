@@ -1,0 +1,69 @@
+"""A small shop, published and in HBase, without the long way there: what the tests of serving start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from ecom_assets.pipeline import bulk, expand, hbase, merged, streamed
+from ecom_assets.pipeline.flow import Flow
+from ecom_assets.pipeline.manifest import write_json
+from ecom_assets.services.stack import Addresses
+from ecom_assets.serving import lookup, publication
+from ecom_assets.settings import Settings, load, remember
+from ecom_assets.source import acquire
+from ecom_assets.tables import TABLES, Table
+
+SCALE = 0.002
+
+
+def settings_for(home: Path, addresses: Addresses, namespace: str) -> Settings:
+    """A home that uses the session's servers by their addresses."""
+    return load(
+        home=home,
+        namespace=namespace,
+        scale=SCALE,
+        kafka=addresses.kafka,
+        spark=addresses.spark,
+        hbase_thrift="{}:{}".format(*addresses.hbase_thrift),
+        hbase_zookeeper=addresses.hbase_zookeeper,
+        postgres=addresses.postgres,
+        redis=addresses.redis,
+    )
+
+
+def open_shop(settings: Settings) -> None:
+    """Make the data, the merged tables, HBase's and the index, and publish."""
+    remember(settings)
+    acquire(settings)
+    with Flow(settings) as flow:
+        for table in TABLES.values():
+            expand.build(table, settings)
+            write_streamed(flow.spark, table, settings)
+            merged.merge(flow.spark, table, settings)
+            hbase.create(table, settings, flow.admin, [])
+            hbase.load(table, bulk.Deduplicated(table, settings), settings, flow.addresses)
+            write_json(settings.manifests / "hbase" / f"{table.name}.build.json", {"inputs": "1", "route": "stream"})
+        lookup.build_index(flow)
+    publication.publish(settings)
+
+
+def write_streamed(spark: SparkSession, table: Table, settings: Settings) -> None:
+    """What Spark would have made of the topic: the rows, and where they came from."""
+    rows = pa.Table.from_batches(list(bulk.Deduplicated(table, settings)))
+    rows = rows.cast(pa.schema([f.with_nullable(True) for f in rows.schema]))
+    count = rows.num_rows
+    place = {
+        "_topic": pa.array([table.topic(settings.namespace)] * count),
+        "_partition": pa.array([0] * count, pa.int32()),
+        "_offset": pa.array(range(count), pa.int64()),
+        "_timestamp": pa.array([1_700_000_000_000_000] * count, pa.timestamp("us", "UTC")),
+        "_undecoded": pa.nulls(
+            count, pa.struct([("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())])
+        ),
+    }
+    for name, values in place.items():
+        rows = rows.append_column(name, values)
+    spark.createDataFrame(rows).write.format("delta").save(str(streamed.folder(table, settings)))

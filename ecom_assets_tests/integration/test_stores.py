@@ -1,0 +1,67 @@
+"""PostgreSQL and Redis as servers of the home: private, healed after a kill, replaced by an address."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.stack import Stack
+from ecom_assets.settings import Settings
+
+STORES = ("postgres", "redis")
+
+
+def test_passwords_are_in_no_command_line_log_or_status(stack: Stack) -> None:
+    """Whoever may list processes or read a log would own both stores."""
+    for status in stack.status():
+        if status.service in STORES:
+            address = stack.address(status.service)
+            password = address.split(":")[2].split("@")[0]
+            assert len(password) > 20
+            assert password not in status.address
+            assert password not in " ".join(psutil.Process(status.pid).cmdline())
+            assert password not in stack.servers[status.service].log.read_text()
+            assert password not in repr(stack.addresses())
+            assert (stack.servers[status.service].folder / "password").stat().st_mode & 0o077 == 0
+
+
+def test_strangers_are_refused(stack: Stack) -> None:
+    """A server that trusts whoever connects is open to every user of the machine."""
+    host = stack.address("postgres").split("@")[1]
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(f"postgresql://ecom:wrong@{host}")
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis.from_url("redis://" + stack.address("redis").split("@")[1]).ping()
+
+
+def test_a_killed_postgres_comes_back_with_its_data(stack: Stack) -> None:
+    """Its children hold its memory for a moment, and a start in that moment fails."""
+    with psycopg.connect(stack.address("postgres")) as connection:
+        connection.execute("DROP TABLE IF EXISTS kept")
+        connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+    (pid,) = [s.pid for s in stack.status() if s.service == "postgres"]
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    stack.up()
+    with psycopg.connect(stack.address("postgres")) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+        connection.execute("DROP TABLE kept")
+
+
+def test_a_store_elsewhere_is_not_started_and_its_password_not_shown(settings: Settings) -> None:
+    """An address of an unreachable store must be said, without the secret in it."""
+    for name in STORES:
+        scheme = "postgresql" if name == "postgres" else name
+        elsewhere = Stack(settings.model_copy(update={name: f"{scheme}://user:s3cret@127.0.0.1:1/0"}))
+        (status,) = [s for s in elsewhere.status() if s.service == name]
+        assert (status.state, status.answers) == ("external", False)
+        assert "s3cret" not in status.address
+        with pytest.raises(ServiceError, match=f"{name}: nothing that does") as error:
+            elsewhere.up()
+        assert "s3cret" not in str(error.value)
