@@ -82,9 +82,8 @@ def quarantine_share(flow: Flow, table: Table) -> Finding:
     bad, rows = proof.aside["quarantined"].rows, raw.measure.rows + raw.aside_rows
     share = bad / rows if rows else 0.0
     told = {"quarantined": bad, "records": rows, "share": round(share, 6), "limit": flow.settings.quarantine_limit}
-    return Finding(
-        share <= flow.settings.quarantine_limit, told, flow.quarantine_samples(table, SAMPLES) if bad else []
-    )
+    ok = bad <= max(FEW, flow.settings.quarantine_limit * rows)
+    return Finding(ok, told, flow.quarantine_samples(table, SAMPLES) if bad else [])
 
 
 def freshness(flow: Flow, table: Table) -> Finding:

@@ -23,66 +23,68 @@ from ecom_assets_tests.integration.shop import settings_for
 
 
 @pytest.fixture(scope="module")
-def settings(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def live(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     made = settings_for(tmp_path_factory.mktemp("live"), stack.addresses(), "live").model_copy(update={"scale": 0.0005})
     remember(made)
     return made
 
 
 @pytest.fixture(scope="module")
-def flow(settings: Settings) -> Iterator[Flow]:
-    with Flow(settings) as flow:
+def flow(live: Settings) -> Iterator[Flow]:
+    with Flow(live) as flow:
         yield flow
 
 
 @pytest.fixture
-def home(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> HomeResource:
+def resource(live: Settings, monkeypatch: pytest.MonkeyPatch) -> HomeResource:
     """The home as Dagster gives it to a sensor."""
     for name in ("kafka", "spark", "hbase_thrift", "hbase_zookeeper", "postgres", "redis", "namespace", "home"):
-        monkeypatch.setenv(f"ECOM_{name.upper()}", str(getattr(settings, name)))
+        monkeypatch.setenv(f"ECOM_{name.upper()}", str(getattr(live, name)))
     return HomeResource(kafka=KafkaResource(), spark=SparkConnectResource(), hbase=HBaseResource())
 
 
-def tick(sensor: dg.SensorDefinition, home: HomeResource, cursor: str | None = None) -> dg.SensorExecutionData:
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_sensor_context(instance, cursor=cursor, resources={"home": home})
+def tick(sensor: dg.SensorDefinition, resource: HomeResource, cursor: str | None = None) -> dg.SensorExecutionData:
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance, cursor=cursor, resources={"home": resource}) as context,
+    ):
         began = time.monotonic()
         told = sensor.evaluate_tick(context)
         assert time.monotonic() - began < 5, "a sensor must not keep the daemon waiting"
         return told
 
 
-def test_the_sensors_follow_the_records(flow: Flow, home: HomeResource) -> None:
+def test_the_sensors_follow_the_records(flow: Flow, resource: HomeResource) -> None:
     """If this fails, records lie in Kafka until somebody clicks, or tables are published half."""
-    assert "chunked and produced" in str(tick(sensors.finished_ingestions, home).skip_message)
+    assert "chunked and produced" in str(tick(sensors.finished_ingestions, resource).skip_message)
 
     flow.acquire()
     for layer in ("expanded", "chunked", "topic"):
         for table in TABLES.values():
             flow.build(layer, table)
-    (asked,) = tick(sensors.unread_records, home).run_requests or []
+    (asked,) = tick(sensors.unread_records, resource).run_requests or []
     assert {key.path[-1] for key in asked.asset_selection or []} == set(TABLES)
-    assert "offsets of the topic are not streamed yet" in str(tick(sensors.finished_ingestions, home).skip_message)
-    seen = tick(sensors.topic_observations, home)
+    assert "offsets of the topic are not streamed yet" in str(tick(sensors.finished_ingestions, resource).skip_message)
+    seen = tick(sensors.topic_observations, resource)
     told = {e.asset_key.path[-1]: e.metadata for e in seen.asset_events}
     assert told["click_stream"]["rows"].value == flow.standings()["click_stream"].due
     assert told["click_stream"]["unread_offsets"].value > 0
 
     for table in TABLES.values():
         flow.build("streamed", table)
-    assert "every committed record is in Delta" in str(tick(sensors.unread_records, home).skip_message)
-    (asked,) = tick(sensors.finished_ingestions, home).run_requests or []
+    assert "every committed record is in Delta" in str(tick(sensors.unread_records, resource).skip_message)
+    (asked,) = tick(sensors.finished_ingestions, resource).run_requests or []
     assert {key.path[0] for key in asked.asset_selection or []} == {"merged", "hbase"}
 
     for layer in ("merged", "hbase"):
         for table in TABLES.values():
             flow.build(layer, table)
-    done = tick(sensors.finished_ingestions, home)
+    done = tick(sensors.finished_ingestions, resource)
     assert "published" in str(done.skip_message)
     assert done.cursor, "the goal is reached, whoever reached it"
 
 
-def test_a_shop_that_never_closes(flow: Flow, settings: Settings) -> None:
+def test_a_shop_that_never_closes(flow: Flow, live: Settings) -> None:
     """If this fails, a live stream loses or doubles rows, or the proof does not know what was sent again."""
     table, kafka = CLICK_STREAM, flow.addresses.kafka
     stop, sent = Event(), Event()
@@ -91,29 +93,29 @@ def test_a_shop_that_never_closes(flow: Flow, settings: Settings) -> None:
 
     def follow() -> None:
         try:
-            streamed.follow(flow.spark, [table], settings, kafka, interval=1, stop=stop, tell=told.extend)
+            streamed.follow(flow.spark, [table], live, kafka, interval=1, stop=stop, tell=told.extend)
         except BaseException as error:  # noqa: BLE001  told in the test's own thread
             failed.append(error)
 
-    before = streamed.records(streamed.folder(table, settings))
+    before = streamed.records(streamed.folder(table, live))
     follower = Thread(target=follow)
     follower.start()
-    done = topic.simulate(table, settings, kafka, 2000, sent, rows=5000)
+    done = topic.simulate(table, live, kafka, 2000, sent, rows=5000)
     assert done.rows >= 5000
     assert done.seconds > 1.5, "a rate is a rate"
     deadline = time.monotonic() + 60
     while not failed and not (told and told[-1].new == done.rows and not told[-1].lag):
         assert time.monotonic() < deadline, told[-1:]
         time.sleep(0.2)
-    assert streamed.is_followed(table, settings)
+    assert streamed.is_followed(table, live)
     assert flow.build("streamed", table).rows == 0, "the bounded way waits for the other, and finds nothing"
     stop.set()
     follower.join(30)
     assert not failed
-    assert not streamed.is_followed(table, settings)
-    assert streamed.records(streamed.folder(table, settings)) == before + done.rows
+    assert not streamed.is_followed(table, live)
+    assert streamed.records(streamed.folder(table, live)) == before + done.rows
 
-    assert merged.due(table, settings)
+    assert merged.due(table, live)
     for layer in ("merged", "hbase"):
         flow.build(layer, table)
     ((_, verdict),) = flow.reconcile(tables=[table.name])
@@ -124,15 +126,15 @@ def test_a_shop_that_never_closes(flow: Flow, settings: Settings) -> None:
     assert proofs["hbase"].measure.same_rows(proofs["raw"].measure)
 
 
-def test_a_simulation_begins_where_it_is_told(flow: Flow, settings: Settings) -> None:
+def test_a_simulation_begins_where_it_is_told(flow: Flow, live: Settings) -> None:
     """If this fails, a mistyped chunk starts from the beginning without a word."""
     with pytest.raises(ValueError, match=r"expected a chunk part-999999\.csv, got \d+ chunks from part-000000\.csv"):
-        topic.simulate(PRODUCT, settings, flow.addresses.kafka, 10, Event(), start="part-999999.csv")
+        topic.simulate(PRODUCT, live, flow.addresses.kafka, 10, Event(), start="part-999999.csv")
 
 
-def test_a_topic_made_anew_behind_our_back_is_not_skipped(flow: Flow, settings: Settings) -> None:
+def test_a_topic_made_anew_behind_our_back_is_not_skipped(flow: Flow, live: Settings) -> None:
     """If this fails, a topic that lost its records passes for one that was read."""
     standing = flow.standings()["product"].position
     assert standing is not None
-    assert streamed.unread(PRODUCT, settings, standing.ends) == 0
-    assert streamed.unread(PRODUCT, settings, dict.fromkeys(standing.ends, 0)) > 0
+    assert streamed.unread(PRODUCT, live, standing.ends) == 0
+    assert streamed.unread(PRODUCT, live, dict.fromkeys(standing.ends, 0)) > 0
