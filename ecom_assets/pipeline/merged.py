@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,6 @@ def merge(
     spark: SparkSession,
     table: Table,
     settings: Settings,
-    progress: Callable[[str], None] | None = None,
     *,
     force: bool = False,
 ) -> MergeResult:
@@ -82,7 +82,6 @@ def merge(
         spark: A Spark Connect session.
         table: Which table.
         settings: Where the lake is.
-        progress: Told what is being done.
         force: Merge even if nothing has changed.
 
     Returns:
@@ -91,7 +90,6 @@ def merge(
     Raises:
         LakeError: There is no streamed table.
     """
-    tell = progress or (lambda _: None)
     source = _source(table, settings)
     origin = _origin(table, source)
     last = _last_merge(table, settings)
@@ -99,15 +97,20 @@ def merge(
         made = {k: Measure.from_json(last[k]) for k in ("duplicates", "conflicts")}
         return MergeResult(**made, unparsed=unparsed(spark, table, settings), unchanged=True)
 
-    tell("finding repeated keys")
     rows = _rows(spark, source, _latest_with(source, origin["version"]))
-    kept, later = _split(rows, table)
+    with _split(rows, table) as (kept, later):
+        duplicates, conflicts = _write(kept, later, table, settings, origin)
+    return MergeResult(duplicates, conflicts, unparsed(spark, table, settings))
+
+
+def _write(
+    kept: DataFrame, later: DataFrame | None, table: Table, settings: Settings, origin: dict[str, Any]
+) -> tuple[Measure, Measure]:
+    """Write quarantine and table; returns the duplicates and the conflicts."""
     duplicates, conflicts = (_measure(later, table, c) for c in ("_duplicate", "NOT _duplicate"))
     streamed.replace_quarantine(
         _conflicts(later, table) if later and conflicts.rows else None, table, settings, "merge"
     )
-
-    tell("writing")
     memo = {"origin": origin, "duplicates": duplicates.to_json(), "conflicts": conflicts.to_json()}
     typed = kept.select(*table.names)
     for column in table.columns:
@@ -122,8 +125,7 @@ def merge(
         .option("delta.dataSkippingNumIndexedCols", "0")
         .save(str(folder(table, settings)))
     )
-    tell("counting what could not be parsed")
-    return MergeResult(duplicates, conflicts, unparsed(spark, table, settings))
+    return duplicates, conflicts
 
 
 def due(table: Table, settings: Settings) -> bool:
@@ -188,8 +190,9 @@ def set_aside(spark: SparkSession, table: Table, settings: Settings) -> dict[str
             f"table {table.name}: the merged table was made of another streamed table than the one in {source};"
             " materialize merged again"
         )
-    _, later = _split(_rows(spark, source, _latest_with(source, last["origin"]["version"])), table)
-    return {"duplicates": _measure(later, table, "_duplicate"), "conflicts": _in_quarantine(spark, table, settings)}
+    with _split(_rows(spark, source, _latest_with(source, last["origin"]["version"])), table) as (_, later):
+        duplicates = _measure(later, table, "_duplicate")
+    return {"duplicates": duplicates, "conflicts": _in_quarantine(spark, table, settings)}
 
 
 def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:
@@ -332,16 +335,23 @@ def _measure(frame: DataFrame | None, table: Table, condition: str = "true") -> 
     return Measure(*canon.spark_measure(frame.where(condition), table)) if frame else Measure()
 
 
-def _split(rows: DataFrame, table: Table) -> tuple[DataFrame, DataFrame | None]:
+@contextmanager
+def _split(rows: DataFrame, table: Table) -> Generator[tuple[DataFrame, DataFrame | None]]:
     """Part rows that stay from later rows under the same key; no frame of these if no key comes twice.
 
     Keys are counted by a 64-bit hash, which is a quarter of the work of counting texts; two keys
     that share one only take the longer way. Few rows do, so no window over the whole table.
     """
     hashed = rows.withColumn("_key", sf.xxhash64(table.primary_key))
-    repeated = hashed.groupBy("_key").count().where("count > 1").select("_key").localCheckpoint()
-    if repeated.isEmpty():
-        return rows, None
+    # Persisted, not checkpointed: a session forgets checkpoints while their frames are in use, a cache is made again.
+    repeated = hashed.groupBy("_key").count().where("count > 1").select("_key").persist()
+    try:
+        yield (rows, None) if repeated.isEmpty() else _parted(rows, hashed, repeated, table)
+    finally:
+        repeated.unpersist()
+
+
+def _parted(rows: DataFrame, hashed: DataFrame, repeated: DataFrame, table: Table) -> tuple[DataFrame, DataFrame]:
     under_key = Window.partitionBy(table.primary_key).orderBy(*ORDER)
     own = sf.struct(*table.names)
     ranked = hashed.join(repeated, "_key", "left_semi").withColumns(
