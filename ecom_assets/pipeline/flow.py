@@ -12,8 +12,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -43,6 +43,25 @@ ROUTES: dict[str, tuple[str, ...]] = {"stream": LAYERS, "bulk": ("raw", "expande
 
 class DamagedLayerError(RuntimeError):
     """A layer that must not be made anew without being asked: a Kafka topic is not ours alone."""
+
+
+class DiskFullError(RuntimeError):
+    """A disk has no room for what was to be made."""
+
+
+@contextmanager
+def _room_for(what: str, home: Path) -> Generator[None]:
+    """Say of a full disk which one it is and what to do, whoever noticed it: this process or a server."""
+    try:
+        yield
+    except Exception as error:
+        if "No space left on device" not in str(error):
+            raise
+        free = shutil.disk_usage(home).free
+        raise DiskFullError(
+            f"{what}: expected room on the disk of {home}, got {free / 1e6:,.0f} MB free; free some space (old homes,"
+            " `ecom doctor` shows what it needs), then run again: what is done stays, and the rest is made"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -159,7 +178,8 @@ class Flow:
                 advance(rows - done.get(table, 0))
                 done[table] = rows
 
-            acquire(self.settings, told)
+            with _room_for("raw", self.settings.home):
+                acquire(self.settings, told)
         seconds = time.perf_counter() - began
         whole = sum(path.stat().st_size for path in paths.values())
         made = {}
@@ -193,7 +213,8 @@ class Flow:
         inputs = self._inputs(layer, table, route)
         if self._is_red(layer, table):
             self._clear_for_rebuild(layer, table)
-        rows, notes = getattr(self, f"_build_{layer}")(table, route)
+        with _room_for(f"{layer}/{table.name}", self.settings.home):
+            rows, notes = getattr(self, f"_build_{layer}")(table, route)
         seconds = time.perf_counter() - began
         unchanged = bool(notes.get("unchanged"))
         if not (unchanged and last):

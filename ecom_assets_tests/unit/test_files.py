@@ -1,6 +1,9 @@
 """Expanded and chunked files: fresh keys, kept references, and no row lost at a border."""
 
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import polars as pl
 import pytest
 
 from ecom_assets.pipeline import bulk, canon, chunk, expand, records
+from ecom_assets.pipeline.flow import DiskFullError, Flow
 from ecom_assets.pipeline.manifest import Measure
 from ecom_assets.settings import Settings, load
 from ecom_assets.source import synthetic
@@ -199,3 +203,31 @@ def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
     assert (out + rows.duplicates + rows.conflicts).same_rows(expand.measure(CLICK_STREAM, settings).measure)
     (told,) = map(json.loads, (settings.quarantine / "click_stream.conflicts.jsonl").read_text().splitlines())
     assert told["row"]["traffic_source"] == "X"
+
+
+def test_a_full_disk_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    """If this fails, people get an error number, or start from the beginning when they have made room."""
+    if shutil.which("mount") is None or os.geteuid():
+        pytest.skip("a small file system can be mounted by root alone")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(small)], check=True)
+    try:
+        flow = Flow(load(home=small / "home", scale=0.0025))
+        with pytest.raises(DiskFullError, match=r"expanded/click_stream: expected room on the disk of .*run again"):
+            whole(flow)
+        subprocess.run(["mount", "-o", "remount,size=60m", str(small)], check=True)
+        whole(flow)
+        for layer in ("raw", "expanded", "chunked"):
+            for table in TABLES.values():
+                _, wrong = flow.prove(layer, table)
+                assert not wrong
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def whole(flow: Flow) -> None:
+    flow.acquire()
+    for layer in ("expanded", "chunked"):
+        for table in TABLES.values():
+            flow.build(layer, table)
