@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit dev down check format clean
+.PHONY: help install run test test-unit test-faults dev down check format clean
 
 TOOLS := .tools
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
@@ -30,6 +30,9 @@ test: install ## Run every test, those on the real stack included; OPTS='-k name
 
 test-unit: install ## Run the tests that need no servers
 	$(RUN) pytest ecom_assets_tests/unit $(OPTS)
+
+test-faults: install ## Kill servers in the middle of runs, and see that no row is lost (takes long)
+	$(RUN) pytest ecom_assets_tests/faults $(OPTS)
 
 dev: install ## Start the stack and Dagster's UI at http://127.0.0.1:3000; Ctrl-C stops the UI
 	$(RUN) ecom dev $(OPTS)

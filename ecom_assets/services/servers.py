@@ -66,6 +66,10 @@ def hbase_site(properties: dict[str, object]) -> str:
     return f"<configuration>\n{''.join(lines)}</configuration>\n"
 
 
+ARCHIVES_KEPT = 3
+"""Class archives of a server that are kept, the latest ones."""
+
+
 class Server:
     """One server of one home; subclasses say what is special.
 
@@ -188,6 +192,10 @@ class Server:
         """Take over the archive that a server wrote when it ended by itself; for after a clean stop."""
         if self.new_archive.exists():
             self.new_archive.replace(self.archive(command[command.index("-cp") + 1]))
+            # Each environment has its own class path, so old ones would pile up, 80 MB and more each.
+            made = sorted(jars.cache_folder().glob(f"{self.name}-*.jsa"), key=lambda path: path.stat().st_mtime)
+            for old in made[:-ARCHIVES_KEPT]:
+                old.unlink(missing_ok=True)
 
     def archive(self, classpath: str) -> Path:
         """The archive of this server's classes; shared by all homes of the user."""

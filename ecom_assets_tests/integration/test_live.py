@@ -19,7 +19,7 @@ from ecom_assets.resources.spark import SparkConnectResource
 from ecom_assets.services.stack import Stack
 from ecom_assets.settings import Settings, remember
 from ecom_assets.tables import CLICK_STREAM, PRODUCT, TABLES
-from ecom_assets_tests.integration.shop import settings_for
+from ecom_assets_tests.shop import settings_for
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, load
-from ecom_assets_tests.integration.shop import open_shop, settings_for
+from ecom_assets_tests.shop import open_shop, settings_for
 
 
 @pytest.fixture(scope="session")
