@@ -88,7 +88,7 @@ def spec(
         automation_condition=CARRIES_ON.get(layer),
         freshness_policy=WEEKLY if layer == "hbase" else None,
         metadata={
-            "dagster/column_schema": column_schema(table),
+            "dagster/column_schema": column_schema(table, layer),
             "dagster/table_name": stored_as(table),
             "primary_key": table.primary_key,
             "avro_schema": dg.MetadataValue.json(json.loads(table.avro)),
@@ -96,19 +96,22 @@ def spec(
     )
 
 
-def column_schema(table: Table) -> dg.TableSchema:
-    """The table's columns as Dagster shows them."""
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                c.name,
-                c.avro,
-                c.doc,
-                dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.primary_key),
-            )
-            for c in table.columns
+def column_schema(table: Table, layer: str) -> dg.TableSchema:
+    """A layer's columns as Dagster shows them: the table's own, and what the lake has beside them."""
+    own = [
+        dg.TableColumn(
+            c.name,
+            c.avro,
+            c.doc,
+            dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.primary_key),
+        )
+        for c in table.columns
+    ]
+    if layer == "merged":
+        own += [
+            dg.TableColumn(c.parsed_as[0], c.parsed_as[1], f"{c.name}, typed") for c in table.columns if c.parsed_as
         ]
-    )
+    return dg.TableSchema(own)
 
 
 def layer_assets(
