@@ -116,18 +116,22 @@ def schema(flow: Flow, table: Table) -> Finding:
         return Finding(False, {"wrong": wrong})
     untyped = {raw: f"{_q(raw)} IS NOT NULL AND {_q(typed)} IS NULL" for raw, typed in companions.items()}
     samples: list[dict[str, Any]] = []
-    counts: dict[str, int] = {}
     with _query(flow, rows=table) as query:
-        if untyped:
-            counted = ", ".join(f"count(*) FILTER (WHERE {said})" for said in untyped.values())
-            counts = dict(zip(untyped, query(f"SELECT {counted} FROM rows")[0].values(), strict=True))
+        counted = [
+            "count(*) AS rows",
+            *(f"count(*) FILTER (WHERE {said}) AS {_q(raw)}" for raw, said in untyped.items()),
+        ]
+        counts = query(f"SELECT {', '.join(counted)} FROM rows")[0]
+        rows = counts.pop("rows")
         for raw, count in counts.items():
             if count:
                 samples += query(
                     f"SELECT {_q(table.primary_key)}, {_q(raw)} FROM rows WHERE {untyped[raw]} LIMIT {SAMPLES}"
                 )
+    # The text itself goes on unharmed, so a few that cannot be typed are no reason to stop.
+    few = max(FEW, flow.settings.quarantine_limit * rows)
     told = {"columns": len(got)} | {f"untyped {raw}": n for raw, n in counts.items() if n}
-    return Finding(not any(counts.values()), told, samples[:SAMPLES])
+    return Finding(all(count <= few for count in counts.values()), told, samples[:SAMPLES])
 
 
 def primary_key(flow: Flow, table: Table) -> Finding:
