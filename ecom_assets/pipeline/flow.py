@@ -436,13 +436,12 @@ class Flow:
         at = topic.positions(self.settings, self.addresses.kafka)
         for name, table in TABLES.items():
             chunked = self._recall("chunked", table, "build")
-            path = streamed.folder(table, self.settings)
             position = at.get(name)
             found[name] = Standing(
                 name,
                 position,
                 due=chunked["rows"] if chunked else None,
-                streamed=streamed.records(path) if streamed.exists(path) else 0,
+                streamed=streamed.records(streamed.folder(table, self.settings)),
                 unread=streamed.unread(table, self.settings, position.ends) if position else 0,
             )
         return found

@@ -13,6 +13,7 @@ and in checksum.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ def merge(
     source = _source(table, settings)
     origin = _origin(table, source)
     last = _last_merge(table, settings)
-    if last and not force and not due(table, settings):
+    if last and last["origin"] == origin and not force:
         made = {k: Measure.from_json(last[k]) for k in ("duplicates", "conflicts")}
         return MergeResult(**made, unparsed=unparsed(spark, table, settings), unchanged=True)
 
@@ -296,26 +297,23 @@ def _origin(table: Table, source: Path) -> dict[str, Any]:
     return {"table": str(delta.metadata().id), "version": _rows_version(delta), "contract": contract}
 
 
-def _rows_version(delta: DeltaTable, at: int | None = None) -> int:
-    """The last version, up to one, that changed rows and not only files."""
-    newest = delta.version() if at is None else at
-    upkeep = ("OPTIMIZE", "VACUUM START", "VACUUM END")
-    for commit in delta.history():
-        if commit["version"] <= newest and commit.get("operation") not in upkeep:
-            return commit["version"]
-    return newest  # the log of what came before was cleaned up
+UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END")
+"""Operations in a Delta log that change files but no row."""
+
+
+def _rows_version(delta: DeltaTable) -> int:
+    """The last version that changed rows and not only files."""
+    changed = (c["version"] for c in delta.history() if c.get("operation") not in UPKEEP)
+    return next(changed, delta.version())  # the log of what came before may have been cleaned up
 
 
 def _latest_with(source: Path, rows_version: int) -> int:
     """The newest version that holds the rows of a version: its files are deleted last."""
-    delta = DeltaTable(str(source))
-    later = sorted(c["version"] for c in delta.history() if c["version"] > rows_version)
-    found = rows_version
-    for version in later:
-        if _rows_version(delta, version) != rows_version:
-            break
-        found = version
-    return found
+    later = sorted(
+        (c for c in DeltaTable(str(source)).history() if c["version"] > rows_version), key=lambda c: c["version"]
+    )
+    same = itertools.takewhile(lambda c: c.get("operation") in UPKEEP, later)
+    return max((c["version"] for c in same), default=rows_version)
 
 
 def _last_merge(table: Table, settings: Settings) -> dict[str, Any] | None:

@@ -36,8 +36,6 @@ FEW = 10
 BALANCE = 3.0
 """A region may hold so many times the rows of the average one."""
 
-SPARK_TYPES = {"long": "long", "string": "string"}
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -88,9 +86,10 @@ def quarantine_share(flow: Flow, table: Table) -> Finding:
 
 def freshness(flow: Flow, table: Table) -> Finding:
     """The topic's last record must not be too old."""
-    position = flow.standings()[table.name].position
+    standing = flow.standings()[table.name]
+    position = standing.position
     if position is None or position.last is None:
-        empty = position is not None and flow.standings()[table.name].due == 0
+        empty = position is not None and standing.due == 0
         return Finding(empty, {"expected": "a record", "got": "none"}, warn=True)
     hours = (time.time() - position.last) / 3600
     told = {"hours_since_last_record": round(hours, 3), "limit": flow.settings.fresh_hours}
@@ -101,7 +100,7 @@ def schema(flow: Flow, table: Table) -> Finding:
     """The merged table's columns and types are those of the contract; texts with a typed companion are of its type."""
     delta = _delta(table, flow)
     got = {f.name: f.type.to_json().strip('"') for f in delta.schema().fields}
-    expected = {c.name: SPARK_TYPES[c.avro] for c in table.columns}
+    expected = {c.name: c.avro for c in table.columns}  # Delta names these types as Avro does
     companions = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
     wrong = [
         f"{n}: expected {kind}, got {got.get(n, 'no such column')}"

@@ -152,7 +152,7 @@ def stream(
             return 0
         time.sleep(1)
     with lock:
-        before = told = records(target) if exists(target) else 0
+        before = told = records(target)
         with _query(spark, table, settings, kafka, {"availableNow": True}) as query:
             while not query.awaitTermination(1):
                 told = _tell(progress, target, told)
@@ -209,8 +209,7 @@ def follow(
             if not (lock := _claim(table, settings)):
                 raise LakeError(f"table {table.name}: another process streams it already; stop that first")
             running.enter_context(lock)
-            target = folder(table, settings)
-            before = records(target) if exists(target) else 0
+            before = records(folder(table, settings))
             trigger = {"processingTime": f"{interval} seconds"}
             query = running.enter_context(_query(spark, table, settings, kafka, trigger))
             queries[table.name] = (table, query, before)
@@ -360,8 +359,8 @@ def remove(path: Path) -> None:
 
 
 def records(path: Path) -> int:
-    """The number of rows of a Delta table, as its log tells; no data is read."""
-    return int(pc.sum(_files(path)["num_records"]).as_py() or 0)
+    """The number of rows of a Delta table, as its log tells; no data is read. A missing table has none."""
+    return int(pc.sum(_files(path)["num_records"]).as_py() or 0) if exists(path) else 0
 
 
 def measure_delta(spark: SparkSession, table: Table, path: Path, condition: str = "true") -> Measure:

@@ -280,29 +280,17 @@ def produce(
     folder = chunk.folder(table, settings)
     manifest = chunk.read_manifest(folder)
     clients = Clients(kafka, settings.kafka_config)
-    topic, ledger_name = table.topic(settings.namespace), ledger_topic(settings.namespace)
-    with _kafka(clients, f"produce {topic}"):
-        admin = clients.admin()
-        # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
-        writer = _Writer(clients, table, settings.namespace)
-        _ensure(admin, ledger_name, LEDGER_PARTITIONS, {"cleanup.policy": "compact"})
-        topic_id = _ensure(admin, topic, settings.partitions, {"retention.ms": "-1", "retention.bytes": "-1"})
-        entries = _entries(clients, admin, settings.namespace, table.name)
-        done = _done(entries.values(), topic_id)
-        _check_fits(topic, table.name, manifest, done)
-
-        rows = chunks = size = 0
-        todo = _files(_groups(c for c in manifest if c.name not in done), folder)
+    rows = chunks = size = 0
+    with _kafka(clients, f"produce {table.topic(settings.namespace)}"):
+        ingest = _Ingest(clients, table, settings, manifest)
+        todo = _files(_groups(c for c in manifest if c.name not in ingest.done), folder)
         with closing(records.ordered_map(lambda files: _load(files, table), todo, workers=1)) as loads:
-            for number, load in enumerate(loads):
-                run = f"{writer.run}/{number}"
-                entries = [LedgerEntry(table.name, c, topic_id, run, 1) for c in load.chunks]
-                writer.transact(functools.partial(_send, topic=topic, load=load, ledger=ledger_name, entries=entries))
-                count = sum(c.rows for c in load.chunks)
-                rows, chunks, size = rows + count, chunks + len(load.chunks), size + sum(map(len, load.values))
+            for load in loads:
+                count = ingest.put(load)
+                rows, chunks, size = rows + count, chunks + len(load.chunks), size + load.size
                 if progress:
                     progress(count)
-    return ProduceResult(rows, chunks, len(done), size, time.perf_counter() - began)
+    return ProduceResult(rows, chunks, len(ingest.done), size, time.perf_counter() - began)
 
 
 def simulate(
@@ -349,40 +337,22 @@ def simulate(
             f" {names[0] if names else 'none'} to {names[-1] if names else 'none'}"
         )
     clients = Clients(kafka, settings.kafka_config)
-    topic, ledger_name = table.topic(settings.namespace), ledger_topic(settings.namespace)
+    at = names.index(start) if start else 0
+    order = manifest[at:] + manifest[:at]
     sent = chunks = size = 0
-    with _kafka(clients, f"produce {topic}"):
-        admin = clients.admin()
-        writer = _Writer(clients, table, settings.namespace)
-        _ensure(admin, ledger_name, LEDGER_PARTITIONS, {"cleanup.policy": "compact"})
-        topic_id = _ensure(admin, topic, settings.partitions, {"retention.ms": "-1", "retention.bytes": "-1"})
-        done = _done(_entries(clients, admin, settings.namespace, table.name).values(), topic_id)
-        _check_fits(topic, table.name, manifest, done)
-        at = names.index(start) if start else 0
-        order = manifest[at:] + manifest[:at]
-        missing, again = [c for c in order if c.name not in done], itertools.cycle(order)
+    with _kafka(clients, f"produce {table.topic(settings.namespace)}"):
+        ingest = _Ingest(clients, table, settings, manifest)
+        missing, again = [c for c in order if c.name not in ingest.done], itertools.cycle(order)
         due = time.monotonic()
-        for number in itertools.count():
-            if stop.is_set() or (rows is not None and sent >= rows):
-                break
+        while not stop.is_set() and (rows is None or sent < rows):
+            replay = not missing
             group: list[Chunk] = []
-            while sum(c.rows for c in group) < min(rate * REPLAY_TICK, TRANSACTION_ROWS):
-                # A transaction holds chunks of one kind: new ones, or such as are in already.
-                if missing:
-                    group.append(missing.pop(0))
-                    if not missing:
-                        break
-                else:
-                    group.append(next(again))
-            first_time = group[0].name not in done
-            done |= {c.name: c for c in group}
+            # A transaction holds chunks of one kind: new ones, or such as are in already.
+            while sum(c.rows for c in group) < min(rate * REPLAY_TICK, TRANSACTION_ROWS) and (replay or missing):
+                group.append(next(again) if replay else missing.pop(0))
             load = _load(next(_files(iter([group]), folder)), table)
-            run = f"{writer.run}/{number}"
-            prefix = "" if first_time else f"{REPLAY}{run.rpartition('/')[0].rpartition('/')[2]}-{number:08d}/"
-            entries = [LedgerEntry(table.name, replace(c, name=prefix + c.name), topic_id, run, 1) for c in group]
-            writer.transact(functools.partial(_send, topic=topic, load=load, ledger=ledger_name, entries=entries))
-            count = sum(c.rows for c in group)
-            sent, chunks, size = sent + count, chunks + len(group), size + sum(map(len, load.values))
+            count = ingest.put(load, replay=replay)
+            sent, chunks, size = sent + count, chunks + len(group), size + load.size
             if progress:
                 progress(count)
             # From the time that was due, not from now, so that a slow commit is made up for.
@@ -632,6 +602,11 @@ class _Load:
     keys: list[bytes]
     values: list[bytes]
 
+    @property
+    def size(self) -> int:
+        """Avro bytes of its rows."""
+        return sum(map(len, self.values))
+
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
     """Cut chunks into transactions, in order."""
@@ -816,17 +791,50 @@ class _Writer:
             self._failures.append(error)
 
 
+class _Ingest:
+    """A table's topic, open for its chunks: whoever had it open before is fenced.
+
+    Attributes:
+        done: The chunks of the manifest that were in at the start, by name.
+
+    Raises:
+        TopicError: The ledger does not fit the manifest, or another producer took over.
+        KafkaException: An error that does not pass.
+    """
+
+    def __init__(self, clients: Clients, table: Table, settings: Settings, manifest: list[Chunk]) -> None:
+        self._table = table.name
+        self._topic, self._ledger = table.topic(settings.namespace), ledger_topic(settings.namespace)
+        self._transactions = 0
+        admin = clients.admin()
+        # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
+        self._writer = _Writer(clients, table, settings.namespace)
+        _ensure(admin, self._ledger, LEDGER_PARTITIONS, {"cleanup.policy": "compact"})
+        forever = {"retention.ms": "-1", "retention.bytes": "-1"}
+        self._topic_id = _ensure(admin, self._topic, settings.partitions, forever)
+        entries = _entries(clients, admin, settings.namespace, table.name).values()
+        self.done = {e.chunk.name: e.chunk for e in entries if e.topic_id == self._topic_id and not _is_replay(e)}
+        _check_fits(self._topic, table.name, manifest, self.done)
+
+    def put(self, load: _Load, *, replay: bool = False) -> int:
+        """Put chunks in, with their ledger records, as one transaction; returns their rows."""
+        writer, number = self._writer, self._transactions
+        self._transactions += 1
+        prefix = f"{REPLAY}{writer.run.rpartition('/')[2]}-{number:08d}/" if replay else ""
+        entries = [
+            LedgerEntry(self._table, replace(c, name=prefix + c.name), self._topic_id, f"{writer.run}/{number}", 1)
+            for c in load.chunks
+        ]
+        writer.transact(functools.partial(_send, topic=self._topic, load=load, ledger=self._ledger, entries=entries))
+        return sum(c.rows for c in load.chunks)
+
+
 def _passes(error: KafkaError) -> bool:
     return not error.fatal() and (error.retriable() or error.code() in _TRANSIENT)
 
 
 def _is_replay(entry: LedgerEntry) -> bool:
     return entry.chunk.name.startswith(REPLAY)
-
-
-def _done(entries: Iterable[LedgerEntry], topic_id: str) -> dict[str, Chunk]:
-    """The chunks of the manifest that are in a topic, by name."""
-    return {e.chunk.name: e.chunk for e in entries if e.topic_id == topic_id and not _is_replay(e)}
 
 
 def _check_fits(topic: str, table: str, manifest: list[Chunk], done: dict[str, Chunk]) -> None:

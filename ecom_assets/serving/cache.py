@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -193,9 +194,8 @@ class Cache:
     def _unlock(self, lock: Lock | None) -> None:
         if lock:
             try:
-                lock.release()
-            except LockError:
-                pass  # it expired, and another has it now
+                with suppress(LockError):  # it expired, and another has it now
+                    lock.release()
             except RedisError:
                 self._rest()
 

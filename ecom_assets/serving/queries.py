@@ -24,7 +24,7 @@ from ecom_assets.serving.engines import DuckDBEngine, SparkEngine, spark_unavail
 from ecom_assets.serving.publication import Publication
 from ecom_assets.serving.questions import QUESTIONS
 from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, TRANSACTIONS
+from ecom_assets.tables import CLICK_STREAM, CUSTOMER, TRANSACTIONS, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -200,12 +200,11 @@ class Snapshot:
             BadQuestionError: That is no customer number.
             LookupUnavailableError: HBase cannot be read.
         """
-        key = _checked(customer_id, _NUMBER, "a customer number, digits alone, such as 2870")
+        key = _customer_number(customer_id)
         return self._from_hbase(
             "customer",
             key,
-            CUSTOMER.names,
-            (CUSTOMER.name,),
+            CUSTOMER,
             lambda at: [row] if (row := lookup.customer(key, self.service.settings, at)) else [],
         )
 
@@ -216,12 +215,11 @@ class Snapshot:
             BadQuestionError: That is no customer number.
             LookupUnavailableError: HBase cannot be read.
         """
-        key = _checked(customer_id, _NUMBER, "a customer number, digits alone, such as 2870")
+        key = _customer_number(customer_id)
         return self._from_hbase(
             "orders",
             key,
-            TRANSACTIONS.names,
-            (TRANSACTIONS.name,),
+            TRANSACTIONS,
             lambda at: lookup.orders(key, self.service.settings, at),
         )
 
@@ -236,8 +234,7 @@ class Snapshot:
         return self._from_hbase(
             "session",
             key,
-            CLICK_STREAM.names,
-            (CLICK_STREAM.name,),
+            CLICK_STREAM,
             lambda at: lookup.events(key, self.service.settings, at),
         )
 
@@ -257,31 +254,22 @@ class Snapshot:
 
         return self._ask(name, parameters, version, compute)
 
-    def _from_hbase(
-        self,
-        name: str,
-        key: str,
-        columns: list[str],
-        tables: tuple[str, ...],
-        read: Callable[[Addresses], list[lookup.Row]],
-    ) -> Answer:
+    def _from_hbase(self, name: str, key: str, table: Table, read: Callable[[Addresses], list[lookup.Row]]) -> Answer:
         """Rows from HBase, which knows no versions: they are kept only if it held what is published all the time."""
-        settings = self.service.settings
-        version = "-".join(self.published.state[t] for t in tables)
+
+        def held(version: Publication) -> tuple[str, str]:
+            return version.state[table.name], version.merged[table.name]
 
         def settled() -> bool:
-            now = publication.current(settings)
-            return all(
-                (now.state[t], now.merged[t]) == (self.published.state[t], self.published.merged[t]) for t in tables
-            )
+            return held(publication.current(self.service.settings)) == held(self.published)
 
         def compute() -> tuple[pa.Table, str, bool]:
             before = settled()
             rows = read(self.service.addresses)
-            schema = pa.schema([(c, pa.string()) for c in columns])
+            schema = pa.schema([(c, pa.string()) for c in table.names])
             return pa.Table.from_pylist(rows, schema=schema), "HBase", before and settled()
 
-        return self._ask(name, {"key": key}, version, compute)
+        return self._ask(name, {"key": key}, self.published.state[table.name], compute)
 
     def _ask(
         self,
@@ -296,6 +284,10 @@ class Snapshot:
         milliseconds = (time.perf_counter() - began) * 1000
         age = max(0.0, time.time() - found.computed_at)
         return Answer(found.table, found.source, found.computed_by, age, milliseconds, version, self._cache.ratio())
+
+
+def _customer_number(text: str) -> str:
+    return _checked(text, _NUMBER, "a customer number, digits alone, such as 2870")
 
 
 def _checked(text: str, form: re.Pattern[str], expected: str) -> str:
