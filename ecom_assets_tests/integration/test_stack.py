@@ -130,6 +130,8 @@ def second(tmp_path: Path, addresses: Addresses) -> Iterator[Stack]:
             hbase_thrift=f"{host}:{port}",
             hbase_zookeeper=addresses.hbase_zookeeper,
             spark=addresses.spark,
+            postgres=addresses.postgres,
+            redis=addresses.redis,
         )
     )
     yield stack
@@ -142,6 +144,7 @@ def test_two_homes_do_not_meet(stack: Stack, addresses: Addresses, second: Stack
     assert there.kafka != addresses.kafka
     assert {s.service: s.state for s in second.status()} == {
         "kafka": "running", "hbase": "external", "thrift": "external", "spark": "external",
+        "postgres": "external", "redis": "external",
     }  # fmt: skip
     produce(there.kafka, "mine", b"2")
     assert "mine" not in AdminClient({"bootstrap.servers": addresses.kafka}).list_topics(timeout=10).topics
