@@ -17,7 +17,7 @@ $(TOOLS)/bin/uv:
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv
 
 .venv/.installed: pyproject.toml uv.lock | $(filter $(TOOLS)/bin/uv,$(UV))
-	$(UV) sync --frozen
+	$(UV) sync --frozen --compile-bytecode
 	@touch $@
 
 install: .venv/.installed ## Install the locked packages into .venv

@@ -16,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Annotated, Any
 
 import typer
@@ -331,6 +331,10 @@ def dev(
     os.execv(dagster, [str(dagster), "dev", "-w", workspace, "-h", settings.host, "-p", str(port)])  # noqa: S606
 
 
+INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+"""Names of the exceptions that Ctrl-C raises: Dagster has its own, and imports slowly."""
+
+
 class _Outcome:
     """What a run came to."""
 
@@ -379,7 +383,7 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
             error = event.step_failure_data.error
             while error and error.cause:
                 error = error.cause
-            if error and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+            if error and error.cls_name in INTERRUPTS:
                 outcome.interrupted = True
                 outcome.errors.append(f"{event.step_key}: interrupted; run again to go on where it stood")
                 continue
@@ -467,9 +471,27 @@ def _register() -> None:
     infer.register(app)
 
 
+def _resend_lost_interrupts() -> None:
+    """Send an interrupt again that fell where Python cannot raise it, such as into the garbage collector.
+
+    Python would print and forget it, and the run that people wanted to stop would go on.
+    """
+    usual = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if lost.exc_type.__name__ in INTERRUPTS:
+            # From a thread, a moment later: sent from here, it would be lost in the same place.
+            Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            usual(lost)
+
+    sys.unraisablehook = hook
+
+
 def main() -> None:
     """Run the command line; errors that people can mend are told in one sentence."""
     _register()
+    _resend_lost_interrupts()
     try:
         app()
     except KeyboardInterrupt:

@@ -299,6 +299,9 @@ def _query(
         "kafka.bootstrap.servers": kafka,
         "kafka.isolation.level": "read_committed",
         "kafka.max.poll.records": "10000",
+        # Behind the last record of a partition stands the mark of its transaction: Kafka would hold back
+        # the answer for the default of half a second to see whether more comes.
+        "kafka.fetch.max.wait.ms": "10",
         "subscribe": table.topic(settings.namespace),
         "startingOffsets": _start(spark, target, checkpoint, partitions),
         "failOnDataLoss": "true",

@@ -29,6 +29,17 @@ RETRIES = [DefaultPolicy(max_retries=9, max_backoff=5000)]
 """A server that dies under a query is noticed in half a minute, a short pause of the network is bridged."""
 
 
+SESSION = {
+    # Before all else, for it is heeded only until the session's first query. Each streaming query would have
+    # a class loader of its own for artifacts that we never add, and Spark caches the code that it compiles by
+    # class loader (SPARK-44795): it would compile Delta's own queries again for every table, 2 s each.
+    "spark.sql.artifact.isolation.enabled": "false",
+    "spark.sql.artifact.isolation.alwaysApplyClassloader": "false",
+    "spark.sql.session.timeZone": "UTC",
+}
+"""Settings of every session."""
+
+
 class SparkConnectionError(ConnectionError):
     """No Spark Connect server answers at an address."""
 
@@ -67,7 +78,8 @@ def connect(address: str, patience: float = PATIENCE) -> SparkSession:
         channel.close()
     session = SparkSession.builder.remote(address).create()
     session.client.set_retry_policies(RETRIES)
-    session.conf.set("spark.sql.session.timeZone", "UTC")
+    for key, value in SESSION.items():
+        session.conf.set(key, value)
     return session
 
 

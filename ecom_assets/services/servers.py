@@ -490,6 +490,8 @@ class Spark(Server):
             # Spark's defaults are made for a cluster: 200 and 50 tasks where the machine has few cores.
             "spark.sql.shuffle.partitions": 2 * cores,
             "spark.databricks.delta.snapshotPartitions": cores,
+            # A run of this project has more than the 100 kinds of generated code that Spark keeps compiled.
+            "spark.sql.codegen.cache.maxEntries": 1000,
         }
         text = "".join(f"{k} {v}\n" for k, v in lines.items())
         (self.conf / "spark.properties").write_text(text, encoding="utf-8")
