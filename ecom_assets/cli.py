@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Thread
 from typing import Annotated, Any
 
 import typer
@@ -281,6 +282,41 @@ def _stop_on_signal() -> Generator[Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _insistent_interrupts() -> Generator[None]:
+    """Send an interrupt again every few seconds, as long as the block lasts.
+
+    It is an exception at a place that chance chooses, and some places swallow it (the garbage collector, the
+    clean-up of a driver): the run that people wanted to stop would go on.
+    """
+    ended = Event()
+    heard, tell = socket.socketpair()
+    tell.setblocking(False)
+
+    def insist() -> None:
+        while number := heard.recv(1):
+            while number[0] == signal.SIGINT and not ended.wait(INSIST):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def hook(lost: Any) -> None:
+        if lost.exc_type.__name__ not in INTERRUPTS:  # it comes again, so nobody needs to read of it
+            usual(lost)
+
+    watch = Thread(target=insist, daemon=True)
+    usual, sys.unraisablehook = sys.unraisablehook, hook
+    before = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        sys.unraisablehook = usual
+        tell.close()
+        watch.join()
+        heard.close()
+
+
 def _known_tables(asked: list[str] | None) -> list[str]:
     from ecom_assets.tables import TABLES
 
@@ -334,6 +370,9 @@ def dev(
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 """Names of the exceptions that Ctrl-C raises: Dagster has its own, and imports slowly."""
 
+INSIST = 3.0
+"""Seconds that a run is given to stop before it is interrupted again."""
+
 
 class _Outcome:
     """What a run came to."""
@@ -363,13 +402,15 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     job = defs().resolve_job_def(job_name)
     with dg.DagsterInstance.get() as instance, bars(console):
         _bury_dead_runs(instance)
+        tags = {"ecom/source": settings.source, "ecom/route": settings.route, PROCESS_TAG: _process(os.getpid())}
         try:
-            result = job.execute_in_process(
-                instance=instance,
-                raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                tags={"ecom/source": settings.source, "ecom/route": settings.route, PROCESS_TAG: _process(os.getpid())},
-            )
+            with _insistent_interrupts():
+                result = job.execute_in_process(
+                    instance=instance,
+                    raise_on_error=False,
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                    tags=tags,
+                )
         except (KeyboardInterrupt, DagsterExecutionInterruptedError):
             outcome.interrupted = True
             outcome.errors.append("interrupted; run again to go on where it stood")
@@ -471,27 +512,9 @@ def _register() -> None:
     infer.register(app)
 
 
-def _resend_lost_interrupts() -> None:
-    """Send an interrupt again that fell where Python cannot raise it, such as into the garbage collector.
-
-    Python would print and forget it, and the run that people wanted to stop would go on.
-    """
-    usual = sys.unraisablehook
-
-    def hook(lost: Any) -> None:
-        if lost.exc_type.__name__ in INTERRUPTS:
-            # From a thread, a moment later: sent from here, it would be lost in the same place.
-            Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-        else:
-            usual(lost)
-
-    sys.unraisablehook = hook
-
-
 def main() -> None:
     """Run the command line; errors that people can mend are told in one sentence."""
     _register()
-    _resend_lost_interrupts()
     try:
         app()
     except KeyboardInterrupt:

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
     fresh_hours: float = Field(168, gt=0, description="Age in hours up to which a topic's last record is fresh")
 
+    class_archives: bool = Field(
+        True,
+        description="Whether a server, when it first ends, records its Java classes to start in half the time",
+    )
     dashboard: bool = Field(True, description="Whether `ecom run` starts the dashboard")
 
     kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
+from ecom_assets.resources.spark import spark_session
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, load
+from ecom_assets.tables import Table
 from ecom_assets_tests.shop import open_shop, settings_for
+from ecom_assets_tests.topics import MakeTopic, Topic
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def settings(home: Path) -> Settings:
     """The settings of that home."""
-    return load(home=home)
+    return load(home=home, class_archives=False)  # a minute less at the end
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +51,22 @@ def shop(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = settings_for(tmp_path_factory.mktemp("shop"), stack.addresses(), "shop")
     open_shop(settings)
     return settings
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Stack) -> Iterator[SparkSession]:
+    """A session for the tests of a module."""
+    with spark_session(stack.addresses().spark) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def make_topic(settings: Settings, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
+    """Makes an empty topic, with a lake of its own."""
+
+    def make(table: Table) -> Topic:
+        home = tmp_path_factory.mktemp("lake")
+        own = settings.model_copy(update={"home": home, "namespace": f"{home.name}"})
+        return Topic(table, own, stack.addresses().kafka)
+
+    return make

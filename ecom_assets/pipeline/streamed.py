@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from deltalake import DeltaTable
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
@@ -238,14 +238,11 @@ def unread(table: Table, settings: Settings, ends: Mapping[int, int]) -> int:
         table: The table.
         settings: Where the lake is.
         ends: Partition -> the offset behind the last committed record.
+
+    Raises:
+        LakeError: The checkpoint is damaged.
     """
-    checkpoint = _checkpoint(table, settings)
-    done = [int(f.name) for f in (checkpoint / "commits").glob("[0-9]*")]
-    read: dict[str, int] = {}
-    log = checkpoint / "offsets" / str(max(done, default=""))
-    if done and log.exists() and exists(folder(table, settings)):
-        # A version, the batch's settings, then a line per source (Spark's OffsetSeqLog).
-        (read,) = json.loads(log.read_text(encoding="utf-8").splitlines()[-1]).values()
+    read = _read(table, settings)
     return sum(abs(end - read.get(str(partition), 0)) for partition, end in ends.items())
 
 
@@ -271,6 +268,33 @@ def _checkpoint(table: Table, settings: Settings) -> Path:
     return settings.lake / "checkpoints" / table.name
 
 
+def _read(table: Table, settings: Settings) -> dict[str, int]:
+    """Partition -> the offset up to which a table has read its topic, from its checkpoint; empty without one."""
+    checkpoint = _checkpoint(table, settings)
+    done = max((int(f.name) for f in (checkpoint / "commits").glob("[0-9]*")), default=-1)
+    log = checkpoint / "offsets" / str(done)
+    return _offsets(log, table) if log.exists() and exists(folder(table, settings)) else {}
+
+
+def _offsets(log: Path, table: Table) -> dict[str, int]:
+    """Partition -> the offset up to which a batch reads, from the checkpoint's file of that batch.
+
+    A version, the batch's settings, then a line per source (Spark's ``OffsetSeqLog``).
+    """
+    text = log.read_text(encoding="utf-8")
+    try:
+        version, _, source = text.splitlines()
+        (offsets,) = json.loads(source).values()
+        if version == "v1" and all(isinstance(offset, int) for offset in offsets.values()):
+            return offsets
+    except (ValueError, AttributeError):
+        pass
+    raise LakeError(
+        f"table {table.name}: {log} is damaged: expected v1, settings and offsets, a line each, got {text[-200:]!r};"
+        f" delete {log.parent.parent}, and the stream goes on behind the last offsets that stand in its table"
+    )
+
+
 def _claim(table: Table, settings: Settings) -> AbstractContextManager[object] | None:
     """Take the right to stream a table, as long as the returned block lasts; ``None`` if another process has it."""
     path = settings.manifests / "streamed" / f"{table.name}.lock"
@@ -290,9 +314,15 @@ def _query(
 ) -> Generator[StreamingQuery]:
     """The query from a table's topic to its streamed table; stopped when the block ends."""
     target, checkpoint = folder(table, settings), _checkpoint(table, settings)
-    partitions = _partitions(table, settings, kafka)
     if not exists(target):
         remove(checkpoint)
+    for log in (checkpoint / "offsets").glob("[0-9]*"):  # Spark keeps a hundred at most
+        _offsets(log, table)
+    for crc in checkpoint.glob("*/.*.crc"):
+        # Hadoop would not write a lost file anew beside its checksum, and Spark suspect another query of it.
+        if not crc.with_name(crc.name[1 : -len(".crc")]).exists():
+            crc.unlink()
+    start = _start(spark, table, settings, kafka)
     _create(spark, table, target)
     source = {
         **{f"kafka.{k}": v for k, v in java_kafka_config(settings.kafka_config).items()},
@@ -303,7 +333,7 @@ def _query(
         # the answer for the default of half a second to see whether more comes.
         "kafka.fetch.max.wait.ms": "10",
         "subscribe": table.topic(settings.namespace),
-        "startingOffsets": _start(spark, target, checkpoint, partitions),
+        "startingOffsets": start,
         "failOnDataLoss": "true",
         "maxOffsetsPerTrigger": str(RECORDS_PER_BATCH),
     }
@@ -321,7 +351,7 @@ def _query(
         if error := query.exception():
             raise error
     except PySparkException as error:
-        raise _stream_error(table, settings, kafka, checkpoint, error) from error
+        raise _stream_error(table, settings, kafka, error) from error
     finally:
         if query is not None:
             query.stop()
@@ -439,31 +469,48 @@ def _create(spark: SparkSession, table: Table, target: Path) -> None:
     )
 
 
-def _partitions(table: Table, settings: Settings, kafka: str) -> list[int]:
-    """The partitions of a table's topic."""
+def _first_offsets(table: Table, settings: Settings, kafka: str) -> dict[int, int]:
+    """Partition -> the first offset that a table's topic still holds."""
     name = table.topic(settings.namespace)
     try:
         admin = AdminClient({**settings.kafka_config, "bootstrap.servers": kafka})
         # All topics: to ask for one by name would create it.
         found = admin.list_topics(timeout=KAFKA_PATIENCE).topics.get(name)
+        if found is None:
+            raise LakeError(f"table {table.name}: there is no topic {name} at {kafka}; materialize its topic first")
+        asked = {TopicPartition(name, p): OffsetSpec.earliest() for p in found.partitions}
+        futures = admin.list_offsets(asked, request_timeout=KAFKA_PATIENCE)
+        return {at.partition: future.result().offset for at, future in futures.items()}
     except KafkaException as error:
         raise LakeError(
             f"table {table.name}, topic {name}: no Kafka broker has answered at {kafka} within"
             f" {KAFKA_PATIENCE:g} s ({error.args[0].str()}); `ecom status` shows which servers run"
         ) from error
-    if found is None:
-        raise LakeError(f"table {table.name}: there is no topic {name} at {kafka}; materialize its topic first")
-    return sorted(found.partitions)
 
 
-def _start(spark: SparkSession, target: Path, checkpoint: Path, partitions: list[int]) -> str:
-    """Where a query without a checkpoint starts: after what the table holds already."""
-    if (checkpoint / "commits").is_dir() or not records(target):
-        return "earliest"
-    rows = spark.read.format("delta").load(str(target)).groupBy("_topic", "_partition").agg(sf.max("_offset")).collect()
-    (name,) = {row[0] for row in rows}
-    earliest = -2
-    return json.dumps({name: {str(p): earliest for p in partitions} | {str(p): last + 1 for _, p, last in rows}})
+def _start(spark: SparkSession, table: Table, settings: Settings, kafka: str) -> str:
+    """Where a query goes on: behind what its checkpoint tells, or else its table, or else at the very beginning.
+
+    By numbers, never at the "earliest" that is left: what a topic lost before it was read would be
+    skipped without a word.
+    """
+    name, target = table.topic(settings.namespace), folder(table, settings)
+    first = _first_offsets(table, settings, kafka)
+    at = dict.fromkeys(first, 0)
+    if (_checkpoint(table, settings) / "commits").is_dir():
+        at |= {int(partition): offset for partition, offset in _read(table, settings).items()}
+    elif exists(target) and records(target):
+        place = spark.read.format("delta").load(str(target)).groupBy("_partition").agg(sf.max("_offset"))
+        at |= {partition: last + 1 for partition, last in place.collect()}
+    for partition, offset in at.items():
+        if first.get(partition, 0) > offset:
+            raise LakeError(
+                f"table {table.name}, topic {name}, partition {partition}: expected to go on at offset {offset}, got"
+                f" {first[partition]} as the first that Kafka still holds: {first[partition] - offset} records have"
+                f" aged out or were deleted before they were read; `ecom reset topic --table {table.name}`, then run"
+                " again, and all chunks are put into a new topic (see that its retention.ms and retention.bytes are -1)"
+            )
+    return json.dumps({name: at})
 
 
 def _decoded(source: DataFrame, table: Table) -> DataFrame:
@@ -526,12 +573,12 @@ def _set_aside_undecoded(spark: SparkSession, table: Table, settings: Settings) 
     replace_quarantine(bad, table, settings, "topic")
 
 
-def _stream_error(table: Table, settings: Settings, kafka: str, checkpoint: Path, error: PySparkException) -> LakeError:
+def _stream_error(table: Table, settings: Settings, kafka: str, error: PySparkException) -> LakeError:
     cause = str(error).split("\n\nJVM stacktrace")[0].strip()[:1500]
     remedy = "see the server's log (`ecom status` names it) and run again: it resumes where it stopped"
     if "DATA_LOSS" in cause or "failOnDataLoss" in cause:
         remedy = (
-            "records are gone, or the topic was made anew: delete both"
-            f" {folder(table, settings)} and {checkpoint}, and the topic is read again from its start"
+            "records are gone before they were read, or the topic was made anew: `ecom reset topic --table"
+            f" {table.name}`, then run again, and all chunks are put into a new topic"
         )
     return LakeError(f"table {table.name}, topic {table.topic(settings.namespace)} at {kafka}: {cause}\n{remedy}")

@@ -183,12 +183,14 @@ class Server:
     def _class_archive(self, classpath: str) -> list[str]:
         """Options by which Java loads its classes from an archive, or writes that archive when it ends.
 
-        A start from an archive takes about half the processor time. An archive fits one class path.
+        A start from an archive takes about half the processor time, but to write one takes up to two minutes after
+        a long day's work. An archive fits one class path.
         """
         archive = self.archive(classpath)
         if archive.exists():
             return [f"-XX:SharedArchiveFile={archive}"]
-        return [f"-XX:SharedArchiveFile={java_archive()}", f"-XX:ArchiveClassesAtExit={self.new_archive}"]
+        record = [f"-XX:ArchiveClassesAtExit={self.new_archive}"] if self.settings.class_archives else []
+        return [f"-XX:SharedArchiveFile={java_archive()}", *record]
 
     def keep_archive(self, command: list[str]) -> None:
         """Take over the archive that a server wrote when it ended by itself; for after a clean stop."""

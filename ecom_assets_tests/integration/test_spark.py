@@ -3,115 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
-import json
-from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
-import fastavro
 import pytest
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from ecom_assets.pipeline import canon, merged, streamed
 from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.resources.spark import SparkConnectResource, answers, connect, spark_session
-from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.resources.spark import SparkConnectResource, answers, connect
+from ecom_assets.services.stack import Addresses
 from ecom_assets.settings import Settings
 from ecom_assets.tables import CLICK_STREAM, PRODUCT, Table
-
-Row = dict[str, Any]
-TEXTS = ["Shirt", "", "ü, \"x\"\n'y'", "日本\r\n", "NA", "null", "\\N", "x" * 3000]
-
-
-def product(key: int, **changes: Any) -> Row:
-    """A product; hard texts and nulls take turns."""
-    text = TEXTS[key % len(TEXTS)]
-    row = dict.fromkeys(PRODUCT.names, text) | {"id": key, "year": None if key % 3 else -key}
-    return row | {"season": None, "productDisplayName": text or None} | changes
-
-
-def event(key: str, **changes: Any) -> Row:
-    """An event without metadata."""
-    row = {"session_id": "s", "event_name": "CLICK", "event_time": "2016-06-30T23:18:44.792905Z", "event_id": key}
-    return row | {"traffic_source": "WEB", "event_metadata": None} | changes
-
-
-def encode(table: Table, row: Row) -> bytes:
-    """One Avro record, as fastavro writes it."""
-    out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(table.avro)), row)
-    return out.getvalue()
-
-
-def held(table: Table, rows: list[Row]) -> Measure:
-    """What a layer with these rows must measure, by the reference hash."""
-    fields = [[None if r[n] is None else str(r[n]).encode() for n in table.names] for r in rows]
-    return Measure(len(rows), sum(canon.row_hash(f) for f in fields) % canon.MODULUS)
-
-
-class Topic:
-    """A topic of a namespace and lake of its own."""
-
-    def __init__(self, table: Table, settings: Settings, kafka: str) -> None:
-        self.table, self.settings, self.kafka = table, settings, kafka
-        self.name = table.topic(settings.namespace)
-        admin = AdminClient({"bootstrap.servers": kafka})
-        admin.create_topics([NewTopic(self.name, settings.partitions, 1)])[self.name].result()
-        self.producer = Producer({"bootstrap.servers": kafka, "transactional.id": self.name})
-        self.producer.init_transactions(30)
-
-    def send(self, *rows: Row | bytes | None, commit: bool = True, partition: int | None = None) -> None:
-        """Send rows (or raw values) as one transaction."""
-        self.producer.begin_transaction()
-        for row, turn in zip(rows, itertools.cycle(range(self.settings.partitions))):
-            value = encode(self.table, row) if isinstance(row, dict) else row
-            self.producer.produce(self.name, value, key=b"k", partition=turn if partition is None else partition)
-        self.producer.flush()
-        if commit:
-            self.producer.commit_transaction()
-        else:
-            self.producer.abort_transaction()
-
-
-MakeTopic = Callable[[Table], Topic]
-
-
-@pytest.fixture(scope="module")
-def servers(stack: Stack) -> Addresses:
-    """Where the servers are."""
-    return stack.addresses()
-
-
-@pytest.fixture(scope="module")
-def spark(servers: Addresses) -> Iterator[SparkSession]:
-    """One session for all tests."""
-    with spark_session(servers.spark) as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def make_topic(settings: Settings, servers: Addresses, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
-    """Makes an empty topic, with a lake of its own."""
-    numbers = itertools.count()
-
-    def make(table: Table) -> Topic:
-        home = tmp_path_factory.mktemp("lake")
-        own = settings.model_copy(update={"home": home, "namespace": f"test_spark_{next(numbers)}"})
-        return Topic(table, own, servers.kafka)
-
-    return make
-
-
-def rows_of(spark: SparkSession, table: Table, settings: Settings, condition: str = "_undecoded IS NULL") -> list[Row]:
-    """The rows of the streamed table, by key."""
-    frame = spark.read.format("delta").load(str(streamed.folder(table, settings))).where(condition)
-    return [r.asDict() for r in frame.select(*table.names).orderBy(table.primary_key).collect()]
+from ecom_assets_tests.topics import MakeTopic, Topic, encode, event, held, product, rows_of
 
 
 @pytest.mark.parametrize(("row", "expected"), canon.TEST_VECTORS, ids=str)
@@ -231,7 +139,7 @@ def test_topic_made_anew(spark: SparkSession, make_topic: MakeTopic) -> None:
             again = Topic(PRODUCT, topic.settings, topic.kafka)
             break
     again.send(product(1), product(2))
-    with pytest.raises(streamed.LakeError, match=f"(?s){topic.name}.*delete both"):
+    with pytest.raises(streamed.LakeError, match=f"(?s){topic.name}.*ecom reset topic --table product"):
         streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
     streamed.delete(PRODUCT, topic.settings)
     assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 2
@@ -322,12 +230,12 @@ def test_literals(spark: SparkSession, text: str, value: tuple[str | None, int |
     assert row["typed"] == value
 
 
-def test_session_is_renewed(servers: Addresses) -> None:
+def test_session_is_renewed(addresses: Addresses) -> None:
     """After a restart of the server every later step of a process would fail on the old session."""
-    resource = SparkConnectResource(address=servers.spark)
+    resource = SparkConnectResource(address=addresses.spark)
     old = resource.spark_session
     assert resource.spark_session is old
-    other = connect(servers.spark)
+    other = connect(addresses.spark)
     try:
         old.client.release_session()  # what a restart does to it
         assert not answers(old)

@@ -127,6 +127,7 @@ def second(tmp_path: Path, addresses: Addresses) -> Iterator[Stack]:
     stack = Stack(
         load(
             home=tmp_path / "second",
+            class_archives=False,
             hbase_thrift=f"{host}:{port}",
             hbase_zookeeper=addresses.hbase_zookeeper,
             spark=addresses.spark,

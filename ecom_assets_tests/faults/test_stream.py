@@ -1,0 +1,106 @@
+"""Damage to what a stream rests on: nothing is doubled, nothing skipped, and what cannot be mended by itself is said.
+
+Each has its control: the same damage done to a plain stream, which doubles or skips.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+from pyspark.sql import DataFrame, SparkSession
+
+from ecom_assets.pipeline import streamed
+from ecom_assets.pipeline.topic import Clients
+from ecom_assets.tables import PRODUCT
+from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
+
+
+def checkpoint_of(topic: Topic) -> Path:
+    return topic.settings.lake / "checkpoints" / topic.table.name
+
+
+def last(log: Path) -> Path:
+    """The file of the last batch in a part of a checkpoint."""
+    return max(log.glob("[0-9]*"), key=lambda file: int(file.name))
+
+
+def plain_stream(spark: SparkSession, topic: Topic, *, data_loss: bool = False) -> int:
+    """Stream a topic as the examples do, into a table whose writer keeps no account; returns the table's rows."""
+    target = str(topic.settings.lake / "control")
+
+    def append(frame: DataFrame, _: int) -> None:
+        frame.write.format("delta").mode("append").save(target)
+
+    source = {
+        "kafka.bootstrap.servers": topic.kafka,
+        "subscribe": topic.name,
+        "startingOffsets": "earliest",
+        "failOnDataLoss": str(not data_loss).lower(),
+    }
+    stream = spark.readStream.format("kafka").options(**source).load().writeStream.foreachBatch(append)
+    stream = stream.option("checkpointLocation", str(topic.settings.lake / "control.checkpoint"))
+    query = stream.trigger(availableNow=True).start()
+    assert query.awaitTermination(120)
+    return spark.read.format("delta").load(target).count()
+
+
+def test_a_batch_whose_commit_is_lost_is_not_doubled(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """If this fails, a crash between the table's commit and the checkpoint's doubles a batch."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 31)]
+    for part in (rows[:10], rows[10:]):
+        topic.send(*part)
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+        plain = plain_stream(spark, topic)
+    assert plain == len(rows)
+    last(checkpoint_of(topic) / "commits").unlink()
+    lost = last(topic.settings.lake / "control.checkpoint" / "commits")
+    for file in (lost, lost.with_name(f".{lost.name}.crc")):
+        file.unlink()
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 0
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+    assert plain_stream(spark, topic) == len(rows) + 20, "the control doubles the batch"
+
+
+@pytest.mark.parametrize("left", [0, 3, 120, -5], ids=["nothing", "the version", "a half", "all but the end"])
+def test_a_damaged_checkpoint_is_refused(spark: SparkSession, make_topic: MakeTopic, left: int) -> None:
+    """If this fails, a stream goes on from a wrong place, or people are left with a Java error."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 21)]
+    topic.send(*rows[:10])
+    streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    topic.send(*rows[10:])
+    log = last(checkpoint_of(topic) / "offsets")
+    log.write_bytes(log.read_bytes()[:left])
+    said = f"{log} is damaged.*delete {checkpoint_of(topic)},"
+    with pytest.raises(streamed.LakeError, match=said):
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    with pytest.raises(streamed.LakeError, match=said):
+        streamed.unread(PRODUCT, topic.settings, {0: 1})
+    assert rows_of(spark, PRODUCT, topic.settings) == rows[:10]
+    # What the message says is the remedy.
+    streamed.remove(checkpoint_of(topic))
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 10
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+
+
+@pytest.mark.parametrize("read", [0, 10], ids=["never read", "read in part"])
+def test_records_that_aged_out_are_not_skipped(spark: SparkSession, make_topic: MakeTopic, read: int) -> None:
+    """If this fails, what a topic dropped before it was read is missing without a word."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 31)]
+    if read:
+        topic.send(*rows[:read], partition=0)
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    topic.send(*rows[read:], partition=0)
+    before = read + bool(read)  # each transaction ends with a mark
+    gone = TopicPartition(topic.name, 0, before + 5)
+    admin = Clients(topic.kafka).admin()  # a future does not outlive its client
+    admin.delete_records([gone])[gone].result()
+    said = f"{topic.name}, partition 0: expected to go on at offset {before}, got {before + 5} .* ecom reset topic"
+    with pytest.raises(streamed.LakeError, match=said.replace(" ecom", " `ecom")):
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    assert streamed.records(streamed.folder(PRODUCT, topic.settings)) == read
+    assert plain_stream(spark, topic, data_loss=True) == len(rows) - read - 5, "the control skips them"
