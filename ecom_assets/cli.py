@@ -392,7 +392,7 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     from dagster._core.errors import DagsterExecutionInterruptedError
 
     from ecom_assets.definitions import defs
-    from ecom_assets.pipeline.flow import Flow
+    from ecom_assets.pipeline.flow import Flow, room_for
     from ecom_assets.progress import bars
     from ecom_assets.tables import LAYERS
 
@@ -400,7 +400,8 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     outcome = _Outcome()
     job = defs().resolve_job_def(job_name)
-    with dg.DagsterInstance.get() as instance, bars(console):
+    # Dagster's event log lies in the home too.
+    with room_for("the run", settings.home), dg.DagsterInstance.get() as instance, bars(console):
         _bury_dead_runs(instance)
         tags = {"ecom/source": settings.source, "ecom/route": settings.route, PROCESS_TAG: _process(os.getpid())}
         try:

@@ -49,15 +49,29 @@ class DiskFullError(RuntimeError):
     """A disk has no room for what was to be made."""
 
 
+DISK_FULL = ("No space left on device", "database or disk is full")
+"""How the operating system and SQLite say it."""
+
+FULL = 1 << 20
+"""Free bytes below which nothing can be made."""
+
+
 @contextmanager
-def _room_for(what: str, home: Path) -> Generator[None]:
-    """Say of a full disk which one it is and what to do, whoever noticed it: this process or a server."""
+def room_for(what: str, home: Path) -> Generator[None]:
+    """Say of a full disk which one it is and what to do, whoever noticed it: this process, a server or a database.
+
+    Raises:
+        DiskFullError: An error fell out of the block that says so, or at a time when nothing fits any more
+            (Spark says of some of its errors only that a task failed).
+    """
     try:
         yield
+    except DiskFullError:
+        raise
     except Exception as error:
-        if "No space left on device" not in str(error):
-            raise
         free = shutil.disk_usage(home).free
+        if free >= FULL and not any(said in str(error) for said in DISK_FULL):
+            raise
         raise DiskFullError(
             f"{what}: expected room on the disk of {home}, got {free / 1e6:,.0f} MB free; free some space (old homes,"
             " `ecom doctor` shows what it needs), then run again: what is done stays, and the rest is made"
@@ -178,7 +192,7 @@ class Flow:
                 advance(rows - done.get(table, 0))
                 done[table] = rows
 
-            with _room_for("raw", self.settings.home):
+            with room_for("raw", self.settings.home):
                 acquire(self.settings, told)
         seconds = time.perf_counter() - began
         whole = sum(path.stat().st_size for path in paths.values())
@@ -213,7 +227,7 @@ class Flow:
         inputs = self._inputs(layer, table, route)
         if self._is_red(layer, table):
             self._clear_for_rebuild(layer, table)
-        with _room_for(f"{layer}/{table.name}", self.settings.home):
+        with room_for(f"{layer}/{table.name}", self.settings.home):
             rows, notes = getattr(self, f"_build_{layer}")(table, route)
         seconds = time.perf_counter() - began
         unchanged = bool(notes.get("unchanged"))
