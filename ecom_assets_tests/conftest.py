@@ -36,6 +36,8 @@ def stack(settings: Settings) -> Iterator[Stack]:
         stack.up()
         yield stack
     finally:
+        for server in stack.servers.values():
+            server.grace = min(server.grace, 5)  # nobody wants these data again
         stack.down()
 
 

@@ -69,9 +69,9 @@ class SparkEngine:
             raise SparkConnectionError(f"Spark: the server went away ({type(error).__name__}); `ecom up`") from error
 
     def _session(self) -> SparkSession:
-        if self._given:
-            return self._given()
         with self._lock:
+            if self._given:
+                return self._given()
             if self._own is None or not answers(self._own):
                 self._own = connect(Stack(self.settings).address("spark"), patience=3)
             return self._own

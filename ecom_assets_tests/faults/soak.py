@@ -8,6 +8,7 @@ same faults again with ``--seed``, though a machine never meets them at quite th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -39,7 +40,7 @@ class Soak:
     def __init__(self, home: Path, scale: float, seed: int) -> None:
         self.home, self.scale = home, scale
         self.random = random.Random(seed)
-        self.stack = Stack(load(home=home))
+        self.stack = Stack(load(home=home, class_archives=False))
         self.clients: dict[str, subprocess.Popen[str]] = {}
         self.killed: Counter[str] = Counter()
         self.log = (home / "soak.log").open("a", encoding="utf-8")
@@ -67,11 +68,14 @@ class Soak:
     def kill(self, *parts: str) -> None:
         """Kill one of the parts without warning."""
         name = self.random.choice(parts)
-        pids = {s.service: s.pid for s in self.stack.status()} | {n: p.pid for n, p in self.clients.items()}
-        if pid := pids.get(name):
-            console.print(f"  {time.strftime('%H:%M:%S')} kill -9 {name}")
-            print(f"# kill -9 {name}", file=self.log, flush=True)
-            (os.killpg if name in self.clients else os.kill)(pid, signal.SIGKILL)
+        working = {n: p.pid for n, p in self.clients.items() if p.poll() is None}
+        pid = (working | {s.service: s.pid for s in self.stack.status()}).get(name)
+        if not pid:
+            return
+        console.print(f"  {time.strftime('%H:%M:%S')} kill -9 {name}")
+        print(f"# kill -9 {name}", file=self.log, flush=True)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            (os.killpg if name in working else os.kill)(pid, signal.SIGKILL)
             self.killed[name] += 1
 
     def flow(self, seconds: float) -> None:

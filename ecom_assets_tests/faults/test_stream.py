@@ -64,7 +64,7 @@ def test_a_batch_whose_commit_is_lost_is_not_doubled(spark: SparkSession, make_t
     assert plain_stream(spark, topic) == len(rows) + 20, "the control doubles the batch"
 
 
-@pytest.mark.parametrize("left", [0, 3, 120, -5], ids=["nothing", "the version", "a half", "all but the end"])
+@pytest.mark.parametrize("left", [0, -5], ids=["nothing left", "its end cut off"])
 def test_a_damaged_checkpoint_is_refused(spark: SparkSession, make_topic: MakeTopic, left: int) -> None:
     """If this fails, a stream goes on from a wrong place, or people are left with a Java error."""
     topic = make_topic(PRODUCT)
