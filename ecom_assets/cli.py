@@ -113,7 +113,7 @@ def run(
     ok = outcome.success and all(v.ok for v in verdicts.values())
     _print_sheet(verdicts)
     for error in outcome.errors:
-        console.print(f"[red]✗[/red] {error}", highlight=False)
+        console.print(f"[red]✗[/red] {escape(error)}", highlight=False)
     if ok:
         same = "nothing changed, every layer already held these rows; " if outcome.unchanged else ""
         console.print(f"[green]✓ {same}the sheet balances[/green] ({seconds:.0f} s, home {settings.home})")
@@ -502,7 +502,7 @@ def _print_sheet(verdicts: dict[str, Any]) -> None:
     for verdict in verdicts.values():
         for layer, said in verdict.faults.items():
             for sentence in said:
-                console.print(f"[red]✗[/red] {layer}: {sentence}", highlight=False)
+                console.print(f"[red]✗[/red] {layer}: {escape(sentence)}", highlight=False)
 
 
 def _register() -> None:
@@ -524,7 +524,7 @@ def main() -> None:
     except (OSError, ValueError, RuntimeError) as error:
         if os.environ.get("ECOM_TRACEBACK"):
             raise
-        console.print(f"[red]✗[/red] {error}", highlight=False, markup=True)
+        console.print(f"[red]✗[/red] {escape(str(error))}", highlight=False)
         sys.exit(1)
 
 

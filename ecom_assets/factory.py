@@ -164,6 +164,9 @@ def _for_each(due: Iterable[D], work: Callable[[D], R]) -> Iterator[tuple[D, R]]
     for each in due:
         try:
             result = work(each)
+        except TRANSIENT as error:  # a server is away: the others would only wait for it too
+            failed.append(error)
+            break
         except Exception as error:  # noqa: BLE001  raised below
             failed.append(error)
         else:

@@ -332,6 +332,10 @@ def _query(
         # Behind the last record of a partition stands the mark of its transaction: Kafka would hold back
         # the answer for the default of half a second to see whether more comes.
         "kafka.fetch.max.wait.ms": "10",
+        # Half a minute of silence is a broker that is gone; the defaults wait for two minutes, several times.
+        "kafka.request.timeout.ms": "15000",
+        "kafka.default.api.timeout.ms": "30000",
+        "kafkaConsumer.pollTimeoutMs": "30000",
         "subscribe": table.topic(settings.namespace),
         "startingOffsets": start,
         "failOnDataLoss": "true",

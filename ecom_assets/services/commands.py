@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, Self
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.markup import escape
 from rich.table import Column, Table
 
 from ecom_assets.services.errors import ServiceError
@@ -202,5 +203,5 @@ def _coloured(word: str) -> str:
 
 
 def _fail(error: ServiceError) -> NoReturn:
-    console.print(f"[red]Error:[/] {error}", highlight=False)
+    console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
     raise typer.Exit(1)

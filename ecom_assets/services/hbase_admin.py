@@ -82,6 +82,7 @@ class HBaseAdmin:
         milliseconds = str(int(self.timeout * 1000))
         conf.set("hbase.client.operation.timeout", milliseconds)
         conf.set("hbase.client.meta.operation.timeout", milliseconds)
+        conf.set("hbase.client.sync.wait.timeout.msec", milliseconds)  # ten minutes, if it were left alone
         conf.set("hbase.rpc.timeout", "30000")
         self._conf = conf
         try:
