@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from ecom_assets import cli
+
 LOST = """
 import os, signal, time
 from ecom_assets import cli
@@ -35,3 +39,17 @@ def test_an_interrupt_that_is_swallowed_comes_again() -> None:
     done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "swallowed\nheard\n"
     assert done.stderr == "", "nothing of it is printed"
+
+
+def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, what Kafka and Spark say in brackets vanishes, or ends in a traceback of the console's."""
+    said = "[thrd:main]: expected a broker, got [/none]"
+
+    def fail() -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(cli, "_register", lambda: None)
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert said in capsys.readouterr().err
