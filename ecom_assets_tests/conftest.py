@@ -68,7 +68,7 @@ def make_topic(settings: Settings, stack: Stack, tmp_path_factory: pytest.TempPa
 
     def make(table: Table) -> Topic:
         home = tmp_path_factory.mktemp("lake")
-        own = settings.model_copy(update={"home": home, "namespace": f"{home.name}"})
+        own = settings.model_copy(update={"home": home, "namespace": home.name})
         return Topic(table, own, stack.addresses().kafka)
 
     return make

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from ecom_assets.services.stack import Addresses
 from ecom_assets.settings import Settings, load
+from ecom_assets.tables import LAYERS
 
 
 def environment(home: Path, addresses: Addresses, namespace: str) -> dict[str, str]:
@@ -44,6 +46,30 @@ def ecom(env: dict[str, str], *args: str) -> tuple[int, dict[str, Any], str]:
     out, err = process.communicate(timeout=300)
     lines = out.strip().splitlines()
     return process.returncode, json.loads(lines[-1]) if lines else {}, err
+
+
+def wait_for(file: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait until a run has written a file; it must not end before."""
+    deadline = time.monotonic() + seconds
+    while not file.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, f"expected {file} within {seconds:g} s"
+        time.sleep(0.005)
+
+
+def beginning(layer: str, settings: Settings) -> Path:
+    """What is there when a layer's turn has come: the proof of the layer before it."""
+    if layer == LAYERS[0]:
+        return settings.raw
+    return settings.manifests / LAYERS[LAYERS.index(layer) - 1] / "click_stream.proof.json"
+
+
+def finish(env: dict[str, str]) -> dict[str, Any]:
+    """Run again what was broken off: it must end well, its sheet balanced; returns what it tells of the tables."""
+    code, told, err = ecom(env, "run", "--json")
+    assert code == 0, err
+    assert told["ok"] is True
+    return told["tables"]
 
 
 def settings_of(env: dict[str, str]) -> Settings:

@@ -69,7 +69,7 @@ class SparkEngine:
             raise SparkConnectionError(f"Spark: the server went away ({type(error).__name__}); `ecom up`") from error
 
     def _session(self) -> SparkSession:
-        with self._lock:
+        with self._lock:  # whoever gives one opens it at its first use, too
             if self._given:
                 return self._given()
             if self._own is None or not answers(self._own):

@@ -37,12 +37,13 @@ PATIENCE = 900
 class Soak:
     """A home of its own, what works on it, and the dice."""
 
-    def __init__(self, home: Path, scale: float, seed: int) -> None:
-        self.home, self.scale = home, scale
+    def __init__(self, home: Path, seed: int) -> None:
+        self.home = home
         self.random = random.Random(seed)
         self.stack = Stack(load(home=home, class_archives=False))
         self.clients: dict[str, subprocess.Popen[str]] = {}
         self.killed: Counter[str] = Counter()
+        home.mkdir(parents=True, exist_ok=True)
         self.log = (home / "soak.log").open("a", encoding="utf-8")
 
     def start(self, name: str, *args: str) -> subprocess.Popen[str]:
@@ -98,8 +99,8 @@ class Soak:
                 process.kill()
                 process.communicate()
 
-    def run(self) -> dict[str, dict[str, int]]:
-        """Runs, each with a part killed at a random moment, until one has ended well; returns the sheet's rows."""
+    def run(self) -> dict[str, int]:
+        """Runs, each with a part killed at a random moment, until one has ended well; returns HBase's rows."""
         deadline = time.monotonic() + PATIENCE
         gentle = 0
         while time.monotonic() < deadline:
@@ -113,8 +114,8 @@ class Soak:
             out, _ = process.communicate(timeout=PATIENCE)
             gentle += 1
             if process.returncode == 0:
-                told = json.loads(out.splitlines()[-1])
-                return {name: {x: table[x]["rows"] for x in LAYERS} for name, table in told["tables"].items()}
+                tables = json.loads(out.splitlines()[-1])["tables"]
+                return {name: layers["hbase"]["rows"] for name, layers in tables.items()}
         raise SystemExit(f"no run has ended well in {PATIENCE} s; see {self.log.name}")
 
 
@@ -128,7 +129,7 @@ def main(
     """Kill random parts of the stack and of runs for some minutes, and prove that no row is lost."""
     seed = seed if seed is not None else random.SystemRandom().randrange(10**6)
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as temporary:
-        soak = Soak(home or Path(temporary), scale, seed)
+        soak = Soak(home or Path(temporary), seed)
         console.print(f"seed {seed}: `make soak MINUTES={minutes:g} SEED={seed}` chooses the same faults again")
         end, rounds = time.monotonic() + 60 * minutes, 0
         try:
@@ -141,7 +142,7 @@ def main(
                 soak.do("reset", layer, "--table", table, "--yes")
                 soak.flow(min(30, max(0, end - time.monotonic())))
                 rows = soak.run()
-                console.print("  balances: " + ", ".join(f"{name} {at['hbase']:,}" for name, at in rows.items()))
+                console.print("  balances: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
             soak.stack.up()
             told = json.loads(soak.do("reconcile", "--json").splitlines()[-1])
         finally:

@@ -13,7 +13,7 @@ import pytest
 
 from ecom_assets.services.stack import Addresses
 from ecom_assets.tables import LAYERS
-from ecom_assets_tests.runs import ecom, environment, settings_of, start
+from ecom_assets_tests.runs import beginning, environment, finish, settings_of, start, wait_for
 
 SCALE = "0.004"
 ROWS = 51_334
@@ -38,15 +38,8 @@ def test_a_disk_that_fills_up(addresses: Addresses, disk: Path, layer: str) -> N
     """If this fails, a full disk is told as anything but that, or leaves half a table that counts as whole."""
     home = disk / "home"
     env = environment(home, addresses, f"full_{layer}")
-    settings = settings_of(env)
     process = start(env, "run", "--scale", SCALE, "--json")
-    before = LAYERS[LAYERS.index(layer) - 1]
-    proof = settings.manifests / before / "click_stream.proof.json"
-    deadline = time.monotonic() + 300
-    while not (settings.raw.exists() if layer == "raw" else proof.exists()):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for(beginning(layer, settings_of(env)), process, 300)
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         while process.poll() is None:  # whatever the run gives back is taken at once
@@ -59,7 +52,4 @@ def test_a_disk_that_fills_up(addresses: Addresses, disk: Path, layer: str) -> N
     assert "Traceback" not in err
     assert "disk" in err
     ballast.unlink()
-    code, told, err = ecom(env, "run", "--json")
-    assert code == 0, err
-    assert told["ok"] is True
-    assert told["tables"]["click_stream"]["hbase"]["rows"] == ROWS
+    assert finish(env)["click_stream"]["hbase"]["rows"] == ROWS

@@ -11,7 +11,7 @@ import pytest
 
 from ecom_assets.services.stack import Addresses
 from ecom_assets.tables import LAYERS
-from ecom_assets_tests.runs import ecom, environment, settings_of, start
+from ecom_assets_tests.runs import beginning, environment, finish, settings_of, start, wait_for
 
 SCALE = "0.004"
 ROWS = 51_334
@@ -22,20 +22,11 @@ ROWS = 51_334
 def test_a_run_killed_in_a_layer(addresses: Addresses, tmp_path: Path, layer: str, after: float) -> None:
     """If this fails, a machine that goes down at the wrong moment costs rows, or a home that can be used again."""
     env = environment(tmp_path, addresses, f"killed_in_{layer}_{'early' if after < 1 else 'late'}")
-    settings = settings_of(env)
     process = start(env, "run", "--scale", SCALE, "--json")
-    deadline = time.monotonic() + 300
-    before = LAYERS[LAYERS.index(layer) - 1]
-    proof = settings.manifests / before / "click_stream.proof.json"
-    while not (settings.raw.exists() if layer == "raw" else proof.exists()):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for(beginning(layer, settings_of(env)), process, 300)
     time.sleep(after)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    code, told, err = ecom(env, "run", "--json")
-    assert code == 0, err
-    assert told["ok"] is True
-    assert told["tables"]["click_stream"]["hbase"]["rows"] == ROWS
-    assert len({told["tables"]["click_stream"][each]["checksum"] for each in LAYERS}) == 1
+    events = finish(env)["click_stream"]
+    assert events["hbase"]["rows"] == ROWS
+    assert len({events[each]["checksum"] for each in LAYERS}) == 1

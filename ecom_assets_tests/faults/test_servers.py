@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecom_assets.services.stack import Stack
-from ecom_assets_tests.runs import ecom, environment, settings_of, start
+from ecom_assets_tests.runs import environment, finish, settings_of, start, wait_for
 
 SCALE = "0.004"
 ROWS = 51_334
@@ -53,11 +53,7 @@ def test_a_server_killed_in_mid_run(stack: Stack, tmp_path: Path, name: str, aft
     env = environment(tmp_path, addresses, namespace) | moment.env
     manifests = settings_of(env).manifests
     process = start(env, "run", "--scale", SCALE, "--json")
-    deadline = time.monotonic() + 300
-    while not (manifests / moment.begins).exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for(manifests / moment.begins, process, 300)
     time.sleep(after)
     (pid,) = [s.pid for s in stack.status() if s.service == moment.server]
     assert pid
@@ -69,7 +65,4 @@ def test_a_server_killed_in_mid_run(stack: Stack, tmp_path: Path, name: str, aft
         assert "Traceback" not in err
         assert "✗" in err
     assert stack.up() == addresses
-    code, told, err = ecom(env, "run", "--json")
-    assert code == 0, err
-    assert told["ok"] is True
-    assert told["tables"]["click_stream"]["hbase"]["rows"] == ROWS
+    assert finish(env)["click_stream"]["hbase"]["rows"] == ROWS

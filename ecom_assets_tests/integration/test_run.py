@@ -5,7 +5,6 @@ The runs go through the command line, as people start them.
 
 import json
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ecom_assets.pipeline.topic import Clients
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.source import synthetic
 from ecom_assets.tables import CLICK_STREAM, CUSTOMER, LAYERS, PRODUCT, TABLES, TRANSACTIONS
-from ecom_assets_tests.runs import ecom, environment, settings_of, start
+from ecom_assets_tests.runs import ecom, environment, finish, settings_of, start, wait_for
 
 SCALE = 0.001
 
@@ -210,25 +209,17 @@ def test_the_bulk_route_ends_in_the_same_tables(env: dict[str, str], first: dict
         assert told["tables"][name]["hbase"]["checksum"] == layers["hbase"]["checksum"]
 
 
-def test_a_broken_off_run_is_finished_by_the_next(tmp_path: Path, addresses: Addresses) -> None:
-    """If this fails, a run that was broken off loses or doubles rows, or copies pass for updates of the first row."""
-    env = environment(tmp_path, addresses, "broken")
-    process = start(env, "run", "--scale", "0.0005", "--expand", "2.5", "--json")
-    settings = settings_of(env)
-    deadline = time.monotonic() + 120
-    while not (settings.manifests / "topic" / "transactions.build.json").exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_a_broken_off_run_is_finished_by_the_next(tmp_path: Path, addresses: Addresses, kill: signal.Signals) -> None:
+    """If this fails, a run that was broken off loses or doubles rows, or cannot be gone on with."""
+    env = environment(tmp_path, addresses, f"broken_{kill.name.lower()}")
+    process = start(env, "run", "--scale", "0.002", "--json")
+    wait_for(settings_of(env).manifests / "topic" / "transactions.build.json", process)
+    process.send_signal(kill)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == (130 if kill == signal.SIGINT else -9), err
     assert "Traceback" not in err
-    code, told, err = ecom(env, "run", "--json")
-    assert code == 0, err
-    customers, events = told["tables"]["customer"], told["tables"]["click_stream"]
-    assert customers["hbase"]["rows"] == 3 * customers["raw"]["rows"]
-    assert events["hbase"]["rows"] > 2 * events["raw"]["rows"]
+    assert finish(env)["click_stream"]["hbase"]["rows"] == 25667
 
 
 def test_dirt_is_set_aside_and_counted(tmp_path: Path, addresses: Addresses) -> None:
@@ -272,6 +263,15 @@ def test_dirt_is_set_aside_and_counted(tmp_path: Path, addresses: Addresses) -> 
     rows = dict(connection.table(CLICK_STREAM.hbase_table("dirt")).scan(row_prefix=b"sess|"))
     assert [r.get(b"metadata:event_metadata") for r in rows.values()] == [b'two\nlines, "quoted"', b""]
     connection.close()
+
+
+def test_expansion_goes_all_the_way(tmp_path: Path, addresses: Addresses) -> None:
+    """If this fails, copies are lost as updates of the first row somewhere on the way."""
+    env = environment(tmp_path, addresses, "grown")
+    code, told, err = ecom(env, "run", "--scale", "0.0005", "--expand", "2.5", "--json")
+    assert code == 0, err
+    assert told["tables"]["customer"]["hbase"]["rows"] == 3 * told["tables"]["customer"]["raw"]["rows"]
+    assert told["tables"]["click_stream"]["hbase"]["rows"] > 2 * told["tables"]["click_stream"]["raw"]["rows"]
 
 
 @pytest.mark.parametrize(
