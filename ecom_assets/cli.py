@@ -105,7 +105,11 @@ def run(
     dagster_home(settings)
     from ecom_assets.services.commands import start
 
-    start(settings, console, also=("dashboard",) if settings.dashboard else ())
+    addresses = start(settings, console, also=("dashboard",) if settings.dashboard else ())
+    if settings.route == "stream" and not settings.spark and not (settings.lake / "streamed").exists():
+        from ecom_assets.pipeline import rehearsal
+
+        rehearsal.begin(settings, addresses.spark)
     outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings)
     seconds = time.perf_counter() - began
     from ecom_assets.pipeline import sheet

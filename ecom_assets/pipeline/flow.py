@@ -318,7 +318,7 @@ class Flow:
     def _rows_for_hbase(self, table: Table, route: str) -> Iterable[pa.RecordBatch]:
         if route == "bulk":
             return bulk.Deduplicated(table, self.settings)
-        return merged.read_batches(merged.folder(table, self.settings), table.names)
+        return streamed.read_batches(merged.folder(table, self.settings), table.names)
 
     def _keys_for_hbase(self, table: Table, route: str) -> pa.Array | pa.ChunkedArray:
         """Row keys of a sample of the rows."""
@@ -432,13 +432,13 @@ class Flow:
 
     def _measure_streamed(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: streamed/{table.name}", None):
-            found = streamed.measure(self.spark, table, self.settings)
+            found = streamed.measure(table, self.settings)
             bad = Measure(streamed.undecoded(table, self.settings))
         return Proof(table.name, "streamed", found, {"quarantined": bad})
 
     def _measure_merged(self, table: Table, route: str) -> Proof:  # noqa: ARG002
         with track(f"proof: merged/{table.name}", None):
-            found = merged.measure(self.spark, table, self.settings)
+            found = merged.measure(table, self.settings)
             aside = merged.set_aside(self.spark, table, self.settings)
         return Proof(table.name, "merged", found, aside)
 

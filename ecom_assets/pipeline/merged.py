@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from pyspark.sql import functions as sf
 
 from ecom_assets.pipeline import canon, streamed
 from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.pipeline.streamed import LakeError, exists
+from ecom_assets.pipeline.streamed import LakeError, dataset, exists, read_batches
 from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 FORM = 1
 """Raised when this module makes other rows or columns of the same input, so that tables are merged anew."""
-
-BATCH_ROWS = 65_536
 
 ORDER = ("_timestamp", "_partition", "_offset")
 """Which of several rows under one key came first."""
@@ -96,12 +94,12 @@ def merge(
     last = _last_merge(table, settings)
     if last and last["origin"] == origin and not force:
         made = {k: Measure.from_json(last[k]) for k in ("duplicates", "conflicts")}
-        return MergeResult(**made, unparsed=unparsed(spark, table, settings), unchanged=True)
+        return MergeResult(**made, unparsed=unparsed(table, settings), unchanged=True)
 
     rows = _rows(spark, source, _latest_with(source, origin["version"]))
-    with _split(rows, table) as (kept, later):
+    with split(rows, table) as (kept, later):
         duplicates, conflicts = _write(kept, later, table, settings, origin)
-    return MergeResult(duplicates, conflicts, unparsed(spark, table, settings))
+    return MergeResult(duplicates, conflicts, unparsed(table, settings))
 
 
 def _write(
@@ -113,12 +111,9 @@ def _write(
         _conflicts(later, table) if later and conflicts.rows else None, table, settings, "merge"
     )
     memo = {"origin": origin, "duplicates": duplicates.to_json(), "conflicts": conflicts.to_json()}
-    typed = kept.select(*table.names)
-    for column in table.columns:
-        if column.parsed_as:
-            typed = with_parsed(typed, column.name, *column.parsed_as)
     (
-        typed.write.format("delta")
+        typed(kept, table)
+        .write.format("delta")
         .mode("overwrite")
         .option("overwriteSchema", "true")
         .option("userMetadata", json.dumps(memo))
@@ -156,18 +151,21 @@ def version(path: Path) -> str:
     return f"{delta.metadata().id}@{_rows_version(delta)}"
 
 
-def measure(spark: SparkSession, table: Table, settings: Settings) -> Measure:
+def measure(table: Table, settings: Settings) -> Measure:
     """Count and checksum the merged table's own columns; a missing table holds none."""
-    return streamed.measure_delta(spark, table, folder(table, settings))
+    return streamed.measure_delta(table, folder(table, settings))
 
 
-def unparsed(spark: SparkSession, table: Table, settings: Settings) -> dict[str, int]:
+def unparsed(table: Table, settings: Settings) -> dict[str, int]:
     """Count, per column with a typed companion, the rows that hold text but no typed value."""
     pairs = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
     if not pairs or not exists(folder(table, settings)):
         return dict.fromkeys(pairs, 0)
-    counts = [sf.count_if(sf.col(raw).isNotNull() & sf.col(typed).isNull()).alias(raw) for raw, typed in pairs.items()]
-    return spark.read.format("delta").load(str(folder(table, settings))).agg(*counts).collect()[0].asDict()
+    whole = dataset(folder(table, settings))
+    return {
+        raw: whole.count_rows(filter=ds.field(raw).is_valid() & ds.field(typed).is_null())
+        for raw, typed in pairs.items()
+    }
 
 
 def set_aside(spark: SparkSession, table: Table, settings: Settings) -> dict[str, Measure]:
@@ -191,9 +189,34 @@ def set_aside(spark: SparkSession, table: Table, settings: Settings) -> dict[str
             f"table {table.name}: the merged table was made of another streamed table than the one in {source};"
             " materialize merged again"
         )
-    with _split(_rows(spark, source, _latest_with(source, last["origin"]["version"])), table) as (_, later):
+    with split(_rows(spark, source, _latest_with(source, last["origin"]["version"])), table) as (_, later):
         duplicates = _measure(later, table, "_duplicate")
     return {"duplicates": duplicates, "conflicts": _in_quarantine(spark, table, settings)}
+
+
+@contextmanager
+def split(rows: DataFrame, table: Table) -> Generator[tuple[DataFrame, DataFrame | None]]:
+    """Part rows that stay from later rows under the same key; no frame of these if no key comes twice.
+
+    Keys are counted by a 64-bit hash, which is a quarter of the work of counting texts; two keys
+    that share one only take the longer way. Few rows do, so no window over the whole table.
+    """
+    hashed = rows.withColumn("_key", sf.xxhash64(table.primary_key))
+    # Persisted, not checkpointed: a session forgets checkpoints while their frames are in use, a cache is made again.
+    repeated = hashed.groupBy("_key").count().where("count > 1").select("_key").persist()
+    try:
+        yield (rows, None) if repeated.isEmpty() else _parted(rows, hashed, repeated, table)
+    finally:
+        repeated.unpersist()
+
+
+def typed(rows: DataFrame, table: Table) -> DataFrame:
+    """The table's own columns, and the typed companions beside them."""
+    made = rows.select(*table.names)
+    for column in table.columns:
+        if column.parsed_as:
+            made = with_parsed(made, column.name, *column.parsed_as)
+    return made
 
 
 def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:
@@ -228,30 +251,6 @@ def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:
     )
 
 
-def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Read a Delta table without Spark, in flat memory.
-
-    Args:
-        path: Folder of the table.
-        columns: Which columns, in the order wanted.
-
-    Yields:
-        Arrow batches of at most 65,536 rows.
-
-    Raises:
-        LakeError: There is no Delta table.
-    """
-    # By default pyarrow holds whole row groups ahead of the reader; streams took a third off the peak memory.
-    options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True, buffer_size=1 << 20)
-    yield from _dataset(path).to_batches(
-        columns=columns,
-        batch_size=BATCH_ROWS,
-        batch_readahead=2,
-        fragment_readahead=1,
-        fragment_scan_options=options,
-    )
-
-
 def sample_keys(path: Path, columns: list[str], rows: int = 100_000) -> pa.Table:
     """Read some rows, spread evenly over a Delta table, for instance to find quantiles of keys.
 
@@ -266,21 +265,15 @@ def sample_keys(path: Path, columns: list[str], rows: int = 100_000) -> pa.Table
     Raises:
         LakeError: There is no Delta table.
     """
-    dataset = _dataset(path)
-    step = max(1, dataset.count_rows() // rows)
-    schema = pa.schema([dataset.schema.field(c) for c in columns])
+    whole = dataset(path)
+    step = max(1, whole.count_rows() // rows)
+    schema = pa.schema([whole.schema.field(c) for c in columns])
     taken, seen = [], 0
     for batch in read_batches(path, columns):
         at = range(-seen % step, batch.num_rows, step)
         taken.append(batch.take(pa.array(at, pa.int64())))
         seen += batch.num_rows
     return pa.Table.from_batches(taken, schema)
-
-
-def _dataset(path: Path) -> Any:
-    if not exists(path):
-        raise LakeError(f"expected a Delta table in {path}, got none; materialize it first")
-    return DeltaTable(str(path)).to_pyarrow_dataset()
 
 
 def _source(table: Table, settings: Settings) -> Path:
@@ -331,22 +324,6 @@ def _rows(spark: SparkSession, source: Path, version: int) -> DataFrame:
 
 def _measure(frame: DataFrame | None, table: Table, condition: str = "true") -> Measure:
     return Measure(*canon.spark_measure(frame.where(condition), table)) if frame else Measure()
-
-
-@contextmanager
-def _split(rows: DataFrame, table: Table) -> Generator[tuple[DataFrame, DataFrame | None]]:
-    """Part rows that stay from later rows under the same key; no frame of these if no key comes twice.
-
-    Keys are counted by a 64-bit hash, which is a quarter of the work of counting texts; two keys
-    that share one only take the longer way. Few rows do, so no window over the whole table.
-    """
-    hashed = rows.withColumn("_key", sf.xxhash64(table.primary_key))
-    # Persisted, not checkpointed: a session forgets checkpoints while their frames are in use, a cache is made again.
-    repeated = hashed.groupBy("_key").count().where("count > 1").select("_key").persist()
-    try:
-        yield (rows, None) if repeated.isEmpty() else _parted(rows, hashed, repeated, table)
-    finally:
-        repeated.unpersist()
 
 
 def _parted(rows: DataFrame, hashed: DataFrame, repeated: DataFrame, table: Table) -> tuple[DataFrame, DataFrame]:

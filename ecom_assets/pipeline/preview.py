@@ -46,7 +46,7 @@ def _rows(flow: Flow, layer: str, table: Table) -> Sequence[Mapping[str, object]
         case "hbase":
             return hbase.prefix(table, "", settings, flow.addresses, ROWS)
     folder = streamed.folder(table, settings) if layer == "streamed" else merged.folder(table, settings)
-    batches = merged.read_batches(folder, table.names)
+    batches = streamed.read_batches(folder, table.names)
     return [row for batch in itertools.islice(batches, 1) for row in batch.slice(0, ROWS).to_pylist()]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 from thriftpy2.thrift import TException
 
-from ecom_assets.pipeline import bulk, canon, hbase, merged
+from ecom_assets.pipeline import bulk, canon, hbase, merged, streamed
 from ecom_assets.pipeline import hbase_thrift as thrift
 from ecom_assets.pipeline.manifest import Measure, read_json, write_json
 from ecom_assets.tables import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS, Column, HBaseLayout, Table
@@ -122,7 +122,7 @@ def _source(flow: Flow, route: str) -> Iterator[pa.RecordBatch]:
     batches = (
         bulk.Deduplicated(table, flow.settings)
         if route == "bulk"
-        else merged.read_batches(merged.folder(table, flow.settings), ORDERS.names)
+        else streamed.read_batches(merged.folder(table, flow.settings), ORDERS.names)
     )
     for batch in batches:
         yield pa.RecordBatch.from_arrays(batch.select(ORDERS.names).columns, schema=ORDERS.arrow)

@@ -145,8 +145,8 @@ def test_upkeep_changes_files_but_no_row(flow: Flow) -> None:
     write = DeltaTable(str(path)).to_pyarrow_table()
     with changed(flow, CUSTOMER, lambda d: write_deltalake(d, write.slice(0, 50), mode="overwrite")):
         write_deltalake(str(path), write.slice(50), mode="append")
-        before = merged.version(path), merged.measure(flow.spark, CUSTOMER, flow.settings).checksum
+        before = merged.version(path), merged.measure(CUSTOMER, flow.settings).checksum
         told = upkeep.compact_lake(flow.settings)
         assert told["merged/customer"]["compacted"] >= 2
-        assert (merged.version(path), merged.measure(flow.spark, CUSTOMER, flow.settings).checksum) == before
+        assert (merged.version(path), merged.measure(CUSTOMER, flow.settings).checksum) == before
     assert not merged.due(CLICK_STREAM, flow.settings)

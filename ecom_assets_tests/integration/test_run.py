@@ -123,7 +123,7 @@ def change_delta(path: Path, change: Callable[[DeltaTable], object]) -> Callable
 def damage(flow: Flow, layer: str, how: str) -> Callable[[], object]:
     """Damage the customers in one layer; returns what mends it."""
     settings, thrift = flow.settings, flow.addresses.hbase_thrift
-    somebody = next(iter(merged.read_batches(merged.folder(CUSTOMER, settings), CUSTOMER.names))).to_pylist()[7]
+    somebody = next(iter(streamed.read_batches(merged.folder(CUSTOMER, settings), CUSTOMER.names))).to_pylist()[7]
     where = f"customer_id = {somebody['customer_id']}"
     if layer in ("raw", "expanded", "chunked"):
         path = {

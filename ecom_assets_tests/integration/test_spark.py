@@ -34,8 +34,8 @@ def test_hash(spark: SparkSession, row: tuple[str | None, ...], expected: int) -
 
 def test_measure_of_nothing(spark: SparkSession, settings: Settings) -> None:
     """A layer that was not made yet would raise instead of holding no rows."""
-    assert streamed.measure(spark, CLICK_STREAM, settings) == Measure()
-    assert merged.measure(spark, CLICK_STREAM, settings) == Measure()
+    assert streamed.measure(CLICK_STREAM, settings) == Measure()
+    assert merged.measure(CLICK_STREAM, settings) == Measure()
     assert streamed.undecoded(CLICK_STREAM, settings) == 0
     assert merged.version(merged.folder(CLICK_STREAM, settings)) == ""
 
@@ -54,7 +54,7 @@ def test_stream(spark: SparkSession, make_topic: MakeTopic) -> None:
     topic.send(*rows[10:])
     assert stream() == 20
     assert rows_of(spark, PRODUCT, topic.settings) == rows
-    measure = streamed.measure(spark, PRODUCT, topic.settings)
+    measure = streamed.measure(PRODUCT, topic.settings)
     assert measure.same_rows(held(PRODUCT, rows))
     assert measure.bytes > 0
     version = merged.version(streamed.folder(PRODUCT, topic.settings))
@@ -74,7 +74,7 @@ def test_undecodable_records(spark: SparkSession, make_topic: MakeTopic) -> None
     topic.send(event("a"), event("b"), *bad, event("c"))
     assert streamed.stream(spark, CLICK_STREAM, topic.settings, topic.kafka) == 9
     assert rows_of(spark, CLICK_STREAM, topic.settings) == [event("a"), event("b"), event("c")]
-    assert streamed.measure(spark, CLICK_STREAM, topic.settings).rows == 3
+    assert streamed.measure(CLICK_STREAM, topic.settings).rows == 3
     assert streamed.undecoded(CLICK_STREAM, topic.settings) == len(bad)
 
     aside = DeltaTable(str(streamed.quarantine(CLICK_STREAM, topic.settings))).to_pyarrow_table().to_pylist()
@@ -154,7 +154,7 @@ def test_merge(spark: SparkSession, make_topic: MakeTopic) -> None:
     streamed.stream(spark, PRODUCT, settings, topic.kafka)
     first = merged.merge(spark, PRODUCT, settings)
     assert first == merged.MergeResult(Measure(), Measure(), {})
-    assert merged.measure(spark, PRODUCT, settings).same_rows(held(PRODUCT, rows))
+    assert merged.measure(PRODUCT, settings).same_rows(held(PRODUCT, rows))
 
     topic.send(same, other, third, same, other)
     streamed.stream(spark, PRODUCT, settings, topic.kafka)
@@ -162,9 +162,9 @@ def test_merge(spark: SparkSession, make_topic: MakeTopic) -> None:
     assert not result.unchanged
     assert result.duplicates.same_rows(held(PRODUCT, [same, same]))
     assert result.conflicts.same_rows(held(PRODUCT, [other, third, other]))
-    measure = merged.measure(spark, PRODUCT, settings)
+    measure = merged.measure(PRODUCT, settings)
     assert measure.same_rows(held(PRODUCT, rows))
-    assert streamed.measure(spark, PRODUCT, settings).same_rows(measure + result.duplicates + result.conflicts)
+    assert streamed.measure(PRODUCT, settings).same_rows(measure + result.duplicates + result.conflicts)
     aside = merged.set_aside(spark, PRODUCT, settings)
     assert aside["duplicates"].same_rows(result.duplicates)
     assert aside["conflicts"].same_rows(result.conflicts)
@@ -201,10 +201,10 @@ def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -
     typed = frame.select(sf.col("event_time_ts").cast("string"), "metadata.product_id", "metadata.quantity").collect()
     assert [tuple(r) for r in typed] == [("2016-06-30 23:18:44.792905", 1, 2), (None,) * 3, (typed[2][0], None, None)]
 
-    batches = list(merged.read_batches(path, CLICK_STREAM.names))
+    batches = list(streamed.read_batches(path, CLICK_STREAM.names))
     assert sorted((r for b in batches for r in b.to_pylist()), key=lambda r: r["event_id"]) == rows
     hashes = [canon.total(canon.batch_hashes(b, CLICK_STREAM.names)) for b in batches]
-    assert sum(hashes) % canon.MODULUS == merged.measure(spark, CLICK_STREAM, settings).checksum
+    assert sum(hashes) % canon.MODULUS == merged.measure(CLICK_STREAM, settings).checksum
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,9 @@ def lake(tmp_path: Path) -> Path:
 
 def test_read_batches(lake: Path) -> None:
     """The loader would miss or double rows, or hold a whole table in memory."""
-    batches = list(merged.read_batches(lake, ["text", "id"]))
+    batches = list(streamed.read_batches(lake, ["text", "id"]))
     assert {tuple(b.schema.names) for b in batches} == {("text", "id")}
-    assert max(b.num_rows for b in batches) <= merged.BATCH_ROWS
+    assert max(b.num_rows for b in batches) <= streamed.BATCH_ROWS
     assert sorted(pa.Table.from_batches(batches)["id"].to_pylist()) == list(range(300_000))
     assert all(str(r["id"]) == r["text"] for r in batches[-1].slice(0, 10).to_pylist())
 
@@ -126,7 +126,7 @@ def test_versions(lake: Path) -> None:
 def test_no_table(tmp_path: Path) -> None:
     """A missing table would read as an empty one, and be loaded as such."""
     with pytest.raises(streamed.LakeError, match="materialize it first"):
-        list(merged.read_batches(tmp_path, ["id"]))
+        list(streamed.read_batches(tmp_path, ["id"]))
 
 
 def test_delete(tmp_path: Path) -> None:

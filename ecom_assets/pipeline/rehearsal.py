@@ -1,0 +1,61 @@
+"""Spark's first steps, taken while it has nothing else to do.
+
+A server that has just started needs ten seconds for its first query, to load its classes and compile its code. The
+first layers of a home are made without Spark; meanwhile it does here on one row what it will do on all of them.
+Nothing else belongs here: no layer depends on a rehearsal.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from datetime import UTC, datetime
+from threading import Thread
+
+from ecom_assets.pipeline import merged, streamed
+from ecom_assets.resources.spark import spark_session
+from ecom_assets.settings import Settings
+from ecom_assets.tables import CUSTOMER
+
+log = logging.getLogger("ecom_assets")
+
+KAFKA = "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp"
+"""Columns of Spark's Kafka source."""
+
+
+def begin(settings: Settings, address: str) -> None:
+    """Rehearse in a thread of its own; what goes wrong there is logged, and will be told when it is done in earnest."""
+
+    def run() -> None:
+        try:
+            rehearse(settings, address)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is no one's concern yet
+            log.debug("Spark's rehearsal: %s", error)
+
+    Thread(target=run, name="rehearsal", daemon=True).start()
+
+
+def rehearse(settings: Settings, address: str) -> None:
+    """Stream one record, split and type its row, and write both.
+
+    Args:
+        settings: The home, whose Spark server reads and writes files of this machine.
+        address: That server.
+    """
+    folder = settings.stack / "spark" / "rehearsal"
+    shutil.rmtree(folder, ignore_errors=True)
+    with spark_session(address) as spark:
+        record = (None, None, "none", 0, 0, datetime(2020, 1, 1, tzinfo=UTC))
+        spark.createDataFrame([record], KAFKA).write.format("delta").save(str(folder / "topic"))
+        query = (
+            streamed.decoded(spark.readStream.format("delta").load(str(folder / "topic")), CUSTOMER)
+            .writeStream.format("delta")
+            .option("checkpointLocation", str(folder / "checkpoint"))
+            .trigger(availableNow=True)
+            .start(str(folder / "streamed"))
+        )
+        query.awaitTermination()
+        rows = spark.read.format("delta").load(str(folder / "streamed")).where("_undecoded IS NULL")
+        with merged.split(rows, CUSTOMER) as (kept, _):
+            merged.typed(kept, CUSTOMER).write.format("delta").save(str(folder / "merged"))
+    shutil.rmtree(folder, ignore_errors=True)
