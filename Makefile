@@ -15,8 +15,8 @@ help: ## Show the targets
 
 $(TOOLS)/bin/uv:
 	@echo "Installing uv into $(TOOLS)/"
-	python3 -m venv $(TOOLS) || { echo "python3 -m venv failed: install your system's venv package (Debian: apt-get install python3-venv) or uv itself"; exit 1; }
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "python3 has no pip: install your system's package (Debian: apt-get install python3-pip) or uv itself"; exit 1; }
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target $(TOOLS) uv
 
 .venv/.installed: pyproject.toml uv.lock | $(filter $(TOOLS)/bin/uv,$(UV))
 	$(UV) sync --frozen

@@ -105,6 +105,8 @@ def run(
     dagster_home(settings)
     from ecom_assets.services.commands import start
 
+    # Dagster and the definitions take seconds to import, and the servers take longer to start.
+    Thread(target=_definitions, daemon=True).start()
     addresses = start(settings, console, also=("dashboard",) if settings.dashboard else ())
     if settings.route == "stream" and not settings.spark and not (settings.lake / "streamed").exists():
         from ecom_assets.pipeline import rehearsal
@@ -392,12 +394,17 @@ class _Outcome:
         self.verdicts: dict[str, Any] = {}
 
 
+def _definitions() -> Any:
+    from ecom_assets.definitions import defs
+
+    return defs()
+
+
 def _execute(job_name: str, settings: Settings) -> _Outcome:
     """Run a job in this process, on the home's own Dagster instance."""
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
 
-    from ecom_assets.definitions import defs
     from ecom_assets.pipeline.flow import Flow, room_for
     from ecom_assets.progress import bars
     from ecom_assets.tables import LAYERS
@@ -405,7 +412,7 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     outcome = _Outcome()
-    job = defs().resolve_job_def(job_name)
+    job = _definitions().resolve_job_def(job_name)
     # Dagster's event log lies in the home too.
     with room_for("the run", settings.home), dg.DagsterInstance.get() as instance, bars(console):
         _bury_dead_runs(instance)

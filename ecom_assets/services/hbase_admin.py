@@ -21,7 +21,7 @@ from py4j.protocol import Py4JJavaError
 
 from ecom_assets.services import jars
 from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.servers import JAVA, LOG4J, OPENS, hbase_client
+from ecom_assets.services.servers import JAVA, LOG4J, OPENS, HBase, hbase_client
 
 
 class HBaseAdmin:
@@ -63,9 +63,14 @@ class HBaseAdmin:
 
     def _launch(self, log4j: Path) -> tuple[int, Any, str]:
         small = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        path = jars.classpath("hbase")
+        # An archive serves longer class paths too, so py4j's jar comes last and HBase's archive fits.
+        archive = HBase.archive(os.pathsep.join(map(str, path)))
+        if archive.exists():
+            small.append(f"-XX:SharedArchiveFile={archive}")
         port, token, process = launch_gateway(
-            classpath=os.pathsep.join(map(str, jars.classpath("hbase"))),
-            jarpath=_py4j_jar(),
+            jarpath=str(path[0]),
+            classpath=os.pathsep.join(map(str, [*path[1:], _py4j_jar()])),
             javaopts=[*OPENS, *small, f"-Dlog4j2.configurationFile={log4j}"],
             java_path=JAVA,
             die_on_exit=True,

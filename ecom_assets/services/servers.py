@@ -196,14 +196,16 @@ class Server:
         """Take over the archive that a server wrote when it ended by itself; for after a clean stop."""
         if self.new_archive.exists():
             self.new_archive.replace(self.archive(command[command.index("-cp") + 1]))
-            # Each environment has its own class path, so old ones would pile up, 80 MB and more each.
-            made = sorted(jars.cache_folder().glob(f"{self.name}-*.jsa"), key=lambda path: path.stat().st_mtime)
-            for old in made[:-ARCHIVES_KEPT]:
-                old.unlink(missing_ok=True)
+            # Each version has its own, so old ones would pile up, 80 MB and more each.
+            for name in (self.name, "java"):
+                made = sorted(jars.cache_folder().glob(f"{name}-*.jsa"), key=lambda path: path.stat().st_mtime)
+                for old in made[:-ARCHIVES_KEPT]:
+                    old.unlink(missing_ok=True)
 
-    def archive(self, classpath: str) -> Path:
+    @classmethod
+    def archive(cls, classpath: str) -> Path:
         """The archive of this server's classes; shared by all homes of the user."""
-        return jars.cache_folder() / f"{self.name}-{_digest(java_archive().name + classpath)}.jsa"
+        return jars.cache_folder() / f"{cls.name}-{_digest(java_archive().name + classpath)}.jsa"
 
 
 class Kafka(Server):
