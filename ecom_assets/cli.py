@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from threading import Event, Thread
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,7 +26,11 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from ecom_assets import settings as settings_module
+from ecom_assets.services.errors import ServiceError
 from ecom_assets.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from ecom_assets.services.stack import Stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -104,10 +108,14 @@ def run(
     settings = configure(scale=scale, source=source, expand=expand, home=home, route=route, hbase_route=hbase_route)
     dagster_home(settings)
     from ecom_assets.services.commands import start
+    from ecom_assets.services.stack import Stack
 
+    stack = Stack(settings)
     # Dagster and the definitions take seconds to import, and the servers take longer to start.
     Thread(target=_definitions, daemon=True).start()
-    addresses = start(settings, console, also=("dashboard",) if settings.dashboard else ())
+    addresses = start(settings, console)
+    if settings.dashboard:
+        Thread(target=_dashboard, args=(stack,), daemon=True).start()  # nobody looks at it before there are data
     if settings.route == "stream" and not settings.spark and not (settings.lake / "streamed").exists():
         from ecom_assets.pipeline import rehearsal
 
@@ -115,7 +123,6 @@ def run(
     outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings)
     seconds = time.perf_counter() - began
     from ecom_assets.pipeline import sheet
-    from ecom_assets.services.stack import Stack
 
     verdicts = outcome.verdicts
     ok = outcome.success and all(v.ok for v in verdicts.values())
@@ -127,18 +134,18 @@ def run(
         console.print(f"[green]✓ {same}the sheet balances[/green] ({seconds:.0f} s, home {settings.home})")
     else:
         console.print(f"[red]✗ not proven[/red] ({seconds:.0f} s); run again to go on, `ecom dev` shows the runs")
-    address = Stack(settings).address("dashboard") if settings.dashboard else None
-    if address:
-        console.print(f"Dashboard: {address}", highlight=False)
+    address, told = _dashboard(stack) if settings.dashboard else (None, "")
+    if told:
+        console.print(told, highlight=False)
     if as_json:
-        told = {
+        said = {
             "ok": ok,
             "dashboard": address,
             "seconds": round(seconds, 3),
             "unchanged": outcome.unchanged,
             "errors": outcome.errors,
         }
-        print(json.dumps(told | {"tables": sheet.to_json(verdicts)}))
+        print(json.dumps(said | {"tables": sheet.to_json(verdicts)}))
     raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
 
 
@@ -392,6 +399,16 @@ class _Outcome:
         self.errors: list[str] = []
         self.checks: list[dict[str, str]] = []
         self.verdicts: dict[str, Any] = {}
+
+
+def _dashboard(stack: Stack) -> tuple[str | None, str]:
+    """Start the dashboard, or see that it runs: its address, and what to tell people of it."""
+    try:
+        stack.up(also=("dashboard",))
+    except ServiceError as error:
+        return None, f"[red]✗[/red] {escape(str(error))}"
+    address = stack.address("dashboard")
+    return address, f"Dashboard: {address}"
 
 
 def _definitions() -> Any:
