@@ -7,6 +7,7 @@ folder without one is unfinished.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -22,6 +23,8 @@ from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
 
 MANIFEST = "manifest.jsonl"
+READ_TOGETHER = 64
+"""Chunks parsed at once when they are measured; some 6 MB."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +104,35 @@ def measure(table: Table, settings: Settings, progress: Callable[[int], None] | 
     """Read every chunk back and hash its rows; a missing or a damaged chunk counts as what is left of it."""
     began = time.perf_counter()
     paths = sorted(folder(table, settings).glob("part-*.csv"))
-
-    def work(path: Path) -> Measure:
-        data = path.read_bytes()
-        try:
-            batch = records.read_rows(data, table, path.name).batch
-        except records.DamagedError:
-            return Measure(bytes=len(data))
-        return Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)), len(data))
-
     found = Measure()
-    for part in records.ordered_map(work, paths):
+    groups = (paths[at : at + READ_TOGETHER] for at in range(0, len(paths), READ_TOGETHER))
+    for part in records.ordered_map(lambda group: _measured(group, table), groups):
         found += part
         if progress:
             progress(part.rows)
     return found + Measure(seconds=time.perf_counter() - began)
+
+
+def _measured(paths: list[Path], table: Table) -> Measure:
+    """Measure chunks, all at once if each could be read alone: that takes a fifth of the time."""
+    header = records.header_line(table)
+    chunks = [path.read_bytes() for path in paths]
+    size = sum(map(len, chunks))
+    if all(c.startswith(header) and c.endswith(b"\n") and not c.count(b'"') % 2 for c in chunks):
+        whole = header + b"".join(c[len(header) :] for c in chunks)
+        with contextlib.suppress(records.DamagedError):
+            return _hashed(whole, table, paths[0].name, size)
+    if len(chunks) > 1:
+        return sum((_measured([path], table) for path in paths), Measure())
+    try:
+        return _hashed(chunks[0], table, paths[0].name, size)
+    except records.DamagedError:
+        return Measure(bytes=size)
+
+
+def _hashed(data: bytes, table: Table, name: str, size: int) -> Measure:
+    batch = records.read_rows(data, table, name).batch
+    return Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)), size)
 
 
 def _blocks(source: Path, table: Table) -> Iterator[records.Block]:

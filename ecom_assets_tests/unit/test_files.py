@@ -179,6 +179,40 @@ def test_a_missing_chunk_is_missed(home: Callable[..., Settings]) -> None:
     assert chunk.measure(CUSTOMER, settings).rows == whole.rows - chunks[1].rows
 
 
+def test_a_row_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> None:
+    """If this fails, a row torn between two chunks, which nobody can read chunk by chunk, passes as sound."""
+    settings = home(chunk_bytes=5000)
+    expand.build(CUSTOMER, settings)
+    chunks = chunk.build(CUSTOMER, settings)
+    whole = chunk.measure(CUSTOMER, settings)
+    first, second = (chunk.folder(CUSTOMER, settings) / c.name for c in chunks[:2])
+    data, header = first.read_bytes(), records.header_line(CUSTOMER)
+    first.write_bytes(data[:-9])
+    second.write_bytes(header + data[-9:] + second.read_bytes()[len(header) :])
+    found = chunk.measure(CUSTOMER, settings)
+    assert not found.same_rows(whole)
+    assert found.bytes == whole.bytes
+
+
+def test_a_text_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> None:
+    """If this fails, a quoted line break at a chunk's border hides that neither chunk can be read alone."""
+    settings = home(chunk_bytes=5000)
+    expand.build(CLICK_STREAM, settings)
+    chunks = chunk.build(CLICK_STREAM, settings)
+    whole = chunk.measure(CLICK_STREAM, settings)
+    first, second = (chunk.folder(CLICK_STREAM, settings) / c.name for c in chunks[:2])
+    data, header = first.read_bytes(), records.header_line(CLICK_STREAM)
+    at = data.rindex(b'"')
+    data = data[:at] + b"\n" + data[at:]
+    rest = second.read_bytes()
+    first.write_bytes(data)
+    quoted = chunk.measure(CLICK_STREAM, settings)
+    assert not quoted.same_rows(whole)
+    first.write_bytes(data[: at + 1])
+    second.write_bytes(header + data[at + 1 :] + rest[len(header) :])
+    assert not chunk.measure(CLICK_STREAM, settings).same_rows(quoted)
+
+
 def test_no_manifest_no_chunks(home: Callable[..., Settings]) -> None:
     """If this fails, half-made chunks are taken for a whole table."""
     with pytest.raises(FileNotFoundError, match="materialise chunked/customer first"):
