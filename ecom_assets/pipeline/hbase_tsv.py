@@ -162,7 +162,9 @@ def _run(table: Table, text: Path, files: Path, settings: Settings, zookeeper: s
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         told = log.read_text("utf-8", "replace") if log.exists() else ""
-        reasons = re.findall(r"^(?:Caused by: |Exception in .*?: |\S+Exception: ).*$", told + done.stderr, re.MULTILINE)
+        # The last cause, and the place in a file that may stand on the line below it.
+        reason = r"^(?:Caused by: |Exception in .*?: |\S+Exception: ).*(?:\n at \[.*)?$"
+        reasons = re.findall(reason, told + done.stderr, re.MULTILINE)
         raise ServiceError(
             f"HBase table {table.hbase_table(settings.namespace)}: expected ImportTsv to make files of {text}, it ended"
             f" with {done.returncode}: {reasons[-1] if reasons else (done.stderr or told)[-1500:]}",
