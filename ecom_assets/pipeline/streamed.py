@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from deltalake import DeltaTable, Schema
@@ -33,6 +33,7 @@ from pyspark.sql.avro.functions import from_avro, to_avro
 
 from ecom_assets.pipeline import canon, topic
 from ecom_assets.pipeline.manifest import Measure
+from ecom_assets.pipeline.records import ordered_map
 from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
 
@@ -412,7 +413,7 @@ def decoded(source: DataFrame, table: Table) -> DataFrame:
 
 def measure(table: Table, settings: Settings) -> Measure:
     """Count and checksum the rows of the streamed table; a missing table holds none."""
-    return measure_delta(table, folder(table, settings), ds.field("_undecoded").is_null())
+    return measure_delta(table, folder(table, settings), "_undecoded")
 
 
 def undecoded(table: Table, settings: Settings) -> int:
@@ -442,7 +443,7 @@ def records(path: Path) -> int:
     return int(pc.sum(_files(path)["num_records"]).as_py() or 0) if exists(path) else 0
 
 
-def measure_delta(table: Table, path: Path, where: ds.Expression | None = None) -> Measure:
+def measure_delta(table: Table, path: Path, null: str | None = None) -> Measure:
     """Count and checksum a Delta table as it lies on disk.
 
     Not by Spark, which wrote it: two programs that read the same rows prove more than one, and
@@ -451,7 +452,7 @@ def measure_delta(table: Table, path: Path, where: ds.Expression | None = None) 
     Args:
         table: Whose columns to hash.
         path: The Delta table; a missing one holds no rows.
-        where: Other rows do not count.
+        null: A column; only rows where it is null count.
 
     Returns:
         Rows, checksum, bytes of the live files and seconds.
@@ -459,21 +460,22 @@ def measure_delta(table: Table, path: Path, where: ds.Expression | None = None) 
     if not exists(path):
         return Measure()
     began = time.monotonic()
-    rows = checksum = 0
-    for batch in read_batches(path, table.names, where):
-        rows += batch.num_rows
-        checksum += canon.total(canon.batch_hashes(batch, table.names))
+
+    def hashed(batch: pa.RecordBatch) -> Measure:
+        return Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)))
+
+    found = sum(ordered_map(hashed, read_batches(path, table.names, null)), Measure())
     size = int(pc.sum(_files(path)["size_bytes"]).as_py() or 0)
-    return Measure(rows, checksum % canon.MODULUS, size, time.monotonic() - began)
+    return found + Measure(bytes=size, seconds=time.monotonic() - began)
 
 
-def read_batches(path: Path, columns: list[str], where: ds.Expression | None = None) -> Iterator[pa.RecordBatch]:
+def read_batches(path: Path, columns: list[str], null: str | None = None) -> Iterator[pa.RecordBatch]:
     """Read a Delta table without Spark, in flat memory.
 
     Args:
         path: Folder of the table.
         columns: Which columns, in the order wanted.
-        where: Which rows; all without it.
+        null: A column; only rows where it is null are wanted.
 
     Yields:
         Arrow batches of at most 65,536 rows.
@@ -481,16 +483,11 @@ def read_batches(path: Path, columns: list[str], where: ds.Expression | None = N
     Raises:
         LakeError: There is no Delta table.
     """
-    # By default pyarrow holds whole row groups ahead of the reader; streams took a third off the peak memory.
-    options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True, buffer_size=1 << 20)
-    yield from dataset(path).to_batches(
-        columns=columns,
-        filter=where,
-        batch_size=BATCH_ROWS,
-        batch_readahead=2,
-        fragment_readahead=1,
-        fragment_scan_options=options,
-    )
+    # Not by the dataset's own scan: that decodes whole row groups, which took 600 MB instead of 35.
+    for file in dataset(path).get_fragments():
+        with file.open() as source, pq.ParquetFile(source, buffer_size=1 << 20) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=[*columns, null] if null else columns):
+                yield (batch.filter(batch.column(null).is_null()) if null else batch).select(columns)
 
 
 def dataset(path: Path) -> Any:
