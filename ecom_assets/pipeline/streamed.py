@@ -328,24 +328,7 @@ def _query(
             crc.unlink()
     start = _start(spark, table, settings, kafka)
     _create(table, target)
-    source = {
-        **{f"kafka.{k}": v for k, v in java_kafka_config(settings.kafka_config).items()},
-        "kafka.bootstrap.servers": kafka,
-        "kafka.isolation.level": "read_committed",
-        "kafka.max.poll.records": "10000",
-        # Behind the last record of a partition stands the mark of its transaction: Kafka would hold back
-        # the answer for the default of half a second to see whether more comes.
-        "kafka.fetch.max.wait.ms": "10",
-        # Half a minute of silence is a broker that is gone; the defaults wait for two minutes, several times.
-        "kafka.request.timeout.ms": "15000",
-        "kafka.default.api.timeout.ms": "30000",
-        "kafkaConsumer.pollTimeoutMs": "30000",
-        "subscribe": table.topic(settings.namespace),
-        "startingOffsets": start,
-        "failOnDataLoss": "true",
-        "maxOffsetsPerTrigger": str(RECORDS_PER_BATCH),
-    }
-    frame = decoded(spark.readStream.format("kafka").options(**source).load(), table)
+    frame = read_topic(spark, table, settings, kafka, start)
     query = None
     try:
         query = (
@@ -370,6 +353,36 @@ def delete(table: Table, settings: Settings) -> None:
     replace_quarantine(None, table, settings, "topic")
     remove(folder(table, settings))
     remove(_checkpoint(table, settings))
+
+
+def read_topic(spark: SparkSession, table: Table, settings: Settings, kafka: str, start: str) -> DataFrame:
+    """The records of a table's topic as a stream, decoded (see ``decoded``).
+
+    Args:
+        spark: A Spark Connect session.
+        table: Which table.
+        settings: For the namespace and Kafka's security settings.
+        kafka: Bootstrap servers, as Spark reaches them.
+        start: Where to begin, as Spark's ``startingOffsets``.
+    """
+    options = {
+        **{f"kafka.{k}": v for k, v in java_kafka_config(settings.kafka_config).items()},
+        "kafka.bootstrap.servers": kafka,
+        "kafka.isolation.level": "read_committed",
+        "kafka.max.poll.records": "10000",
+        # Behind the last record of a partition stands the mark of its transaction: Kafka would hold back
+        # the answer for the default of half a second to see whether more comes.
+        "kafka.fetch.max.wait.ms": "10",
+        # Half a minute of silence is a broker that is gone; the defaults wait for two minutes, several times.
+        "kafka.request.timeout.ms": "15000",
+        "kafka.default.api.timeout.ms": "30000",
+        "kafkaConsumer.pollTimeoutMs": "30000",
+        "subscribe": table.topic(settings.namespace),
+        "startingOffsets": start,
+        "failOnDataLoss": "true",
+        "maxOffsetsPerTrigger": str(RECORDS_PER_BATCH),
+    }
+    return decoded(spark.readStream.format("kafka").options(**options).load(), table)
 
 
 def decoded(source: DataFrame, table: Table) -> DataFrame:
