@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 import happybase
 import pyarrow as pa
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from rich.console import Console
 
 from ecom_assets.pipeline import chunk, expand, hbase, records, topic
@@ -91,6 +91,8 @@ def opened(home: Path, rows: int, console: Console) -> Generator[Stage]:
         shutil.rmtree(folder, ignore_errors=True)
         held.callback(_clear, stack, folder, own=own, ran=ran)
         addresses = start(settings, console)
+        if not own:
+            _sweep(stack)  # as above
         jars.fetch(sets=["tools"])
         with Stage(settings, addresses, rows, folder) as stage:
             yield stage
@@ -130,7 +132,7 @@ def _sweep(stack: Stack) -> None:
     except RuntimeError:  # it never came up
         return
     with suppress(KafkaException):
-        admin = AdminClient({**stack.settings.kafka_config, "bootstrap.servers": addresses.kafka})
+        admin = topic.Clients(addresses.kafka, stack.settings.kafka_config).admin()
         topics = [name for name in admin.list_topics(timeout=10).topics if name.startswith(NAMESPACE)]
         futures = [*admin.delete_topics(topics).values()] if topics else []
         futures += admin.delete_consumer_groups([NAMESPACE]).values()
@@ -261,7 +263,7 @@ class Stage:
     @contextmanager
     def new_topic(self) -> Generator[str]:
         """An empty topic like the project's; deleted when the block ends."""
-        admin = AdminClient({**self.settings.kafka_config, "bootstrap.servers": self.addresses.kafka})
+        admin = topic.Clients(self.addresses.kafka, self.settings.kafka_config).admin()
         name = f"{NAMESPACE}.{next(self._numbers)}"
         admin.create_topics([NewTopic(name, self.settings.partitions, 1)])[name].result()
         try:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 from deltalake import DeltaTable, Schema
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
@@ -581,7 +581,7 @@ def _first_offsets(table: Table, settings: Settings, kafka: str) -> dict[int, in
     """Partition -> the first offset that a table's topic still holds."""
     name = table.topic(settings.namespace)
     try:
-        admin = AdminClient({**settings.kafka_config, "bootstrap.servers": kafka})
+        admin = topic.Clients(kafka, settings.kafka_config).admin()
         # All topics: to ask for one by name would create it.
         found = admin.list_topics(timeout=KAFKA_PATIENCE).topics.get(name)
         if found is None:
