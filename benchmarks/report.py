@@ -50,7 +50,7 @@ def to_json(results: Iterable[Result], rows: int, repeats: int, machine: Json) -
     figures = {
         r.step.name: {
             "unit": f"{r.step.unit}/s",
-            "rates": {way: _told(spread, 0) for way, spread in r.rates.items()},
+            "rates": {way: _told(spread, 1) for way, spread in r.rates.items()},
             "ratios": {name: _told(spread, 3) for name, spread in r.ratios.items()},
         }
         | ({"seconds": {way: _parts(parts) for way, parts in r.parts.items()}} if r.parts else {})

@@ -365,13 +365,17 @@ def bench(
     if unknown := set(only or ()) - benchmarks.STEPS.keys():
         raise typer.BadParameter(f"expected one of {', '.join(benchmarks.STEPS)}, got {', '.join(sorted(unknown))}")
     names = [name for name in benchmarks.STEPS if not only or name in only]
-    with (
-        _polite_kill_interrupts(),
-        stage.opened(home, rows, console) as at,
-        bars(console),
-        _insistent_interrupts(),
-    ):
-        results = benchmarks.run(at, names, repeats)
+    try:
+        with (
+            _polite_kill_interrupts(),
+            stage.opened(home, rows, console) as at,
+            bars(console),
+            _insistent_interrupts(),
+        ):
+            results = benchmarks.run(at, names, repeats)
+    except KeyboardInterrupt:
+        console.print("[red]✗[/red] interrupted; what was made for it is gone again")
+        raise typer.Exit(130) from None
     found = report.to_json(results, rows, repeats, report.machine(load))
     report.show(console, results, report.last_like(rows))
     if not only:
@@ -385,7 +389,12 @@ def bench(
 @contextmanager
 def _polite_kill_interrupts() -> Generator[None]:
     """Take a polite kill for a Ctrl-C, so that it is cleared up after both."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs do not hear it
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
