@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-faults soak dev down check format clean
+.PHONY: help install run test test-unit test-faults soak bench dev down check format clean
 
 TOOLS := .tools
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
@@ -38,6 +38,9 @@ test-faults: install ## Kill servers in the middle of runs, and see that no row 
 
 soak: install ## Kill random parts for MINUTES=10 while data flow, and prove the sheet; SEED=1 and the like
 	$(RUN) python -m ecom_assets_tests.faults.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(OPTS)
+
+bench: install ## Measure each step beside what others would use; OPTS='--rows 100000' and the like (takes long)
+	$(RUN) ecom bench $(OPTS)
 
 dev: install ## Start the stack and Dagster's UI at http://127.0.0.1:3000; Ctrl-C stops the UI
 	$(RUN) ecom dev $(OPTS)

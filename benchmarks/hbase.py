@@ -1,172 +1,144 @@
-"""Rows into HBase and back: the project's ways beside what anybody would write, in one run on the same servers.
+"""Rows into HBase and back: the project's ways beside what anybody would write, and beside HBase's own tools.
 
-    python benchmarks/hbase.py --home .ecom --rows 1000000     # the home's stack must run: ecom up
-
-Each way is timed in turn, several times over; slow ways get fewer rows, for what counts are rows a second. A ratio
-says how many times faster ours is. Other work on the machine spoils all figures, so its load is told as well.
+Slow ways get fewer rows, for what counts are rows a second; those that take seconds to start get all. A load ends
+when HBase serves the rows. HBase's performance evaluation writes as many cells a row as ours has, of the same size,
+by the Java client's buffered mutator.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import re
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from unittest import mock
 
 import happybase
-import psutil
-import pyarrow as pa
+import pyarrow.compute as pc
 
-from ecom_assets.pipeline import hbase, hbase_bulk, hbase_rpc, hbase_tsv, records
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.stack import Addresses, Stack
-from ecom_assets.settings import Settings, load
-from ecom_assets.source import synthetic
+from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus
+from benchmarks.stage import NAMESPACE, Stage
+from ecom_assets.pipeline import hbase, hbase_bulk, hbase_rpc, hbase_tsv
+from ecom_assets.services.servers import hbase_client
 from ecom_assets.tables import CLICK_STREAM as TABLE
 
-FULL_SIZE = 12_833_602
-"""Rows of click_stream at scale 1."""
+HAPPYBASE, IMPORTTSV, THRIFT, PE, ROW_BY_ROW = (
+    "happybase batches", "ImportTsv", "our Thrift calls", "PerformanceEvaluation", "happybase put by put",
+)  # fmt: skip
+SCAN = "happybase scan"
 
 
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", default=".ecom", help="home whose stack runs")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    options = parser.parse_args()
-    settings = load(home=options.home).model_copy(update={"namespace": "bench_hbase"})
-    addresses = Stack(settings).addresses()
-    with (
-        tempfile.TemporaryDirectory(dir=settings.home) as folder,
-        HBaseAdmin(addresses.hbase_zookeeper) as admin,
-    ):
-        bench = Bench(settings, addresses, admin, make_rows(Path(folder), options.rows))
-        before = os.getloadavg()[0]
-        try:
-            rates = bench.run(options.repeats)
-        finally:
-            admin.delete_table(bench.name)
-    machine = {"cores": os.cpu_count(), "load_before": before, "load_after": os.getloadavg()[0]}
-    figures = {name: round(statistics.median(found)) for name, found in rates.items()}
-    for name, found in rates.items():
-        print(f"{name:<22}{figures[name]:>12,} rows/s   ({min(found):,.0f} to {max(found):,.0f})")
-    ratios = {
-        "load_vs_happybase": figures["load hfile"] / figures["load happybase"],
-        "load_vs_importtsv": figures["load hfile"] / figures["load importtsv"],
-        "load_vs_thrift": figures["load hfile"] / figures["load thrift"],
-        "read_vs_happybase": figures["read rpc"] / figures["read happybase"],
-        "read_vs_thrift": figures["read rpc"] / figures["read thrift"],
-    }
-    for name, ratio in ratios.items():
-        print(f"{name:<22}{ratio:>12.1f} x")
-    print(f"machine: {machine}; peak memory of this process {psutil.Process().memory_info().rss >> 20} MiB at the end")
-    if options.json:
-        told = {name: round(ratio, 2) for name, ratio in ratios.items()}
-        print(json.dumps({"ratios": told, "figures": figures, "machine": machine}))
+@contextmanager
+def load(stage: Stage) -> Generator[Step]:
+    """Rows into an empty table."""
+    ways = _Ways(stage)
+    yield Step(
+        "hbase",
+        "rows",
+        {
+            OURS: lambda: ways.into_empty(ways.load_hfile),
+            IMPORTTSV: lambda: ways.into_empty(ways.load_importtsv),
+            THRIFT: lambda: ways.into_empty(ways.load_thrift),
+            HAPPYBASE: lambda: ways.into_empty(ways.load_happybase),
+            PE: ways.evaluate,
+            ROW_BY_ROW: lambda: ways.into_empty(ways.put_row_by_row),
+        },
+        (
+            versus("hbase_vs_happybase", HAPPYBASE, Goal(10)),
+            versus("hbase_vs_importtsv", IMPORTTSV, Goal(4)),
+            versus("hbase_vs_thrift", THRIFT),
+            versus("hbase_vs_pe", PE),
+            versus("hbase_vs_row_by_row", ROW_BY_ROW),
+        ),
+    )
+    stage.admin.delete_table(ways.name)
 
 
-def make_rows(folder: Path, rows: int) -> Path:
-    """Generate click-stream rows, and keep them as one Arrow file in the order of the CSV file."""
-    synthetic.generate(folder, rows / FULL_SIZE * 1.02, 1)
-    path = folder / "rows.arrow"
-    left = rows
-    with pa.ipc.new_stream(str(path), TABLE.arrow) as out:
-        for parsed in records.parse(folder / TABLE.csv, TABLE):
-            part = parsed.batch.slice(0, left)
-            out.write_batch(part)
-            left -= len(part)
-            if not left:
-                break
-    if left:
-        raise ValueError(f"expected {rows} rows from the generator, got {rows - left}")
-    return path
+@contextmanager
+def read_back(stage: Stage) -> Generator[Step]:
+    """Every cell of a table, read and hashed."""
+    ways = _Ways(stage)
+    ways.into_empty(ways.load_hfile)
+    yield Step(
+        "read_back",
+        "rows",
+        {
+            OURS: lambda: timed(ways.read_rpc),
+            THRIFT: lambda: timed(ways.read_thrift),
+            SCAN: lambda: timed(ways.read_happybase),
+        },
+        (versus("read_back_vs_happybase", SCAN), versus("read_back_vs_thrift", THRIFT)),
+    )
+    stage.admin.delete_table(ways.name)
 
 
-class Bench:
-    """The ways, each as a function that gives the rows it moved."""
+class _Ways:
+    """The ways; each gives the rows it moved."""
 
-    def __init__(self, settings: Settings, addresses: Addresses, admin: HBaseAdmin, rows: Path) -> None:
-        self.settings, self.addresses, self.admin, self.path = settings, addresses, admin, rows
-        self.name = TABLE.hbase_table(settings.namespace)
-        self.rows = sum(map(len, self.batches()))
-        step = 1 + self.rows // 50_000
-        taken = [batch.take(pa.array(range(0, len(batch), step))) for batch in self.batches()]
-        self.sample = hbase.row_keys(pa.Table.from_batches(taken), TABLE)
-        self.splits = hbase.split_keys(self.sample, settings.regions)
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.settings, self.addresses = stage, stage.settings, stage.addresses
+        self.name = TABLE.hbase_table(self.settings.namespace)
+        self.rows = sum(map(len, stage.batches()))
+        self.splits = hbase.split_keys(stage.keys, self.settings.regions)
 
-    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
-        """The first rows, all unless told otherwise."""
-        with pa.memory_map(str(self.path)) as source:
-            for batch in pa.ipc.open_stream(source):
-                part = batch if rows is None else batch.slice(0, rows)
-                yield part
-                if rows is not None and not (rows := rows - len(part)):
-                    return
-
-    def run(self, repeats: int) -> dict[str, list[float]]:
-        """Time each way so many times.
-
-        Returns:
-            Way -> rows a second, each time.
-        """
-        ways: dict[str, Callable[[], int]] = {
-            "load happybase": self.load_happybase,
-            "load thrift": self.load_thrift,
-            "load importtsv": self.load_importtsv,
-            "load hfile": self.load_hfile,
-            "read happybase": self.read_happybase,
-            "read thrift": self.read_thrift,
-            "read rpc": self.read_rpc,
-        }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(repeats):
-            for name, way in ways.items():
-                if name.startswith("load"):
-                    hbase.create(TABLE, self.settings, self.admin, self.splits)
-                began = time.perf_counter()
-                rows = way()
-                rates[name].append(rows / (time.perf_counter() - began))
-        return rates
+    def into_empty(self, work: Callable[[], int]) -> Sample:
+        """Time a load of a table that is there and empty."""
+        hbase.create(TABLE, self.settings, self.stage.admin, self.splits)
+        return timed(work)
 
     def load_hfile(self) -> int:
         """Sort, write HFiles, bulk load."""
-        return hbase_bulk.load(TABLE, self.batches(), self.sample, self.settings, self.admin)
+        return hbase_bulk.load(TABLE, self.stage.batches(), self.stage.keys, self.settings, self.stage.admin)
 
     def load_importtsv(self) -> int:
         """HBase's own MapReduce job, in one process, and the bulk load of its files."""
-        batches = self.batches(self.rows // 4)
-        return hbase_tsv.load(TABLE, batches, self.settings, self.admin, self.addresses)
+        return hbase_tsv.load(TABLE, self.stage.batches(), self.settings, self.stage.admin, self.addresses)
 
     def load_thrift(self) -> int:
         """The project's own Thrift calls, four connections."""
-        return hbase.load(TABLE, self.batches(self.rows // 10), self.settings, self.addresses)
+        return hbase.load(TABLE, self.stage.batches(self.rows // 10), self.settings, self.addresses)
 
     def load_happybase(self) -> int:
         """Batch puts as happybase's guide shows them."""
-        host, port = self.addresses.hbase_thrift
-        connection = happybase.Connection(host, port)
+        with closing(self._connect()) as connection, connection.table(self.name).batch(batch_size=1000) as batch:
+            return self._put(batch.put, self.rows // 20)
+
+    def put_row_by_row(self) -> int:
+        """A call for each row."""
+        with closing(self._connect()) as connection:
+            return self._put(connection.table(self.name).put, min(self.rows, 2000))
+
+    def _put(self, put: Callable[[bytes, dict[bytes, bytes]], object], rows: int) -> int:
         done = 0
-        with connection.table(self.name).batch(batch_size=1000) as batch:
-            for part in self.batches(self.rows // 50):
-                for row in part.to_pylist():
-                    key = "|".join(row[c] for c in TABLE.hbase.row_key)
-                    cells = {
-                        f"{family}:{column}".encode(): row[column].encode()
-                        for family, columns in TABLE.hbase.families.items()
-                        for column in columns
-                        if row[column] is not None
-                    }
-                    batch.put(key.encode(), cells)
-                    done += 1
-        connection.close()
+        for part in self.stage.batches(rows):
+            for row in part.to_pylist():
+                key = "|".join(row[c] for c in TABLE.hbase.row_key)
+                cells = {
+                    f"{family}:{column}".encode(): row[column].encode()
+                    for family, columns in TABLE.hbase.families.items()
+                    for column in columns
+                    if row[column] is not None
+                }
+                put(key.encode(), cells)
+                done += 1
         return done
+
+    def evaluate(self) -> Sample:
+        """HBase's own performance evaluation; it tells how long its slowest client took, without the start of Java."""
+        clients = os.cpu_count() or 1
+        first = hbase.Layout(TABLE).columns(next(self.stage.batches(10_000)))
+        filled = sum(len(values) - values.null_count for _, values in first)
+        size = round(sum(pc.sum(pc.binary_length(values)).as_py() for _, values in first) / filled)
+        name = f"{NAMESPACE}_pe"
+        told = self.stage.java(
+            "hbase", "org.apache.hadoop.hbase.PerformanceEvaluation",
+            *(f"-D{key}={value}" for key, value in hbase_client(self.addresses.hbase_zookeeper).items()),
+            "--nomapred", f"--rows={self.rows // clients}", f"--table={name}", f"--presplit={self.settings.regions}",
+            f"--columns={round(filled / len(first[0][1]))}", f"--valueSize={size}", "sequentialWrite", str(clients),
+        )  # fmt: skip
+        self.stage.admin.delete_table(name)
+        (longest,) = re.findall(r"SequentialWriteTest duration \]\s+Min: \d+ms\s+Max: (\d+)ms", told)
+        return Sample(self.rows // clients * clients, int(longest) / 1000)
 
     def read_rpc(self) -> int:
         """The proof of every cell through HBase's own RPC."""
@@ -185,12 +157,8 @@ class Bench:
 
     def read_happybase(self) -> int:
         """A scan as happybase's guide shows it; nothing is done with the rows."""
-        host, port = self.addresses.hbase_thrift
-        connection = happybase.Connection(host, port)
-        rows = sum(1 for _ in connection.table(self.name).scan(limit=self.rows // 20, batch_size=1000))
-        connection.close()
-        return rows
+        with closing(self._connect()) as connection:
+            return sum(1 for _ in connection.table(self.name).scan(limit=self.rows // 10, batch_size=1000))
 
-
-if __name__ == "__main__":
-    main()
+    def _connect(self) -> happybase.Connection:
+        return happybase.Connection(*self.addresses.hbase_thrift)

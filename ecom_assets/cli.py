@@ -332,6 +332,75 @@ def _insistent_interrupts() -> Generator[None]:
         heard.close()
 
 
+@app.command()
+def bench(
+    *,
+    rows: Annotated[
+        int, typer.Option(min=1000, help="Rows of click_stream, and of the whole way's larger run.")
+    ] = 1_000_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds that count; medians of fewer than three say little.")] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="STEP", help="Only this step; may be given more than once.")
+    ] = None,
+    home: Annotated[
+        Path, typer.Option(help="Folder for the servers and all data, deleted at the end if made here.")
+    ] = (Path(".bench")),
+    as_json: AsJson = False,
+) -> None:
+    """Measure each step beside what others would use for it, on the same servers, and compare with the last time.
+
+    The stack is started for it, and stopped when it ends. Other work on the machine spoils all figures. A run of all
+    steps adds a line to benchmarks/history.jsonl and draws the README's chart.
+    """
+    load = os.getloadavg()[0]
+    try:
+        import benchmarks
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"expected the folder benchmarks in {ROOT}, got none ({error}); it comes with the project's source alone"
+        ) from error
+    from benchmarks import report, stage
+    from ecom_assets.progress import bars
+
+    if unknown := set(only or ()) - benchmarks.STEPS.keys():
+        raise typer.BadParameter(f"expected one of {', '.join(benchmarks.STEPS)}, got {', '.join(sorted(unknown))}")
+    names = [name for name in benchmarks.STEPS if not only or name in only]
+    try:
+        with (
+            _polite_kill_interrupts(),
+            stage.opened(home, rows, console) as at,
+            bars(console),
+            _insistent_interrupts(),
+        ):
+            results = benchmarks.run(at, names, repeats)
+    except KeyboardInterrupt:
+        console.print("[red]✗[/red] interrupted; what was made for it is gone again")
+        raise typer.Exit(130) from None
+    found = report.to_json(results, rows, repeats, report.machine(load))
+    report.show(console, results, report.last_like(rows))
+    if not only:
+        report.remember(found)
+        report.draw(results, found["machine"])
+        console.print(f"Added a line to {report.HISTORY}, drew {report.CHART}.", highlight=False)
+    if as_json:
+        print(json.dumps(found))
+
+
+@contextmanager
+def _polite_kill_interrupts() -> Generator[None]:
+    """Take a polite kill for a Ctrl-C, so that it is cleared up after both."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs do not hear it
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _known_tables(asked: list[str] | None) -> list[str]:
     from ecom_assets.tables import TABLES
 

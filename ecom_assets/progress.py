@@ -27,6 +27,7 @@ LOG_EVERY = 10.0
 """Seconds between two logged lines of one piece of work."""
 
 _bars: Progress | None = None
+_hushed = False
 
 
 @contextmanager
@@ -85,8 +86,21 @@ def track(what: str, total: int | None, unit: str = "rows") -> Generator[Callabl
             display.remove_task(task)
 
 
+@contextmanager
+def hushed() -> Generator[None]:
+    """Say nothing of pieces of work that are done inside; their bars are drawn."""
+    global _hushed  # noqa: PLW0603  as above
+    _hushed = True
+    try:
+        yield
+    finally:
+        _hushed = False
+
+
 def note(text: str) -> None:
     """Say in one line that a piece of work is done."""
+    if _hushed:
+        return
     if _bars is not None:
         _bars.console.print(text, highlight=False, markup=False)
     else:

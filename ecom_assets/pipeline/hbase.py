@@ -450,7 +450,7 @@ def scan(
     The region servers are asked themselves, or, where they cannot be reached, the Thrift server. On one machine, with
     one million rows of click_stream and other work beside it, a row took 11 us of processor time by region servers,
     32 us by HBase's own ``HashTable`` job (whose hashes depend on the order of rows besides), and three times as long
-    by Thrift; ``benchmarks/hbase.py`` measures it anew.
+    by Thrift; ``ecom bench --only read_back`` measures it anew.
 
     Args:
         table: The table; one that does not exist has no rows.

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 from deltalake import DeltaTable, Schema
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
@@ -329,24 +329,7 @@ def _query(
             crc.unlink()
     start = _start(spark, table, settings, kafka)
     _create(table, target)
-    source = {
-        **{f"kafka.{k}": v for k, v in java_kafka_config(settings.kafka_config).items()},
-        "kafka.bootstrap.servers": kafka,
-        "kafka.isolation.level": "read_committed",
-        "kafka.max.poll.records": "10000",
-        # Behind the last record of a partition stands the mark of its transaction: Kafka would hold back
-        # the answer for the default of half a second to see whether more comes.
-        "kafka.fetch.max.wait.ms": "10",
-        # Half a minute of silence is a broker that is gone; the defaults wait for two minutes, several times.
-        "kafka.request.timeout.ms": "15000",
-        "kafka.default.api.timeout.ms": "30000",
-        "kafkaConsumer.pollTimeoutMs": "30000",
-        "subscribe": table.topic(settings.namespace),
-        "startingOffsets": start,
-        "failOnDataLoss": "true",
-        "maxOffsetsPerTrigger": str(RECORDS_PER_BATCH),
-    }
-    frame = decoded(spark.readStream.format("kafka").options(**source).load(), table)
+    frame = read_topic(spark, table, settings, kafka, start)
     query = None
     try:
         query = (
@@ -371,6 +354,36 @@ def delete(table: Table, settings: Settings) -> None:
     replace_quarantine(None, table, settings, "topic")
     remove(folder(table, settings))
     remove(_checkpoint(table, settings))
+
+
+def read_topic(spark: SparkSession, table: Table, settings: Settings, kafka: str, start: str) -> DataFrame:
+    """The records of a table's topic as a stream, decoded (see ``decoded``).
+
+    Args:
+        spark: A Spark Connect session.
+        table: Which table.
+        settings: For the namespace and Kafka's security settings.
+        kafka: Bootstrap servers, as Spark reaches them.
+        start: Where to begin, as Spark's ``startingOffsets``.
+    """
+    options = {
+        **{f"kafka.{k}": v for k, v in java_kafka_config(settings.kafka_config).items()},
+        "kafka.bootstrap.servers": kafka,
+        "kafka.isolation.level": "read_committed",
+        "kafka.max.poll.records": "10000",
+        # Behind the last record of a partition stands the mark of its transaction: Kafka would hold back
+        # the answer for the default of half a second to see whether more comes.
+        "kafka.fetch.max.wait.ms": "10",
+        # Half a minute of silence is a broker that is gone; the defaults wait for two minutes, several times.
+        "kafka.request.timeout.ms": "15000",
+        "kafka.default.api.timeout.ms": "30000",
+        "kafkaConsumer.pollTimeoutMs": "30000",
+        "subscribe": table.topic(settings.namespace),
+        "startingOffsets": start,
+        "failOnDataLoss": "true",
+        "maxOffsetsPerTrigger": str(RECORDS_PER_BATCH),
+    }
+    return decoded(spark.readStream.format("kafka").options(**options).load(), table)
 
 
 def decoded(source: DataFrame, table: Table) -> DataFrame:
@@ -565,7 +578,7 @@ def _first_offsets(table: Table, settings: Settings, kafka: str) -> dict[int, in
     """Partition -> the first offset that a table's topic still holds."""
     name = table.topic(settings.namespace)
     try:
-        admin = AdminClient({**settings.kafka_config, "bootstrap.servers": kafka})
+        admin = topic.Clients(kafka, settings.kafka_config).admin()
         # All topics: to ask for one by name would create it.
         found = admin.list_topics(timeout=KAFKA_PATIENCE).topics.get(name)
         if found is None:

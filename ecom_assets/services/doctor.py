@@ -76,7 +76,7 @@ def _java() -> Iterator[Finding]:
 
 
 def _jars() -> Iterator[Finding]:
-    absent, total = jars.missing(), len(jars.load())
+    absent, total = jars.missing(), len(jars.of())
     if absent:
         size = sum(j.size for j in absent) / 1e6
         yield Finding("warn", f"{len(absent)} of {total} jars ({size:.0f} MB) are not here", "`ecom up` fetches them")

@@ -24,7 +24,9 @@ from ecom_assets.services.errors import ServiceError
 
 FOLDER = Path(__file__).parent
 LOCK = FOLDER / "jars.lock"
-SETS = ("kafka", "hbase", "spark")
+SERVERS = ("kafka", "hbase", "spark")
+SETS = (*SERVERS, "tools")
+"""The servers, and what measures them (``ecom bench``)."""
 THREADS = 8
 """Downloads at a time: the registry's latency, not its bandwidth, is the limit."""
 
@@ -34,7 +36,7 @@ class Jar:
     """One line of the lock.
 
     Attributes:
-        set: The server it belongs to, one of ``SETS``.
+        set: What it belongs to, one of ``SETS``.
         group: Maven group.
         artifact: Maven artifact.
         version: Maven version.
@@ -102,7 +104,7 @@ def load(lock: Path = LOCK) -> tuple[Jar, ...]:
 
 
 def classpath(name: str) -> list[Path]:
-    """The jars of one server, in order.
+    """The jars of one set, in order.
 
     Args:
         name: One of ``SETS``.
@@ -146,30 +148,36 @@ def _is_linked(own: list[Path], shared: Path) -> bool:
 
 
 def missing(jars: Iterable[Jar] | None = None) -> list[Jar]:
-    """The jars that are absent or of the wrong size (a download that broke off)."""
-    wanted = {j.path: j for j in (load() if jars is None else jars)}
+    """The jars, the servers' if none are given, that are absent or of the wrong size (a download that broke off)."""
+    wanted = {j.path: j for j in (of() if jars is None else jars)}
     return [j for path, j in wanted.items() if not path.exists() or path.stat().st_size != j.size]
 
 
-def fetch(progress: Callable[[int, int], None] | None = None) -> None:
-    """Bring every jar of the lock into Maven's local repository and verify it.
+def of(sets: Iterable[str] = SERVERS) -> list[Jar]:
+    """The jars of some sets, each once; those of the servers unless told otherwise."""
+    return list({j.path: j for j in load() if j.set in sets}.values())
 
-    A digest is checked once: a stamp, named after the lock, remembers that, and
+
+def fetch(progress: Callable[[int, int], None] | None = None, sets: Iterable[str] = SERVERS) -> None:
+    """Bring the lock's jars into Maven's local repository and verify them.
+
+    A digest is checked once: a stamp, named after these jars, remembers that, and
     from then on only presence and size are looked at.
 
     Args:
         progress: Called with (bytes done, bytes in all) after each jar.
+        sets: Which of ``SETS``.
 
     Raises:
         ServiceError: A jar can't be had or is not what the lock says.
     """
-    stamp = cache_folder() / f"verified-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
-    if stamp.exists() and not missing():
+    jars = of(sets)
+    stamp = cache_folder() / f"verified-{hashlib.sha256(repr(jars).encode()).hexdigest()[:16]}"
+    if stamp.exists() and not missing(jars):
         return
     stamp.parent.mkdir(parents=True, exist_ok=True)
     with (stamp.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two homes may be set up at once
-        jars = list({j.path: j for j in load()}.values())
         total, done = sum(j.size for j in jars), 0
         with ThreadPoolExecutor(THREADS) as pool:
             for jar in pool.map(_fetch, jars):

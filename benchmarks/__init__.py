@@ -1,0 +1,48 @@
+"""What is measured: each step of the project beside what others would use for it, on the same servers.
+
+``harness.py`` takes turns and compares, ``report.py`` tells what came out, ``stage.py`` has the servers and the rows;
+each other module is a step or two, made by functions that ``STEPS`` names. ``ecom bench`` runs them. ``serving.py``
+is a command of its own. A further step is one more such function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+
+from benchmarks import expansion, hbase, kafka, stream, whole
+from benchmarks.harness import Result, Step, measure
+from benchmarks.stage import Stage
+from ecom_assets.progress import track
+
+STEPS: dict[str, Callable[[Stage], AbstractContextManager[Step]]] = {
+    "produce": kafka.produce,
+    "consume": kafka.consume,
+    "stream": stream.stream,
+    "hbase": hbase.load,
+    "read_back": hbase.read_back,
+    "expand": expansion.expand,
+    "whole": whole.whole,
+}
+"""Name -> prepares the step, and clears up behind it."""
+
+
+def run(stage: Stage, names: Iterable[str], repeats: int) -> list[Result]:
+    """Measure some steps, one after the other.
+
+    Args:
+        stage: The servers and the rows.
+        names: Which of ``STEPS``.
+        repeats: Rounds that count; as many more as a step asks for come before, to warm up.
+
+    Returns:
+        What each came to, in the same order.
+    """
+    results = []
+    chosen = list(names)
+    with track("steps", len(chosen), "steps") as advance:
+        for name in chosen:
+            with STEPS[name](stage) as step:
+                results.append(measure(step, repeats))
+            advance(1)
+    return results

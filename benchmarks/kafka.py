@@ -1,0 +1,186 @@
+"""Rows into Kafka and back: the project's producer and measure beside Kafka's own performance tests and a plain loop.
+
+All send to and read from the same broker, records of the same size, with ``acks=all``, idempotence and lz4. Ours
+reads CSV chunks, verifies them, encodes Avro and commits transactions with a ledger; Kafka's test sends random bytes.
+Ours decodes and hashes every record that it reads back; Kafka's test throws them away.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fastavro
+from confluent_kafka import Consumer, Producer
+
+from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus
+from benchmarks.stage import NAMESPACE, Stage
+from ecom_assets.pipeline import chunk, topic
+from ecom_assets.pipeline.manifest import write_text
+from ecom_assets.tables import CLICK_STREAM as TABLE
+
+PRODUCER_TEST, CONSUMER_TEST = "kafka-producer-perf-test", "kafka-consumer-perf-test"
+LOOP = "fastavro loop"
+ROW_BY_ROW = "row by row"
+
+TUNING = {
+    "acks": "all",
+    "enable.idempotence": "true",
+    "compression.type": "lz4",
+    "linger.ms": "50",
+    "batch.size": "1048576",
+}
+"""Settings of every producer but the one that sends row by row; Java and librdkafka spell them alike."""
+
+SCHEMA = fastavro.parse_schema(json.loads(TABLE.avro))
+
+
+@contextmanager
+def produce(stage: Stage) -> Generator[Step]:
+    """CSV chunks into a topic."""
+    kafka = stage.addresses.kafka
+    settings = stage.home("produce", home=stage.settings.home)  # the same chunks, another topic
+    empty = stage.home("produce")
+    write_text(chunk.folder(TABLE, empty) / chunk.MANIFEST, "")
+    rows = sum(c.rows for c in chunk.read_manifest(chunk.folder(TABLE, settings))) if stage.chunks else 0
+    size = round(topic.produce(TABLE, settings, kafka).bytes / rows)
+
+    def ours() -> Sample:
+        topic.delete(TABLE, settings, kafka)
+        topic.produce(TABLE, empty, kafka)  # topic and ledger are there beforehand, as the others' topic is
+        return timed(lambda: topic.produce(TABLE, settings, kafka).rows)
+
+    def kafkas_own() -> Sample:
+        with stage.new_topic() as name:
+            told = stage.java(
+                "kafka", "org.apache.kafka.tools.ProducerPerformance", "--topic", name, "--num-records", str(rows),
+                "--record-size", str(size), "--throughput", "-1", "--producer-props", f"bootstrap.servers={kafka}",
+                *(f"{key}={value}" for key, value in TUNING.items()),
+            )  # fmt: skip
+        # The start of Java does not count, as ours does not.
+        rate = re.findall(r"^(\d+) records sent, ([\d.]+) records/sec", told, re.MULTILINE)[-1]
+        return Sample(float(rate[0]), float(rate[0]) / float(rate[1]))
+
+    def loop() -> Sample:
+        with stage.new_topic() as name:
+            return timed(lambda: _send(stage, name, rows // 10, TUNING, _avro))
+
+    def row_by_row() -> Sample:
+        with stage.new_topic() as name:
+            return timed(lambda: _send(stage, name, min(rows, 2000), {}, _text, flush=True))
+
+    yield Step(
+        "produce",
+        "rows",
+        {OURS: ours, PRODUCER_TEST: kafkas_own, LOOP: loop, ROW_BY_ROW: row_by_row},
+        (
+            versus("produce_vs_perf_test", PRODUCER_TEST, Goal(1.0)),
+            versus("produce_vs_loop", LOOP),
+            versus("produce_vs_row_by_row", ROW_BY_ROW),
+        ),
+    )
+    topic.delete(TABLE, settings, kafka)
+
+
+@contextmanager
+def consume(stage: Stage) -> Generator[Step]:
+    """A topic read to its end."""
+    kafka = stage.addresses.kafka
+    settings = stage.topic
+    rows = topic.measure(TABLE, settings, kafka).measure.rows
+    name = TABLE.topic(settings.namespace)
+
+    def ours() -> Sample:
+        return timed(lambda: topic.measure(TABLE, settings, kafka).measure.rows)
+
+    def kafkas_own() -> Sample:
+        told = stage.java(
+            "kafka", "org.apache.kafka.tools.ConsumerPerformance", "--topic", name, "--messages", str(rows),
+            "--bootstrap-server", kafka, "--group", f"{NAMESPACE}-{next(groups)}",
+        )  # fmt: skip
+        heads, values = (line.split(", ") for line in told.splitlines()[:2])
+        found = dict(zip(heads, values, strict=True))
+        # What it takes to join its group is left out.
+        return Sample(float(found["data.consumed.in.nMsg"]), float(found["fetch.time.ms"]) / 1000)
+
+    groups = itertools.count()
+    yield Step(
+        "consume",
+        "rows",
+        {OURS: ours, CONSUMER_TEST: kafkas_own, LOOP: lambda: timed(lambda: _receive(kafka, name, rows // 10))},
+        (versus("consume_vs_perf_test", CONSUMER_TEST), versus("consume_vs_loop", LOOP)),
+    )
+
+
+def _rows(stage: Stage) -> Iterator[dict[str, str]]:
+    for path in stage.chunks:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file)
+
+
+def _avro(row: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    nulls = TABLE.null_values
+    values = {c.name: None if c.nullable and row[c.name] in nulls else row[c.name] for c in TABLE.columns}
+    fastavro.schemaless_writer(out, SCHEMA, values)
+    return out.getvalue()
+
+
+def _text(row: dict[str, str]) -> bytes:
+    return json.dumps(row).encode()
+
+
+def _send(
+    stage: Stage,
+    name: str,
+    rows: int,
+    config: dict[str, str],
+    encode: Callable[[dict[str, str]], bytes],
+    *,
+    flush: bool = False,
+) -> int:
+    """Send rows as a script would; with ``flush`` each is waited for."""
+    producer = Producer({**stage.settings.kafka_config, **config, "bootstrap.servers": stage.addresses.kafka})
+    for row in itertools.islice(_rows(stage), rows):
+        value = encode(row)
+        while True:
+            try:
+                producer.produce(name, value, row[TABLE.entity_key])
+                break
+            except BufferError:
+                producer.poll(0.05)
+        if flush:
+            producer.flush()
+        else:
+            producer.poll(0)
+    producer.flush()
+    return rows
+
+
+def _receive(kafka: str, name: str, rows: int) -> int:
+    """Read and decode rows as a script would."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": NAMESPACE,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+    )
+    consumer.subscribe([name])
+    left = rows
+    while left:
+        message = consumer.poll(10)
+        if message is None:
+            raise RuntimeError(f"topic {name}: expected {rows} records, got nothing more after {rows - left}")
+        fastavro.schemaless_reader(io.BytesIO(message.value() or b""), SCHEMA, None)
+        left -= 1
+    consumer.close()
+    return rows
