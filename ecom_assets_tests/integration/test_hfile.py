@@ -247,7 +247,7 @@ def test_importtsv_that_fails_says_why(
     rows = random_rows(PRODUCT, 10)
     hbase.create(PRODUCT, here, admin, [])
     try:
-        with pytest.raises(ServiceError, match=r"expected ImportTsv to make files of .*core-site\.xml"):
+        with pytest.raises(ServiceError, match=r"(?s)expected ImportTsv to make files of .*core-site\.xml"):
             hbase_tsv.load(PRODUCT, [rows], here, admin, addresses)
     finally:
         admin.delete_table(PRODUCT.hbase_table(here.namespace))
