@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +27,10 @@ from ecom_assets.services.errors import ServiceError
 
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 """Kept, so that Python does not warn of children that are meant to outlive it."""
+
+
+HEED = "import os, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+"""A program that becomes another one, which heeds SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,12 @@ def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapp
     # A variable meant for another installation would reach ours.
     foreign = ("SPARK_", "HADOOP_", "HBASE_", "KAFKA_", "JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "PG")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+    # Java never heeds a signal that was ignored when it began, and where a shell ignores Ctrl-C for what it runs in
+    # the background, Dagster makes this process ignore SIGTERM as well.
+    deaf = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     with out.open("wb") as stream:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-ISc", HEED, *command] if deaf else command,
             cwd=folder,
             env={**inherited, **env},
             stdin=subprocess.DEVNULL,

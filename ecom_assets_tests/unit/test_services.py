@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,20 @@ def record() -> Record:
 def stack(tmp_path: Path) -> Stack:
     """The stack of an empty home; nothing of it is started."""
     return Stack(load(home=tmp_path))
+
+
+def test_a_server_heeds_sigterm_though_its_starter_does_not(record: Record, tmp_path: Path) -> None:
+    """Servers started in the background of a shell would be killed at `ecom down`, after a minute's wait."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        started = process.spawn(record, ["sleep", "60"], tmp_path, tmp_path / "out.log", {})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    child = psutil.Process(started.pid)
+    while child.name() != "sleep":
+        time.sleep(0.01)
+    assert process.stop(child, 5)
+    assert started.command == ["sleep", "60"]
 
 
 def test_record_survives_the_disk(record: Record, tmp_path: Path) -> None:
