@@ -113,8 +113,8 @@ def _hold(mark: Path, held: ExitStack) -> None:
 
 
 def _clear(stack: Stack, folder: Path, *, own: bool, ran: bool) -> None:
-    """Take away what was made; a second Ctrl-C does not stop that."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Take away what was made; a second Ctrl-C or kill does not stop that."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if not own:
             _sweep(stack)
@@ -122,7 +122,8 @@ def _clear(stack: Stack, folder: Path, *, own: bool, ran: bool) -> None:
             stack.down()
         shutil.rmtree(stack.settings.home if own else folder, ignore_errors=True)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _sweep(stack: Stack) -> None:
