@@ -79,6 +79,7 @@ class _Ways:
         self.stage, self.settings, self.addresses = stage, stage.settings, stage.addresses
         self.name = TABLE.hbase_table(self.settings.namespace)
         self.rows = sum(map(len, stage.batches()))
+        self.fewer = min(self.rows, stage.fewer)
         self.splits = hbase.split_keys(stage.keys, self.settings.regions)
 
     def into_empty(self, work: Callable[[], int]) -> Sample:
@@ -96,12 +97,12 @@ class _Ways:
 
     def load_thrift(self) -> int:
         """The project's own Thrift calls, four connections."""
-        return hbase.load(TABLE, self.stage.batches(self.rows // 10), self.settings, self.addresses)
+        return hbase.load(TABLE, self.stage.batches(self.fewer), self.settings, self.addresses)
 
     def load_happybase(self) -> int:
         """Batch puts as happybase's guide shows them."""
         with closing(self._connect()) as connection, connection.table(self.name).batch(batch_size=1000) as batch:
-            return self._put(batch.put, self.rows // 20)
+            return self._put(batch.put, self.fewer)
 
     def put_row_by_row(self) -> int:
         """A call for each row."""
@@ -158,7 +159,7 @@ class _Ways:
     def read_happybase(self) -> int:
         """A scan as happybase's guide shows it; nothing is done with the rows."""
         with closing(self._connect()) as connection:
-            return sum(1 for _ in connection.table(self.name).scan(limit=self.rows // 10, batch_size=1000))
+            return sum(1 for _ in connection.table(self.name).scan(limit=self.fewer, batch_size=1000))
 
     def _connect(self) -> happybase.Connection:
         return happybase.Connection(*self.addresses.hbase_thrift)

@@ -113,8 +113,8 @@ def _hold(mark: Path, held: ExitStack) -> None:
 
 
 def _clear(stack: Stack, folder: Path, *, own: bool, ran: bool) -> None:
-    """Take away what was made; a second Ctrl-C does not stop that."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Take away what was made; a second Ctrl-C or kill does not stop that."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if not own:
             _sweep(stack)
@@ -122,7 +122,8 @@ def _clear(stack: Stack, folder: Path, *, own: bool, ran: bool) -> None:
             stack.down()
         shutil.rmtree(stack.settings.home if own else folder, ignore_errors=True)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _sweep(stack: Stack) -> None:
@@ -135,7 +136,8 @@ def _sweep(stack: Stack) -> None:
         admin = topic.Clients(addresses.kafka, stack.settings.kafka_config).admin()
         topics = [name for name in admin.list_topics(timeout=10).topics if name.startswith(NAMESPACE)]
         futures = [*admin.delete_topics(topics).values()] if topics else []
-        futures += admin.delete_consumer_groups([NAMESPACE]).values()
+        groups = [g.group_id for g in admin.list_consumer_groups().result().valid if g.group_id.startswith(NAMESPACE)]
+        futures += [*admin.delete_consumer_groups(groups).values()] if groups else []
         for future in futures:
             with suppress(KafkaException):
                 future.result()
@@ -179,6 +181,11 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
+
+    @property
+    def fewer(self) -> int:
+        """Rows for a slow way: what counts are rows a second, and enough of them that a start weighs little."""
+        return min(self.rows, max(self.rows // 10, 20_000))
 
     def home(self, name: str, **changes: object) -> Settings:
         """Settings of a home within the folder, with topics and tables of its own."""

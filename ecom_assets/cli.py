@@ -365,6 +365,7 @@ def bench(
     if unknown := set(only or ()) - benchmarks.STEPS.keys():
         raise typer.BadParameter(f"expected one of {', '.join(benchmarks.STEPS)}, got {', '.join(sorted(unknown))}")
     names = [name for name in benchmarks.STEPS if not only or name in only]
+    last = report.last_like(rows)
     try:
         with (
             _polite_kill_interrupts(),
@@ -377,11 +378,16 @@ def bench(
         console.print("[red]✗[/red] interrupted; what was made for it is gone again")
         raise typer.Exit(130) from None
     found = report.to_json(results, rows, repeats, report.machine(load))
-    report.show(console, results, report.last_like(rows))
+    report.show(console, results, last)
     if not only:
         report.remember(found)
-        report.draw(results, found["machine"])
-        console.print(f"Added a line to {report.HISTORY}, drew {report.CHART}.", highlight=False)
+        console.print(f"Added a line to {report.HISTORY}.", highlight=False)
+        try:
+            report.draw(results, found["machine"])
+        except ModuleNotFoundError as error:
+            console.print(f"[yellow]![/yellow] no chart: {error}; `uv sync` installs what draws it")
+        else:
+            console.print(f"Drew {report.CHART}.", highlight=False)
     if as_json:
         print(json.dumps(found))
 
