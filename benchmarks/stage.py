@@ -7,10 +7,8 @@ tools. What does not: what is timed.
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -25,12 +23,12 @@ from confluent_kafka.admin import NewTopic
 from rich.console import Console
 
 from ecom_assets.pipeline import chunk, expand, hbase, records, topic
+from ecom_assets.pipeline.flow import Flow
 from ecom_assets.progress import track
-from ecom_assets.resources.spark import spark_session
 from ecom_assets.services import jars
 from ecom_assets.services.commands import start
 from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.servers import JAVA, LOG4J, OPENS
+from ecom_assets.services.servers import run_java
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, load
 from ecom_assets.source import facts, synthetic
@@ -172,7 +170,7 @@ class Stage:
                 "hbase_zookeeper": addresses.hbase_zookeeper,
             }
         )
-        self._opened = ExitStack()
+        self._flow = Flow(self.settings)
         self._numbers = count()
         folder.mkdir(parents=True)
 
@@ -180,7 +178,7 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        self._flow.close()
 
     @property
     def fewer(self) -> int:
@@ -193,15 +191,15 @@ class Stage:
             update={"home": self.folder / name, "namespace": f"{NAMESPACE}_{name}", **changes}
         )
 
-    @cached_property
+    @property
     def admin(self) -> HBaseAdmin:
         """HBase's Admin."""
-        return self._opened.enter_context(HBaseAdmin(self.addresses.hbase_zookeeper))
+        return self._flow.admin
 
-    @cached_property
+    @property
     def spark(self) -> SparkSession:
         """A session with Spark."""
-        return self._opened.enter_context(spark_session(self.addresses.spark))
+        return self._flow.spark
 
     # Rows
 
@@ -290,17 +288,14 @@ class Stage:
             What it has printed and logged.
 
         Raises:
-            RuntimeError: It failed.
+            ServiceError: It failed.
         """
-        number = next(self._numbers)
-        log, log4j = (self.folder / f"tool-{number}.{kind}" for kind in ("log", "properties"))
-        log4j.write_text(LOG4J.format(log=log, level="info"), encoding="utf-8")
-        path = os.pathsep.join(map(str, [*jars.classpath("tools"), *jars.classpath(server)]))
-        command = [JAVA, f"-Xmx{TOOL_MEMORY}", *OPENS, f"-Dlog4j2.configurationFile={log4j}", "-cp", path, main]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-        told = done.stdout + (log.read_text("utf-8", "replace") if log.exists() else "")
-        if done.returncode:
-            raise RuntimeError(
-                f"expected {main} to do its work, it ended with {done.returncode}: {(done.stderr or told)[-1500:]}"
-            )
-        return told
+        return run_java(
+            [*jars.classpath("tools"), *jars.classpath(server)],
+            main,
+            *arguments,
+            log=self.folder / f"tool-{next(self._numbers)}.log",
+            heap=TOOL_MEMORY,
+            expected=f"expected {main} to do its work",
+            remedy="see to what the message says, then measure again; `--only` leaves other steps out",
+        )

@@ -13,12 +13,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -31,6 +32,8 @@ from ecom_assets.settings import ROOT, Settings
 
 if TYPE_CHECKING:
     from ecom_assets.services.stack import Stack
+
+T = TypeVar("T")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -112,15 +115,15 @@ def run(
 
     stack = Stack(settings)
     # Dagster and the definitions take seconds to import, and the servers take longer to start.
-    Thread(target=_definitions, daemon=True).start()
+    definitions = _meanwhile(_definitions)
     addresses = start(settings, console)
-    if settings.dashboard:
-        Thread(target=_dashboard, args=(stack,), daemon=True).start()  # nobody looks at it before there are data
+    # Nobody looks at the dashboard before there are data, so the run does not wait for it.
+    dashboard = _meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
     if settings.route == "stream" and not settings.spark and not (settings.lake / "streamed").exists():
         from ecom_assets.pipeline import rehearsal
 
         rehearsal.begin(settings, addresses.spark)
-    outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings)
+    outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings, definitions)
     seconds = time.perf_counter() - began
     from ecom_assets.pipeline import sheet
 
@@ -134,7 +137,7 @@ def run(
         console.print(f"[green]✓ {same}the sheet balances[/green] ({seconds:.0f} s, home {settings.home})")
     else:
         console.print(f"[red]✗ not proven[/red] ({seconds:.0f} s); run again to go on, `ecom dev` shows the runs")
-    address, told = _dashboard(stack) if settings.dashboard else (None, "")
+    address, told = dashboard()
     if told:
         console.print(told, highlight=False)
     if as_json:
@@ -476,8 +479,22 @@ class _Outcome:
         self.verdicts: dict[str, Any] = {}
 
 
+def _meanwhile(work: Callable[[], T]) -> Callable[[], T]:
+    """Begin some work in a thread that the process does not wait for; what is returned waits for its result."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  told to who asks for the result
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return done.result
+
+
 def _dashboard(stack: Stack) -> tuple[str | None, str]:
-    """Start the dashboard, or see that it runs: its address, and what to tell people of it."""
+    """Start the dashboard: its address, and what to tell people of it."""
     try:
         stack.up(also=("dashboard",))
     except ServiceError as error:
@@ -492,7 +509,7 @@ def _definitions() -> Any:
     return defs()
 
 
-def _execute(job_name: str, settings: Settings) -> _Outcome:
+def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] = _definitions) -> _Outcome:
     """Run a job in this process, on the home's own Dagster instance."""
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
@@ -504,7 +521,7 @@ def _execute(job_name: str, settings: Settings) -> _Outcome:
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     outcome = _Outcome()
-    job = _definitions().resolve_job_def(job_name)
+    job = definitions().resolve_job_def(job_name)
     # Dagster's event log lies in the home too.
     with room_for("the run", settings.home), dg.DagsterInstance.get() as instance, bars(console):
         _bury_dead_runs(instance)

@@ -82,7 +82,7 @@ def load(
     regions = admin.regions(name)
     borders = [start for start, _ in regions[1:]]
     cuts = sorted({*borders, *split_keys(sample, min(PARTS, 1 + len(sample) // 1000))})
-    steps = _Steps(progress)
+    steps = Steps(progress)
 
     def take_over(path: Path, region: tuple[bytes, bytes], rows: int) -> None:
         if region not in admin.regions(name):
@@ -96,7 +96,7 @@ def load(
         steps.loaded(rows)
 
     with (
-        _empty(folder(table, settings)) as staging,
+        emptied(folder(table, settings)) as staging,
         ThreadPoolExecutor(len(layout.families)) as writers,
         ThreadPoolExecutor(1) as loader,
         ExitStack() as whole,
@@ -138,7 +138,7 @@ def _sorted(
     Yields:
         Parts in the order of their keys, as ``(row keys, rows)``.
     """
-    with _empty(spill):
+    with emptied(spill):
         files = _spill(layout, batches, cuts, spill)
         for path in files:
             with pa.memory_map(str(path)) as source:
@@ -216,7 +216,7 @@ def _ahead(items: Generator[T]) -> Generator[T]:
 
 
 @contextmanager
-def _empty(path: Path) -> Generator[Path]:
+def emptied(path: Path) -> Generator[Path]:
     """A folder that is empty at first, whatever a killed run has left, and gone at the end."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -226,7 +226,7 @@ def _empty(path: Path) -> Generator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class _Steps:
+class Steps:
     """Progress of rows that are read, written and loaded: each counts once, half of it when it was read."""
 
     def __init__(self, progress: Progress | None) -> None:

@@ -11,9 +11,6 @@ beside nulls, go in by ``hbase.load``. Source: https://hbase.apache.org/book.htm
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,11 +19,10 @@ import pyarrow.compute as pc
 
 from ecom_assets.pipeline import hbase
 from ecom_assets.pipeline.hbase import TIMESTAMP, Layout, Progress
-from ecom_assets.pipeline.hbase_bulk import folder
+from ecom_assets.pipeline.hbase_bulk import Steps, emptied, folder
 from ecom_assets.services import jars
-from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.servers import JAVA, LOG4J, OPENS, hbase_client
+from ecom_assets.services.servers import hbase_client, run_java
 from ecom_assets.services.stack import Addresses
 from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
@@ -56,7 +52,7 @@ def load(
         settings: For the namespace, the staging folder and Hadoop's settings.
         admin: HBase's Admin, open.
         addresses: Where HBase is.
-        progress: Called with the rows done since the last call: half of each when it is text, half at the end.
+        progress: Called with the rows done since the last call: half of them when they are text, half at the end.
 
     Returns:
         Rows written.
@@ -65,40 +61,27 @@ def load(
         ValueError: A row cannot lie in HBase (see ``hbase.Layout``).
         ServiceError: The job failed, or HBase could not take over its files.
     """
-    staging = folder(table, settings)
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    text = staging / "rows.txt"
-    texts = others = 0
+    layout, steps = Layout(table), Steps(progress)
+    with emptied(folder(table, settings)) as staging:
+        text = staging / "rows.txt"
 
-    def unfit() -> Iterator[pa.RecordBatch]:
-        """Write the text, and give what does not fit into it."""
-        nonlocal texts, others
-        with text.open("wb") as out:
-            for batch in batches:
-                for start in range(0, len(batch), SLICE_ROWS):
-                    rows = batch.slice(start, SLICE_ROWS)
-                    data, rest = as_text(layout, rows)
-                    out.write(data)
-                    texts += len(rows) - len(rest)
-                    others += len(rest)
-                    if len(rest):
-                        yield rest
-                    if progress:
-                        progress((texts + others) // 2 - (texts + others - len(rows)) // 2)
+        def unfit() -> Iterator[pa.RecordBatch]:
+            """Write the text, and give what does not fit into it."""
+            with text.open("wb") as out:
+                for batch in steps.reading(batches):
+                    for start in range(0, len(batch), SLICE_ROWS):
+                        data, rest = as_text(layout, batch.slice(start, SLICE_ROWS))
+                        out.write(data)
+                        if len(rest):
+                            yield rest
 
-    layout = Layout(table)
-    try:
         hbase.load(table, unfit(), settings, addresses)
-        if texts:
+        if text.stat().st_size:
             _run(table, text, staging / "files", settings, admin.zookeeper)
             admin.bulk_load(table.hbase_table(settings.namespace), staging / "files")
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    done = texts + others
-    if progress:
-        progress(done - done // 2)
-    return done
+    steps.written(steps.total)
+    steps.loaded(steps.total)
+    return steps.total
 
 
 def as_text(layout: Layout, rows: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch]:
@@ -134,8 +117,6 @@ def as_text(layout: Layout, rows: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch
 
 def _run(table: Table, text: Path, files: Path, settings: Settings, zookeeper: str) -> None:
     """Run the job: on the cluster that Hadoop's settings name, else in one process here."""
-    log = files.with_name("importtsv.log")
-    (log4j := files.with_name("log4j2.properties")).write_text(LOG4J.format(log=log, level="info"), encoding="utf-8")
     cells = [cell.decode() for cell in Layout(table).cells]
     options = {
         **hbase_client(zookeeper),
@@ -151,23 +132,16 @@ def _run(table: Table, text: Path, files: Path, settings: Settings, zookeeper: s
         "mapreduce.local.map.tasks.maximum": os.cpu_count() or 2,
         "mapreduce.local.reduce.tasks.maximum": os.cpu_count() or 2,
     }
-    site = [str(settings.hadoop_conf)] if settings.hadoop_conf else []
-    command = [
-        JAVA, "-Xmx1g", *OPENS, f"-Dlog4j2.configurationFile={log4j}",
-        "-cp", os.pathsep.join([*site, *map(str, jars.classpath("hbase"))]),
+    site = [settings.hadoop_conf] if settings.hadoop_conf else []
+    run_java(
+        [*site, *jars.classpath("hbase")],
         "org.apache.hadoop.hbase.mapreduce.ImportTsv",
         *(f"-D{name}={value}" for name, value in options.items()),
-        table.hbase_table(settings.namespace), f"file://{text}",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        told = log.read_text("utf-8", "replace") if log.exists() else ""
-        # The last cause, and the place in a file that may stand on the line below it.
-        reason = r"^(?:Caused by: |Exception in .*?: |\S+Exception: ).*(?:\n at \[.*)?$"
-        reasons = re.findall(reason, told + done.stderr, re.MULTILINE)
-        raise ServiceError(
-            f"HBase table {table.hbase_table(settings.namespace)}: expected ImportTsv to make files of {text}, it ended"
-            f" with {done.returncode}: {reasons[-1] if reasons else (done.stderr or told)[-1500:]}",
-            "see to what the message says (mostly disk space or rights), and run again; or load with"
-            " ECOM_HBASE_ROUTE=hfile",
-        )
+        table.hbase_table(settings.namespace),
+        f"file://{text}",
+        log=files.with_name("importtsv.log"),
+        heap="1g",
+        expected=f"HBase table {table.hbase_table(settings.namespace)}: expected ImportTsv to make files of {text}",
+        remedy="see to what the message says (mostly disk space or rights), and run again; or load with"
+        " ECOM_HBASE_ROUTE=hfile",
+    )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from pyspark.sql import Window
 from pyspark.sql import functions as sf
@@ -161,11 +161,12 @@ def unparsed(table: Table, settings: Settings) -> dict[str, int]:
     pairs = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
     if not pairs or not exists(folder(table, settings)):
         return dict.fromkeys(pairs, 0)
-    whole = dataset(folder(table, settings))
-    return {
-        raw: whole.count_rows(filter=ds.field(raw).is_valid() & ds.field(typed).is_null())
-        for raw, typed in pairs.items()
-    }
+    counts = dict.fromkeys(pairs, 0)
+    for batch in read_batches(folder(table, settings), [*pairs, *pairs.values()]):
+        for raw, companion in pairs.items():
+            bad = pc.and_(batch.column(raw).is_valid(), batch.column(companion).is_null())
+            counts[raw] += pc.sum(bad).as_py() or 0
+    return counts
 
 
 def set_aside(spark: SparkSession, table: Table, settings: Settings) -> dict[str, Measure]:

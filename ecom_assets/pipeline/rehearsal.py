@@ -8,8 +8,9 @@ Nothing else belongs here: no layer depends on a rehearsal.
 from __future__ import annotations
 
 import logging
-import shutil
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 from ecom_assets.pipeline import merged, streamed
@@ -42,9 +43,9 @@ def rehearse(settings: Settings, address: str) -> None:
         settings: The home, whose Spark server reads and writes files of this machine.
         address: That server.
     """
-    folder = settings.stack / "spark" / "rehearsal"
-    shutil.rmtree(folder, ignore_errors=True)
-    with spark_session(address) as spark:
+    own = settings.stack / "spark" / "tmp"
+    with TemporaryDirectory(prefix="rehearsal-", dir=own) as made, spark_session(address) as spark:
+        folder = Path(made)
         record = (None, None, "none", 0, 0, datetime(2020, 1, 1, tzinfo=UTC))
         spark.createDataFrame([record], KAFKA).write.format("delta").save(str(folder / "topic"))
         query = (
@@ -58,4 +59,3 @@ def rehearse(settings: Settings, address: str) -> None:
         rows = spark.read.format("delta").load(str(folder / "streamed")).where("_undecoded IS NULL")
         with merged.split(rows, CUSTOMER) as (kept, _):
             merged.typed(kept, CUSTOMER).write.format("delta").save(str(folder / "merged"))
-    shutil.rmtree(folder, ignore_errors=True)

@@ -654,13 +654,11 @@ def _load(files: list[_File], table: Table) -> _Load:
 def _verified(files: list[_File], table: Table) -> pa.RecordBatch:
     """Parse chunks and compare rows and checksums with the manifest.
 
-    All are parsed as one, since a parser's start costs as much as a small file; only if that does
-    not fit is each parsed alone, to find the one to name.
+    All are parsed as one; only if that does not fit is each parsed alone, to find the one to name.
     """
-    header = records.header_line(table)
-    if all(f.data.startswith(header) for f in files):
+    if whole := records.joined([f.data for f in files], table):
         try:
-            batch = records.read_clean(header + b"".join(f.data[len(header) :] for f in files), table)
+            batch = records.read_clean(whole, table)
         except records.DamagedError:
             pass
         else:

@@ -567,6 +567,41 @@ def make_java_archive() -> None:
     new.replace(path)
 
 
+def run_java(
+    classpath: list[Path], main: str, *arguments: str, log: Path, heap: str, expected: str, remedy: str
+) -> str:
+    """Run a Java program that ends by itself, such as Kafka's, HBase's and Hadoop's tools.
+
+    Args:
+        classpath: Jars and folders.
+        main: Its main class.
+        *arguments: What it is given.
+        log: File for its log; its logging configuration is written beside it.
+        heap: Largest heap, as Java writes it (``512m``).
+        expected: What it is to do, the beginning of the error.
+        remedy: What to do if it fails.
+
+    Returns:
+        What it has printed and logged.
+
+    Raises:
+        ServiceError: It failed; tells the last cause.
+    """
+    log4j = log.with_suffix(".properties")
+    log4j.write_text(LOG4J.format(log=log, level="info"), encoding="utf-8")
+    path = os.pathsep.join(map(str, classpath))
+    command = [JAVA, f"-Xmx{heap}", *OPENS, f"-Dlog4j2.configurationFile={log4j}", "-cp", path, main, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    logged = log.read_text("utf-8", "replace") if log.exists() else ""
+    if done.returncode:
+        # The last cause, and the place in a file that may stand on the line below it.
+        reason = r"^(?:Caused by: |Exception in .*?: |\S+Exception: ).*(?:\n at \[.*)?$"
+        reasons = re.findall(reason, logged + done.stderr, re.MULTILINE)
+        told = reasons[-1] if reasons else (done.stderr or done.stdout + logged)[-1500:]
+        raise ServiceError(f"{expected}, it ended with {done.returncode}: {told}", remedy)
+    return done.stdout + logged
+
+
 ALL: tuple[type[Server], ...] = (Kafka, HBase, Thrift, Spark)
 
 

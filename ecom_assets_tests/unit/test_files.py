@@ -179,13 +179,18 @@ def test_a_missing_chunk_is_missed(home: Callable[..., Settings]) -> None:
     assert chunk.measure(CUSTOMER, settings).rows == whole.rows - chunks[1].rows
 
 
+def cut(home: Callable[..., Settings], table: Table) -> tuple[Settings, Path, Path]:
+    """A table in small chunks, and the first two of them."""
+    settings = home(chunk_bytes=5000)
+    expand.build(table, settings)
+    first, second = (chunk.folder(table, settings) / c.name for c in chunk.build(table, settings)[:2])
+    return settings, first, second
+
+
 def test_a_row_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> None:
     """If this fails, a row torn between two chunks, which nobody can read chunk by chunk, passes as sound."""
-    settings = home(chunk_bytes=5000)
-    expand.build(CUSTOMER, settings)
-    chunks = chunk.build(CUSTOMER, settings)
+    settings, first, second = cut(home, CUSTOMER)
     whole = chunk.measure(CUSTOMER, settings)
-    first, second = (chunk.folder(CUSTOMER, settings) / c.name for c in chunks[:2])
     data, header = first.read_bytes(), records.header_line(CUSTOMER)
     first.write_bytes(data[:-9])
     second.write_bytes(header + data[-9:] + second.read_bytes()[len(header) :])
@@ -196,11 +201,8 @@ def test_a_row_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> N
 
 def test_a_text_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> None:
     """If this fails, a quoted line break at a chunk's border hides that neither chunk can be read alone."""
-    settings = home(chunk_bytes=5000)
-    expand.build(CLICK_STREAM, settings)
-    chunks = chunk.build(CLICK_STREAM, settings)
+    settings, first, second = cut(home, CLICK_STREAM)
     whole = chunk.measure(CLICK_STREAM, settings)
-    first, second = (chunk.folder(CLICK_STREAM, settings) / c.name for c in chunks[:2])
     data, header = first.read_bytes(), records.header_line(CLICK_STREAM)
     at = data.rindex(b'"')
     data = data[:at] + b"\n" + data[at:]

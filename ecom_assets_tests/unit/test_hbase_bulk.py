@@ -68,7 +68,7 @@ def test_leftovers_of_a_killed_run_are_not_sorted_in(tmp_path: Path) -> None:
 def test_progress_ends_at_the_number_of_rows(rows: int) -> None:
     """Broken: a bar stops before its end, runs over it, or stands still until all is done."""
     told: list[int] = []
-    steps = hbase_bulk._Steps(told.append)
+    steps = hbase_bulk.Steps(told.append)
     for _ in steps.reading([shuffled(PRODUCT, rows)]):
         pass
     assert steps.total == rows
