@@ -56,6 +56,7 @@ class HBaseRoute(StrEnum):
     """The ways into HBase."""
 
     hfile = "hfile"
+    spark = "spark"
     importtsv = "importtsv"
     thrift = "thrift"
 
@@ -98,7 +99,7 @@ def run(
     route: Annotated[Route | None, typer.Option(help="stream goes through Kafka and Spark, bulk does not.")] = None,
     hbase_route: Annotated[
         HBaseRoute | None,
-        typer.Option(help="hfile writes HBase's files, importtsv lets MapReduce do so, thrift writes rows."),
+        typer.Option(help="hfile writes HBase's files; spark and importtsv let their tasks do so; thrift writes rows."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

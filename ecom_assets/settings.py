@@ -57,8 +57,9 @@ class Settings(BaseSettings):
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
     hbase_route: str = Field(
         "hfile",
-        pattern="^(hfile|importtsv|thrift)$",
-        description="How rows enter HBase: hfile (bulk load), importtsv (MapReduce) or thrift",
+        pattern="^(hfile|spark|importtsv|thrift)$",
+        description="How rows enter HBase: hfile (bulk load), spark (the same, by its tasks), importtsv (MapReduce)"
+        " or thrift",
     )
     hbase_compression: str = Field(
         "snappy", pattern="^(none|gz|snappy)$", description="Compression of HBase's files: none, gz or snappy"

@@ -29,6 +29,7 @@ from ecom_assets.pipeline import (
     hbase,
     hbase_bulk,
     hbase_compare,
+    hbase_spark,
     hbase_tsv,
     merged,
     sheet,
@@ -40,6 +41,7 @@ from ecom_assets.pipeline.sheet import Proof, Verdict
 from ecom_assets.pipeline.topic import Position
 from ecom_assets.progress import note, track
 from ecom_assets.resources.spark import spark_session
+from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.hbase_admin import HBaseAdmin
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, remember
@@ -302,6 +304,12 @@ class Flow:
         return (0 if done.unchanged else streamed.records(merged.folder(table, self.settings))), notes
 
     def _build_hbase(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:
+        if route == "bulk" and self.settings.hbase_route == "spark":
+            raise ServiceError(
+                "ECOM_HBASE_ROUTE: expected hfile, importtsv or thrift on the route bulk, got spark, which takes rows"
+                " from the merged tables",
+                "choose one of these, or the route stream",
+            )
         batches, sample = self._rows_for_hbase(table, route), self._keys_for_hbase(table, route)
         splits = hbase.split_keys(sample, self.settings.regions)
         hbase.create(table, self.settings, self.admin, splits)
@@ -309,6 +317,14 @@ class Flow:
             match self.settings.hbase_route:
                 case "hfile":
                     rows = hbase_bulk.load(table, batches, sample, self.settings, self.admin, progress=advance)
+                case "spark":
+                    rows = hbase_spark.load(
+                        table,
+                        merged.read(self.spark, table, self.settings),
+                        self.settings,
+                        self.admin,
+                        progress=advance,
+                    )
                 case "importtsv":
                     rows = hbase_tsv.load(table, batches, self.settings, self.admin, self.addresses, progress=advance)
                 case _:

@@ -36,6 +36,9 @@ from ecom_assets.tables import Table
 
 T = TypeVar("T")
 
+Region = tuple[bytes, bytes]
+"""First key of a region, and the first key behind it; empty for no border."""
+
 PARTS = 64
 """Ranges of keys into which rows are spilled."""
 PART_BYTES = 96 * 1024 * 1024
@@ -84,15 +87,8 @@ def load(
     cuts = sorted({*borders, *split_keys(sample, min(PARTS, 1 + len(sample) // 1000))})
     steps = Steps(progress)
 
-    def take_over(path: Path, region: tuple[bytes, bytes], rows: int) -> None:
-        if region not in admin.regions(name):
-            raise ServiceError(
-                f"HBase table {name}: expected the region from key {region[0]!r} to {region[1]!r}, but it was split"
-                " or merged while its files were written",
-                "run again",
-            )
-        admin.bulk_load(name, path)
-        shutil.rmtree(path)
+    def loaded(path: Path, region: Region, rows: int) -> None:
+        take_over(name, path, region, admin)
         steps.loaded(rows)
 
     with (
@@ -118,10 +114,32 @@ def load(
             for done in loads:
                 if done.done():
                     done.result()  # a failure ends the load here, not after all has been written
-            loads.append(loader.submit(take_over, path, regions[region], rows))
+            loads.append(loader.submit(loaded, path, regions[region], rows))
         for done in loads:
             done.result()
     return steps.total
+
+
+def take_over(name: str, path: Path, region: Region, admin: HBaseAdmin) -> None:
+    """Let HBase take over the files of a region, and delete them.
+
+    Args:
+        name: HBase's name of the table.
+        path: Has a folder per column family.
+        region: The region that they were written for.
+        admin: HBase's Admin, open.
+
+    Raises:
+        ServiceError: HBase could not, or there is no such region any more: the files might cross a border.
+    """
+    if region not in admin.regions(name):
+        raise ServiceError(
+            f"HBase table {name}: expected the region from key {region[0]!r} to {region[1]!r}, but it was split"
+            " or merged while its files were written",
+            "run again",
+        )
+    admin.bulk_load(name, path)
+    shutil.rmtree(path)
 
 
 def _sorted(

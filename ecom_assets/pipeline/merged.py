@@ -151,6 +151,11 @@ def version(path: Path) -> str:
     return f"{delta.metadata().id}@{_rows_version(delta)}"
 
 
+def read(spark: SparkSession, table: Table, settings: Settings) -> DataFrame:
+    """The merged table's own columns."""
+    return spark.read.format("delta").load(str(folder(table, settings))).select(*table.names)
+
+
 def measure(table: Table, settings: Settings) -> Measure:
     """Count and checksum the merged table's own columns; a missing table holds none."""
     return streamed.measure_delta(table, folder(table, settings))

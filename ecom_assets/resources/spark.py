@@ -36,6 +36,9 @@ SESSION = {
     "spark.sql.artifact.isolation.enabled": "false",
     "spark.sql.artifact.isolation.alwaysApplyClassloader": "false",
     "spark.sql.session.timeZone": "UTC",
+    # Parquet looks up each text in a dictionary until that is full, for a megabyte by default. Keys and payloads fill
+    # a small one at once, and what repeats (names of events, countries) fits into it.
+    "parquet.dictionary.page.size": str(32 << 10),
 }
 """Settings of every session."""
 

@@ -11,8 +11,9 @@ from typing import Any
 import happybase
 import pyarrow as pa
 import pytest
+from pyspark.sql import SparkSession
 
-from ecom_assets.pipeline import hbase, hbase_bulk, hbase_tsv
+from ecom_assets.pipeline import hbase, hbase_bulk, hbase_spark, hbase_tsv
 from ecom_assets.pipeline.hbase_thrift import Connection
 from ecom_assets.pipeline.hfile import Files
 from ecom_assets.services.errors import ServiceError
@@ -251,6 +252,47 @@ def test_importtsv_that_fails_says_why(
             hbase_tsv.load(PRODUCT, [rows], here, admin, addresses)
     finally:
         admin.delete_table(PRODUCT.hbase_table(here.namespace))
+
+
+@pytest.mark.parametrize("table", [CLICK_STREAM, PRODUCT], ids=lambda table: table.name)
+def test_spark_ends_in_the_same_cells(
+    settings: Settings,
+    addresses: Addresses,
+    admin: HBaseAdmin,
+    spark: SparkSession,
+    named: Callable[[str], str],
+    table: Table,
+) -> None:
+    """Broken: a task loses, doubles or changes rows, puts them into another region, or files are left behind."""
+    here = settings.model_copy(update={"namespace": "test_hfile_spark"})
+    named(table.hbase_table(here.namespace))
+    rows = random_rows(table, 2000)
+    hbase.create(table, here, admin, hbase.split_keys(hbase.row_keys(rows, table), 4))
+    frame = spark.createDataFrame(pa.Table.from_batches([rows])).repartition(3)
+    told: list[int] = []
+    assert hbase_spark.load(table, frame, here, admin, progress=told.append) == sum(told) == 2000
+    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+    files = store_files(here, admin, table.hbase_table(here.namespace))
+    assert len({region for region, _ in files}) == 4
+    assert all(len(names) == 1 for names in files.values())
+    assert not hbase_bulk.folder(table, here).exists()
+    assert hbase_spark.load(table, frame.limit(100), here, admin) == 100
+    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+
+
+def test_a_task_that_fails_says_why(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, spark: SparkSession, named: Callable[[str], str]
+) -> None:
+    """Broken: rows that cannot lie in HBase are loaded all the same, or a stack trace is all that people get."""
+    here = settings.model_copy(update={"namespace": "test_hfile_spark_fails"})
+    named(PRODUCT.hbase_table(here.namespace))
+    rows = random_rows(PRODUCT, 100)
+    hbase.create(PRODUCT, here, admin, hbase.split_keys(hbase.row_keys(rows, PRODUCT), 2))
+    frame = spark.createDataFrame(pa.Table.from_batches([rows, rows]))
+    with pytest.raises(ServiceError, match=r"UnsortedError: expected strictly increasing row keys, but .* comes twice"):
+        hbase_spark.load(PRODUCT, frame, here, admin)
+    assert hbase.measure(PRODUCT, here, addresses).measure.rows == 0
+    assert not hbase_bulk.folder(PRODUCT, here).exists()
 
 
 @pytest.fixture(scope="module", params=TABLES.values(), ids=list(TABLES))

@@ -90,6 +90,21 @@ def test_undecodable_records(spark: SparkSession, make_topic: MakeTopic) -> None
     assert r"\xFF\xFE" in by_place[7][0]
 
 
+def test_sizes_of_records(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """A good record would be set aside for its size, or one pass that is not as Avro writes it."""
+    topic = make_topic(PRODUCT)
+    powers = [1 << 7 * n - 1 for n in range(1, 10)] + [1 << 63]
+    keys = sorted({key for p in powers for key in (p - 1, -p, min(p, 2**63 - 1), max(-p - 1, -(2**63)))})
+    lengths = [length + more for length in (64, 8192, 1 << 19) for more in (-1, 0)]
+    rows = [product(key) for key in keys] + [product(10**6 + n, usage="x" * n) for n in lengths]
+    long_key = encode(PRODUCT, product(1)).replace(b"\x02", b"\x82\x00", 1)  # 1, in two bytes
+    topic.send(*rows, long_key)
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == len(rows) + 1
+    assert rows_of(spark, PRODUCT, topic.settings) == sorted(rows, key=lambda row: row["id"])
+    aside = DeltaTable(str(streamed.quarantine(PRODUCT, topic.settings))).to_pyarrow_table().to_pylist()
+    assert [row["reason"].endswith("not exactly one") for row in aside] == [True]
+
+
 def test_stopped_between_batches(spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped half-way would leave out or double the batches at the break."""
     topic = make_topic(PRODUCT)
