@@ -1,14 +1,18 @@
 """The jobs and schedules, and the resources that all assets share."""
 
-import dagster as dg
+import time
+from threading import Event, Timer
 
-from ecom_assets.pipeline import upkeep
+import dagster as dg
+from pydantic import Field
+
+from ecom_assets.pipeline import streamed, upkeep
 from ecom_assets.resources.hbase import HBaseResource
 from ecom_assets.resources.home import HomeResource
 from ecom_assets.resources.kafka import KafkaResource
 from ecom_assets.resources.spark import SparkConnectResource
 from ecom_assets.serving import publication
-from ecom_assets.tables import LAYERS
+from ecom_assets.tables import LAYERS, TABLES
 
 
 def _layers(*layers: str) -> dg.AssetSelection:
@@ -53,6 +57,44 @@ reconcile = dg.define_asset_job(
 )
 
 
+class Following(dg.Config):
+    """How a live stream goes on."""
+
+    interval: float = Field(5.0, gt=0, description="Seconds between the starts of two micro-batches")
+    minutes: float = Field(0.0, ge=0, description="End by itself after so long; 0: when the run is terminated")
+    tables: list[str] = Field(list(TABLES), description="Which tables")
+
+
+@dg.op  # in no pool: it would keep Spark from the runs that carry its rows on
+def topics_followed(context: dg.OpExecutionContext, config: Following, home: HomeResource) -> None:
+    """What comes into the topics comes into Delta, for as long as this runs."""
+    stop, told_at = Event(), 0.0
+
+    def tell(stands: list[streamed.Live]) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= max(config.interval, 10):
+            told_at = time.monotonic()
+            context.log.info("; ".join(f"{s.table}: {s.new:,} rows came in, {s.lag:,} offsets unread" for s in stands))
+
+    timer = Timer(60 * config.minutes, stop.set)
+    if config.minutes:
+        timer.start()
+    try:
+        flow = home.flow
+        chosen = [TABLES[name] for name in config.tables]
+        streamed.follow(
+            flow.spark, chosen, flow.settings, flow.addresses.kafka, interval=config.interval, stop=stop, tell=tell
+        )
+    finally:
+        timer.cancel()
+
+
+@dg.job
+def follow() -> None:
+    """The live stream, like `ecom stream`: keeps Spark's queries running until the run is terminated."""
+    topics_followed()
+
+
 @dg.op(pool="spark")
 def delta_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
     """Compact the Delta tables, and delete files that no reader can need any more."""
@@ -82,7 +124,7 @@ def shared() -> dg.Definitions:
     """One process per run: steps share their warm libraries, and the heavy work is in servers and threads anyway."""
     systems = {"kafka": KafkaResource(), "spark": SparkConnectResource(), "hbase": HBaseResource()}
     return dg.Definitions(
-        jobs=[pipeline, bulk_load, ingest, stream, publish, reconcile, maintain],
+        jobs=[pipeline, bulk_load, ingest, stream, publish, reconcile, follow, maintain],
         schedules=[nightly_proof, weekly_upkeep],
         resources={**systems, "home": HomeResource(**systems)},
         executor=dg.in_process_executor,

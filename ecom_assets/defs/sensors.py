@@ -55,13 +55,21 @@ def _busy(instance: dg.DagsterInstance) -> dg.SkipReason | None:
 
 
 def _gate(
-    instance: dg.DagsterInstance, job: str, goal: str, selection: list[dg.AssetKey], tags: Mapping[str, str]
+    instance: dg.DagsterInstance, job: str, state: str, selection: list[dg.AssetKey], tags: Mapping[str, str]
 ) -> dg.RunRequest | dg.SkipReason | None:
     """Decide on the next run for a goal.
+
+    Args:
+        instance: Knows the runs.
+        job: What is to run.
+        state: The goal, in words: it begins the run's key, and names the goal in its tags.
+        selection: The assets to be made.
+        tags: More of them.
 
     Returns:
         The run; or why there is none now; or ``None`` if one has succeeded.
     """
+    goal = _name(state)
     runs = instance.get_run_records(dg.RunsFilter(tags={GOAL: goal}), limit=ATTEMPTS)
     statuses = [record.dagster_run.status for record in runs]
     if dg.DagsterRunStatus.SUCCESS in statuses:
@@ -77,14 +85,14 @@ def _gate(
         return dg.SkipReason(f"run {runs[0].dagster_run.run_id[:8]} failed; the next try is in {wait:.0f} s")
     attempt = len(runs) + 1
     return dg.RunRequest(
-        run_key=f"{goal}:{attempt}",
+        run_key=f"{state}, attempt {attempt}",
         asset_selection=selection,
         tags={GOAL: goal, "ecom/attempt": str(attempt), **tags},
     )
 
 
-def _name(state: object) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:24]
+def _name(state: str) -> str:
+    return hashlib.sha256(state.encode()).hexdigest()[:24]
 
 
 @dg.sensor(minimum_interval_seconds=OBSERVE_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -135,8 +143,9 @@ def unread_records(context: dg.SensorEvaluationContext, home: HomeResource) -> d
         told = f"`ecom stream` is reading {', '.join(live)}" if live else "every committed record is in Delta"
         return dg.SkipReason(told)
     offsets = {TABLES[n].topic(home.flow.settings.namespace): s.position.ends for n, s in due.items() if s.position}
+    state = ", ".join(f"{topic}[{p}] to {end}" for topic, ends in offsets.items() for p, end in sorted(ends.items()))
     keys = [factory.asset_key("streamed", TABLES[n]) for n in due]
-    decided = _gate(context.instance, stream.name, _name(offsets), keys, {"ecom/offsets": json.dumps(offsets)})
+    decided = _gate(context.instance, stream.name, state, keys, {"ecom/offsets": json.dumps(offsets)})
     return decided or dg.SkipReason(f"a run for these offsets has succeeded, yet {', '.join(due)} has unread offsets")
 
 
@@ -155,7 +164,8 @@ def finished_ingestions(
     waits = [said for s in asked.values() if (said := s.waits_for)]
     if waits or not asked:
         return dg.SkipReason("waits for " + "; ".join(waits or ["a table to be chunked and produced"]))
-    state = {n: merged.version(streamed.folder(TABLES[n], flow.settings)) for n in asked}
+    versions = {n: merged.version(streamed.folder(TABLES[n], flow.settings)) for n in asked}
+    state = ", ".join(f"streamed/{n} {version}" for n, version in versions.items())
     goal = _name(state)
     if goal == context.cursor:
         return dg.SkipReason("everything that was streamed is published")
@@ -163,7 +173,7 @@ def finished_ingestions(
     if not due:  # another run, say of the job `pipeline`, has done it
         return dg.SensorResult(skip_reason="everything that was streamed is published", cursor=goal)
     keys = [factory.asset_key(layer, TABLES[n]) for layer in ("merged", "hbase") for n in due]
-    decided = _gate(context.instance, publish.name, goal, keys, {"ecom/versions": json.dumps(state)})
+    decided = _gate(context.instance, publish.name, state, keys, {"ecom/versions": json.dumps(versions)})
     # The cursor moves only here and above: when a run for this state has succeeded.
     return decided or dg.SensorResult(skip_reason="everything that was streamed is published", cursor=goal)
 

@@ -123,14 +123,26 @@ def _home(settings: Settings, own: Sequence[Server]) -> Iterator[Finding]:
             yield Finding("warn", f"{server.name} runs without a record (pid {stray.pid})", "run `ecom down`")
         if half := server.half_written:
             yield Finding("warn", f"{half} is left from an interrupted first start", "`ecom up` makes it anew")
-        wanted = server.usual | (record.ports if record else {})
-        for purpose, port in wanted.items():
-            if not is_free(settings.host, port):
-                yield Finding(
-                    "warn",
-                    f"port {port}, for {server.name}'s {purpose}, is taken by another program",
-                    "nothing need be done: `ecom up` takes another port",
-                )
+        yield from _ports(settings, server, record)
+
+
+def _ports(settings: Settings, server: Server, record: Record | None) -> Iterator[Finding]:
+    known = record.ports if record else {}
+    for purpose, port in (server.usual | known).items():
+        if is_free(settings.host, port):
+            continue
+        if purpose not in server.lasting:
+            yield Finding(
+                "warn",
+                f"port {port}, for {server.name}'s {purpose}, is taken by another program",
+                "nothing need be done: `ecom up` takes another port",
+            )
+        elif purpose in known:
+            yield Finding(
+                "fail",
+                f"port {port}, which {server.name}'s {purpose} keeps for good, is taken by another program",
+                f"stop that one, maybe another home's stack; `ss -ltnp 'sport = :{port}'` tells",
+            )
 
 
 def _runs(server: Server) -> bool:

@@ -11,12 +11,13 @@ import fcntl
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,7 +182,9 @@ def is_free(host: str, port: int) -> bool:
         return True
 
 
-def choose_ports(host: str, usual: dict[str, int], remembered: dict[str, int], taken: set[int]) -> dict[str, int]:
+def choose_ports(
+    host: str, usual: dict[str, int], remembered: dict[str, int], taken: set[int], lasting: Collection[str] = ()
+) -> dict[str, int]:
     """A port for each purpose: the remembered one, else the usual one, else any that is free.
 
     Args:
@@ -189,17 +192,29 @@ def choose_ports(host: str, usual: dict[str, int], remembered: dict[str, int], t
         usual: Usual port by purpose.
         remembered: Ports of the last start, maybe empty; they are this server's even if they are in ``taken``.
         taken: Ports promised to servers of this home; the chosen ones are added.
+        lasting: Purposes whose port is the remembered one or none. Their first is any that is free, not the usual
+            one, so that another home will hardly ever have it.
 
     Raises:
-        ServiceError: No port is free.
+        ServiceError: No port is free, or a lasting one is not.
     """
     chosen: dict[str, int] = {}
     for purpose, port in usual.items():
-        # The last resort lies below the range from which the system gives outgoing connections theirs.
         own = remembered.get(purpose, port)
-        candidates = itertools.chain([port], range(20000, 32000))
+        if purpose in lasting and purpose in remembered and not is_free(host, own):
+            raise ServiceError(
+                f"{host}: expected port {own} to be free, which this home's {purpose} keeps for good, but something"
+                " listens there",
+                f"stop what does, maybe the stack of another home (`ss -ltnp 'sport = :{own}'` tells), then `ecom up`",
+            )
+        # The last resort lies below the range from which the system gives outgoing connections theirs.
+        resort = range(20000, 32000)
+        candidates: Iterable[int] = itertools.chain([port], resort)
+        if purpose in lasting and purpose not in remembered:
+            own, candidates = -1, random.sample(resort, len(resort))
         others = (p for p in candidates if p not in taken and is_free(host, p))
-        free = own if (own in remembered.values() or own not in taken) and is_free(host, own) else next(others, None)
+        kept = own > 0 and (own in remembered.values() or own not in taken) and is_free(host, own)
+        free = own if kept else next(others, None)
         if free is None:
             raise ServiceError(
                 f"{host}: expected a free port for {purpose} ({port} or one from 20000 to 31999), found none",

@@ -86,6 +86,7 @@ class Server:
     Attributes:
         name: Its name and that of its folder.
         usual: Usual port by purpose; the first is the one that clients use.
+        lasting: Purposes whose port never changes once it is chosen.
         grace: Seconds it is given to stop by itself.
         patience: Seconds it is given to start; many times what a cold start takes on an idle machine.
         level: Log level.
@@ -95,6 +96,7 @@ class Server:
 
     name: str
     usual: ClassVar[dict[str, int]]
+    lasting: ClassVar[frozenset[str]] = frozenset()
     grace: float = 30
     patience: float = 180
     level: str = "info"
@@ -322,6 +324,9 @@ class HBase(Server):
 
     name = "hbase"
     usual: ClassVar = {"zookeeper": 2181, "master": 16000, "regionserver": 16020}
+    # HBase remembers where hbase:meta was served before it stopped, and until its region server has it again, asks
+    # there. Another home's HBase that had taken the port would answer: each would read and write the other's tables.
+    lasting: ClassVar = frozenset({"master", "regionserver"})
     grace = 60
 
     @property

@@ -178,7 +178,7 @@ class Stack:
                     remembered = before.ports if before else {}
                     if before and before.pid is not None:
                         process.await_free(self.settings.host, remembered.values(), 2)
-                    ports = process.choose_ports(self.settings.host, server.usual, remembered, taken)
+                    ports = process.choose_ports(self.settings.host, server.usual, remembered, taken, server.lasting)
                     record = Record(server.name, self.settings.host, ports)
                 starts[server.name] = server, record, note
             failed = Event()

@@ -9,7 +9,7 @@ from threading import Event, Thread
 import dagster as dg
 import pytest
 
-from ecom_assets.defs import sensors
+from ecom_assets.defs import jobs, sensors
 from ecom_assets.pipeline import merged, streamed, topic
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.resources.hbase import HBaseResource
@@ -64,6 +64,9 @@ def test_the_sensors_follow_the_records(flow: Flow, resource: HomeResource) -> N
             flow.build(layer, table)
     (asked,) = tick(sensors.unread_records, resource).run_requests or []
     assert {key.path[-1] for key in asked.asset_selection or []} == set(TABLES)
+    position = flow.standings()["click_stream"].position
+    assert position is not None
+    assert f"{CLICK_STREAM.topic(flow.settings.namespace)}[0] to {position.ends[0]}" in str(asked.run_key)
     assert "offsets of the topic are not streamed yet" in str(tick(sensors.finished_ingestions, resource).skip_message)
     seen = tick(sensors.topic_observations, resource)
     told = {e.asset_key.path[-1]: e.metadata for e in seen.asset_events}
@@ -124,6 +127,20 @@ def test_a_shop_that_never_closes(flow: Flow, live: Settings) -> None:
     assert proofs["topic"].aside["replayed"].rows == done.rows
     assert proofs["merged"].aside["duplicates"].rows == done.rows
     assert proofs["hbase"].measure.same_rows(proofs["raw"].measure)
+
+
+def test_the_job_that_follows_topics(flow: Flow, live: Settings, resource: HomeResource) -> None:
+    """If this fails, the live stream that Dagster runs brings in nothing, or does not end when it should."""
+    before = streamed.records(streamed.folder(CLICK_STREAM, live))
+    done = topic.simulate(CLICK_STREAM, live, flow.addresses.kafka, 2000, Event(), rows=1000)
+    config = jobs.Following(interval=1, minutes=0.25, tables=[CLICK_STREAM.name])
+    with dg.DagsterInstance.ephemeral() as instance:
+        ended = jobs.follow.execute_in_process(
+            instance=instance, run_config=dg.RunConfig({"topics_followed": config}), resources={"home": resource}
+        )
+    assert ended.success
+    assert not streamed.is_followed(CLICK_STREAM, live)
+    assert streamed.records(streamed.folder(CLICK_STREAM, live)) == before + done.rows
 
 
 def test_a_simulation_begins_where_it_is_told(flow: Flow, live: Settings) -> None:

@@ -14,7 +14,9 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.hbase_admin import HBaseAdmin
+from ecom_assets.services.process import Record
 from ecom_assets.services.stack import Addresses, Stack, Step
 from ecom_assets.settings import load
 
@@ -157,3 +159,42 @@ def test_two_homes_do_not_meet(stack: Stack, addresses: Addresses, second: Stack
         moved = second.up()
     assert moved.kafka != there.kafka
     assert consume(moved.kafka, "mine") == b"2"
+
+
+@pytest.fixture
+def twins(tmp_path: Path, addresses: Addresses) -> Iterator[list[Stack]]:
+    """Two homes with an HBase each, and the first home's other servers."""
+    others = {name: getattr(addresses, name) for name in ("kafka", "spark", "postgres", "redis")}
+    stacks = [Stack(load(home=tmp_path / name, class_archives=False, **others)) for name in ("one", "other")]
+    yield stacks
+    for each in stacks:
+        each.down()
+
+
+def hbase_ports(stack: Stack) -> dict[str, int]:
+    record = Record.read(stack.servers["hbase"].record)
+    assert record
+    return record.ports
+
+
+def test_a_home_whose_ports_another_has_taken_does_not_read_its_tables(twins: list[Stack]) -> None:
+    """If this fails, a home that comes back on other ports reads and writes the tables of the home on its old ones."""
+    one, other = twins
+    before = one.up()
+    put(before, "same_name", {b"k": b"one"})
+    ports = set(hbase_ports(one).values())
+    one.down()
+    assert other.up().hbase_zookeeper == before.hbase_zookeeper, "the test needs a port that both want"
+    assert len(ports & set(hbase_ports(other).values())) == 1
+    put(other.addresses(), "same_name", {b"k": b"other", b"more": b"other"})
+    after = one.up()
+    assert after.hbase_zookeeper != before.hbase_zookeeper
+    assert scan(after, "same_name") == {b"k": b"one"}
+    assert scan(other.addresses(), "same_name") == {b"k": b"other", b"more": b"other"}
+    one.down()
+    kept = hbase_ports(one)["regionserver"]
+    with (
+        socket.create_server((one.settings.host, kept)),
+        pytest.raises(ServiceError, match=f"expected port {kept} to be free"),
+    ):
+        one.up()

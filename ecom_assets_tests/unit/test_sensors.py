@@ -23,7 +23,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, goal: str = "g", job: str = "stream") -> None:
     """A run that has come to an end, or not yet."""
-    made = instance.create_run_for_job(_job(job), tags={sensors.GOAL: goal})
+    made = instance.create_run_for_job(_job(job), tags={sensors.GOAL: sensors._name(goal)})
     instance.report_run_failed(made) if status == dg.DagsterRunStatus.FAILURE else None
     if status == dg.DagsterRunStatus.SUCCESS:
         instance.report_dagster_event(
@@ -50,7 +50,7 @@ def test_a_new_goal_starts_a_run_that_says_what_for(instance: dg.DagsterInstance
     """If this fails, records wait for somebody to click."""
     asked = gate(instance)
     assert isinstance(asked, dg.RunRequest)
-    assert asked.run_key == "g:1"
+    assert asked.run_key == "g, attempt 1"
     assert asked.asset_selection == KEYS
     assert asked.tags["ecom/attempt"] == "1"
 
@@ -81,7 +81,7 @@ def test_failed_runs_are_tried_again_a_little_later_and_not_for_ever(
     monkeypatch.setattr(time, "time", lambda: later)
     asked = gate(instance)
     assert isinstance(asked, dg.RunRequest)
-    assert asked.run_key == "g:2"
+    assert asked.run_key == "g, attempt 2"
     run(instance, dg.DagsterRunStatus.FAILURE)
     run(instance, dg.DagsterRunStatus.FAILURE)
     said = gate(instance)

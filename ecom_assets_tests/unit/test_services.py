@@ -89,6 +89,11 @@ def test_ports_remembered_then_usual_then_any() -> None:
         assert process.choose_ports(host, {"a": busy}, {"a": free}, set()) == {"a": free}
         assert process.choose_ports(host, {"a": free}, {"a": busy}, set()) == {"a": free}
         promised = {free}
+        lasting = process.choose_ports(host, {"a": free}, {}, set(), {"a"})["a"]
+        assert lasting != free, "another home would choose the usual one too"
+        assert process.choose_ports(host, {"a": free}, {"a": lasting}, set(), {"a"}) == {"a": lasting}
+        with pytest.raises(ServiceError, match=f"expected port {busy} to be free, which this home's a keeps for good"):
+            process.choose_ports(host, {"a": free}, {"a": busy}, set(), {"a"})
         other = process.choose_ports(host, {"a": busy, "b": free}, {}, promised)
         assert not {busy, free} & set(other.values())
         assert promised == {free, *other.values()}
