@@ -168,19 +168,22 @@ class Connection:
             kind, trace = (bytes(told.get(n, b"")).decode(errors="replace") for n in (1, 2))
             raise RegionError(kind, (trace.splitlines() or [kind])[0])
         length, at = wire.read_varint(data, at)
-        counts: list[int] = []
+        result = memoryview(data)[at : at + length]
+        plain = plain_counts(result)
+        further: list[int] = []
         scanner, more, more_here = 0, True, True
-        for tag, value in wire.read_message(memoryview(data)[at : at + length]):
+        for tag, value in wire.read_message(result[2 * len(plain) :]):
             if isinstance(value, int):
                 if tag == 1:
-                    counts.append(value)
+                    further.append(value)
                 elif tag == 2:
                     scanner = value
                 elif tag == 3:
                     more = bool(value)
                 elif tag == 8:
                     more_here = bool(value)
-        return Page(memoryview(data)[at + length :], np.array(counts, np.int64)), scanner, more and more_here
+        counts = np.concatenate([plain, np.array(further, np.int64)])
+        return Page(memoryview(data)[at + length :], counts), scanner, more and more_here
 
     def _receive(self, size: int, room: int = 0) -> bytearray:
         """Read so many bytes, with some zeros behind them."""
@@ -279,6 +282,17 @@ class Cells:
         valid = pa.py_buffer(np.packbits(~null, bitorder="little")) if null.any() else None
         data = [valid, pa.py_buffer(views), pa.py_buffer(self._block)]
         return pa.Array.from_buffers(pa.binary_view(), len(at), data).cast(pa.binary())
+
+
+def plain_counts(result: memoryview) -> np.ndarray:
+    """The cells of the first rows, as long as each is told in two bytes: the field's number, and fewer than 128.
+
+    A result tells of thousands of rows, and begins with these: to read them one by one would take a fifth of the time.
+    """
+    pairs = np.frombuffer(result, np.uint8, len(result) // 2 * 2).reshape(-1, 2)
+    other = (pairs[:, 0] != 1 << 3) | (pairs[:, 1] > 127)
+    rows = int(other.argmax()) if other.any() else len(pairs)
+    return pairs[:rows, 1].astype(np.int64)
 
 
 def _positions(page: Page) -> np.ndarray:

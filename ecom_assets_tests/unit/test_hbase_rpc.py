@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from ecom_assets.pipeline import hbase
+from ecom_assets.pipeline import hbase, wire
 from ecom_assets.pipeline.canon import row_hash
-from ecom_assets.pipeline.hbase_rpc import Cells, Page
+from ecom_assets.pipeline.hbase_rpc import Cells, Page, plain_counts
 from ecom_assets.tables import CLICK_STREAM, TABLES, Table
 
 Rows = list[tuple[bytes, dict[bytes, bytes]]]
@@ -124,3 +124,18 @@ def test_block_that_is_cut(cut: int) -> None:
     whole = page(sound(CLICK_STREAM, 3))
     with pytest.raises(ValueError, match="block of whole cells"):
         Cells(Page(bytes(whole.block)[: -12 - cut] + bytes(12), whole.counts), [b"event_details:event_id"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "plain"),
+    [([], 0), ([4], 1), ([3, 8, 0, 127], 4), ([4, 128, 4], 1), ([300, 1], 0)],
+    ids=str,
+)
+def test_counts_of_a_result(counts: list[int], plain: int) -> None:
+    """Broken: cells are given to the wrong rows, or the fields behind the counts are read from the wrong place."""
+    rest = wire.message({2: 8, 3: 1, 8: 0})
+    result = b"".join(wire.message({1: count}) for count in counts) + rest
+    found = plain_counts(memoryview(result))
+    assert found.tolist() == counts[:plain]
+    further = list(wire.read_message(result[2 * plain :]))
+    assert further == [*((1, count) for count in counts[plain:]), (2, 8), (3, 1), (8, 0)]
