@@ -37,7 +37,7 @@ def begin(settings: Settings, address: str) -> None:
 
 
 def rehearse(settings: Settings, address: str) -> None:
-    """Stream one record, split and type its row, and write both.
+    """Stream one record, type its row, and write both.
 
     Args:
         settings: The home, whose Spark server reads and writes files of this machine.
@@ -57,5 +57,4 @@ def rehearse(settings: Settings, address: str) -> None:
         )
         query.awaitTermination()
         rows = spark.read.format("delta").load(str(folder / "streamed")).where("_undecoded IS NULL")
-        with merged.split(rows, CUSTOMER) as (kept, _):
-            merged.typed(kept, CUSTOMER).write.format("delta").save(str(folder / "merged"))
+        merged.typed(rows, CUSTOMER).write.format("delta").save(str(folder / "merged"))

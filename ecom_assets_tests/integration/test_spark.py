@@ -160,8 +160,10 @@ def test_topic_made_anew(spark: SparkSession, make_topic: MakeTopic) -> None:
     assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 2
 
 
-def test_merge(spark: SparkSession, make_topic: MakeTopic) -> None:
+@pytest.mark.parametrize("hashes", [4, merged.HASHES], ids=["keys in passes", "keys at once"])
+def test_merge(spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, hashes: int) -> None:
     """A row would be lost, doubled or chosen at random where several stand under one key."""
+    monkeypatch.setattr(merged, "HASHES", hashes)
     topic, settings = (t := make_topic(PRODUCT)), t.settings
     rows = [product(k) for k in range(1, 9)]
     same, other, third = dict(rows[1]), product(3, usage="other"), product(3, usage=None)
