@@ -116,17 +116,6 @@ def test_targets_that_make_no_sense(spec: str) -> None:
         expand.factors(spec, {"a": 1})
 
 
-@pytest.mark.parametrize("key", ["00000000-0000-4000-8000-000000000000", "short", "ABCDEF01-x", "", "ünï|code"])
-def test_text_keys_come_back(key: str) -> None:
-    """If this fails, a key that is no UUID cannot be told apart from its copies, or not folded back."""
-    import pyarrow as pa
-
-    column = pa.array([key, "a" * 36, key])
-    copies = [expand._renew_text(column, k) for k in (1, 2, 115)]
-    assert len({c[0].as_py() for c in copies} | {key}) == 4
-    assert [expand._renew_text(c, -k).equals(column) for c, k in zip(copies, (1, 2, 115), strict=True)] == [True] * 3
-
-
 def test_dirt_goes_to_quarantine(home: Callable[..., Settings]) -> None:
     """If this fails, a row that cannot be read vanishes without a trace, or takes others along."""
     settings = home()
