@@ -10,8 +10,10 @@ Product numbers inside ``product_metadata`` and ``event_metadata`` stay those of
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import re
 import shutil
 import time
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import Buffer, override
 
 from ecom_assets.pipeline import canon, keys, records
 from ecom_assets.pipeline.manifest import Measure, Quarantined
@@ -30,6 +33,7 @@ from ecom_assets.tables import TABLES, Table
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[MG])B(?:/(?P<scope>table|all))?")
 _UNITS = {"M": 1_000_000, "G": 1_000_000_000}
+_EAGER = 8 << 20  # bytes that are worth a call of the disk
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
         return parsed, [parsed.text, *copy_texts(parsed, table, growth)], len(block.data)
 
     rows = quarantined = 0
-    outputs = [(part / f"copy-{k:03d}.csv").open("wb") for k in range(growth.copies)]
+    outputs = [_Output(part / f"copy-{k:03d}.csv") for k in range(growth.copies)]
     try:
         for output in outputs:
             output.write(records.header_line(table))
@@ -358,3 +362,24 @@ def _steps(table: Table, copy: int, growth: Plan) -> dict[str, int]:
             k %= growth.wraps[domain]
         steps[name] = int(math.copysign(k * growth.strides.get(domain, 1), copy))
     return steps
+
+
+class _Output(io.BufferedWriter):
+    """A file that goes to the disk while it grows.
+
+    Linux by itself keeps what is written until a tenth of the memory is full of it, and the disk idles meanwhile.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self._begun = 0
+
+    @override
+    def write(self, text: Buffer) -> int:
+        written = super().write(text)
+        end = self.tell()
+        if end - self._begun >= _EAGER and hasattr(os, "posix_fadvise"):
+            # This begins to write, waits for nothing, and takes from memory only what is on the disk already.
+            os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = end
+        return written

@@ -116,6 +116,19 @@ def test_targets_that_make_no_sense(spec: str) -> None:
         expand.factors(spec, {"a": 1})
 
 
+def test_files_go_to_the_disk_while_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, the disk idles until a file is whole, or a part of the file never gets there by itself."""
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(expand, "_EAGER", 1000)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: begun.append((start, size)), raising=False)
+    text = bytes(range(256)) * 9
+    with expand._Output(tmp_path / "file") as output:
+        for start in range(0, len(text), 300):
+            output.write(text[start : start + 300])
+    assert (tmp_path / "file").read_bytes() == text
+    assert begun == [(0, 1200), (1200, 1104)]
+
+
 def test_dirt_goes_to_quarantine(home: Callable[..., Settings]) -> None:
     """If this fails, a row that cannot be read vanishes without a trace, or takes others along."""
     settings = home()
