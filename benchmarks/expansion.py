@@ -6,6 +6,7 @@ Both are over when the bytes are on the disk (``fdatasync``), not when they are 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -35,7 +36,9 @@ def expand(stage: Stage) -> Generator[Step]:
             expanding.build(TABLE, settings)
             return sum(map(_sync, expanding.files(TABLE, settings))) / 1e6
 
-        return timed(work)
+        found = timed(work)
+        shutil.rmtree(expanding.folder(TABLE, settings))
+        return found
 
     size = round(ours().amount)  # in MB, what dd is to write
 

@@ -83,8 +83,8 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
     chunks: list[Chunk] = []
     for source in expand.files(table, settings):
         # A chunk never spans two blocks, so a block is some forty chunks; the last of each is short.
-        for parsed, hashes, ends in records.ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
-            for first, last, start, end in _cuts(ends, settings.chunk_bytes - len(header)):
+        for parsed, hashes in records.ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
+            for first, last, start, end in _cuts(parsed.ends, settings.chunk_bytes - len(header)):
                 name = f"part-{len(chunks):06d}.csv"
                 body = header + parsed.text[start:end]
                 (target / name).write_bytes(body)
@@ -130,15 +130,15 @@ def _blocks(source: Path, table: Table) -> Iterator[records.Block]:
     return records.blocks(source, records.data_start(source, table))
 
 
-def _rows(block: records.Block, table: Table) -> tuple[records.Parsed, np.ndarray, np.ndarray]:
-    """Parse a block; returns its rows, their hashes, and the offset in the text behind each row."""
+def _rows(block: records.Block, table: Table) -> tuple[records.Parsed, np.ndarray]:
+    """Parse a block; returns its rows and their hashes."""
     parsed = records.parse_block(block, table, "expanded")
     if parsed.bad:
         raise records.DamagedError(
             f"expanded/{table.name}, line {parsed.bad[0].line}: {parsed.bad[0].reason};"
             f" materialise expanded/{table.name} again"
         )
-    return parsed, canon.batch_hashes(parsed.batch, table.names), records.row_ends(parsed.text)
+    return parsed, canon.batch_hashes(parsed.batch, table.names)
 
 
 def _cuts(ends: np.ndarray, size: int) -> Iterator[tuple[int, int, int, int]]:

@@ -10,31 +10,30 @@ Product numbers inside ``product_metadata`` and ``event_metadata`` stay those of
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import Buffer, override
 
-from ecom_assets.pipeline import canon, records
+from ecom_assets.pipeline import canon, keys, records
 from ecom_assets.pipeline.manifest import Measure, Quarantined
 from ecom_assets.settings import Settings
 from ecom_assets.tables import TABLES, Table
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[MG])B(?:/(?P<scope>table|all))?")
 _UNITS = {"M": 1_000_000, "G": 1_000_000_000}
-_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
-_NIBBLE = np.full(256, 255, np.uint8)
-_NIBBLE[_HEX] = np.arange(16, dtype=np.uint8)
-_MIX = 0x9E3779B1  # odd, so that k * _MIX modulo 2^32 differs for every k (Knuth's multiplicative hash)
-_PREFIX = 8  # hexadecimal digits of a UUID that carry the copy: 32 bits
+_EAGER = 8 << 20  # bytes that are worth a call of the disk
 
 
 @dataclass(frozen=True)
@@ -160,14 +159,12 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
     # A block is held once per copy, so many copies mean smaller blocks.
     block_bytes = max(64 << 10, records.BLOCK_BYTES // growth.copies)
 
-    def work(block: records.Block) -> tuple[records.Parsed, list[bytes], int]:
+    def work(block: records.Block) -> tuple[records.Parsed, list[bytes | bytearray], int]:
         parsed = records.parse_block(block, table, source.name)
-        texts = [parsed.text]
-        texts += [records.to_csv(copy_rows(parsed.batch, table, k, growth), table) for k in range(1, growth.copies)]
-        return parsed, texts, len(block.data)
+        return parsed, [parsed.text, *copy_texts(parsed, table, growth)], len(block.data)
 
     rows = quarantined = 0
-    outputs = [(part / f"copy-{k:03d}.csv").open("wb") for k in range(growth.copies)]
+    outputs = [_Output(part / f"copy-{k:03d}.csv") for k in range(growth.copies)]
     try:
         for output in outputs:
             output.write(records.header_line(table))
@@ -190,26 +187,37 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
     return Expansion(rows, quarantined, growth.copies)
 
 
-def copy_rows(batch: pa.RecordBatch, table: Table, copy: int, growth: Plan) -> pa.RecordBatch:
-    """Make copy ``copy`` of some rows: fresh keys, and only the share that is due of the last copy."""
-    if copy == growth.copies - 1 and growth.share < 1.0 and (key := _sample_key(table)):
-        batch = batch.filter(_sampled(batch.column(key), growth.share))
-    return renew(batch, table, copy, growth)
+def copy_texts(parsed: records.Parsed, table: Table, growth: Plan) -> Iterator[bytes | bytearray]:
+    """Write the copies of some rows, from the second on, each with fresh keys.
+
+    Where all keys are UUIDs, nothing is written anew: they are found once, and renewed where they stand in the rows'
+    own text. Any other key may grow.
+    """
+    heads = _heads(parsed, table)
+    for copy in range(1, growth.copies):
+        if copy == growth.copies - 1 and growth.share < 1.0 and (key := _sample_key(table)):
+            parsed = parsed.filter(_sampled(parsed.batch.column(key), growth.share))
+            heads = _heads(parsed, table)
+        if len(heads) < len(table.keys):
+            yield records.to_csv(renew(parsed.batch, table, copy, growth), table)
+        else:
+            text = bytearray(parsed.text)
+            for name, step in _steps(table, copy, growth).items():
+                heads[name].renew(text, step)
+            yield text
+
+
+def _heads(parsed: records.Parsed, table: Table) -> dict[str, keys.Heads]:
+    """The digits of those keys that are UUIDs and can be found in the text."""
+    texts = [name for name in table.keys if _column_type(table, name) == "string"]
+    found = {name: keys.Heads.find(parsed.text, *place) for name, place in parsed.places(texts).items()}
+    return {name: heads for name, heads in found.items() if heads}
 
 
 def renew(batch: pa.RecordBatch, table: Table, copy: int, growth: Plan) -> pa.RecordBatch:
     """Give rows the keys of copy ``copy``; with ``-copy``, take them back."""
-    for name, domain in table.keys.items():
-        k = abs(copy)
-        if name != table.primary_key and domain in growth.wraps:
-            k %= growth.wraps[domain]
-        if not k:
-            continue
-        column = batch.column(name)
-        if pa.types.is_integer(column.type):
-            fresh = pc.add_checked(column, int(math.copysign(k * growth.strides[domain], copy)))
-        else:
-            fresh = _renew_text(column, int(math.copysign(k, copy)))
+    for name, step in _steps(table, copy, growth).items():
+        fresh = keys.renewed(batch.column(name), step)
         batch = batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), fresh)
     return batch
 
@@ -345,36 +353,33 @@ def _stride(owner: Table, settings: Settings) -> int:
     return 10 ** len(str(largest))
 
 
-def _renew_text(column: pa.Array, copy: int) -> pa.Array:
-    """Give text keys the form of a copy, one to one.
+def _steps(table: Table, copy: int, growth: Plan) -> dict[str, int]:
+    """How far each key of a copy is from that of the first: what to add to an integer, the number of a text's copy."""
+    steps = {}
+    for name, domain in table.keys.items():
+        k = abs(copy)
+        if name != table.primary_key and domain in growth.wraps:
+            k %= growth.wraps[domain]
+        steps[name] = int(math.copysign(k * growth.strides.get(domain, 1), copy))
+    return steps
 
-    A key that begins with eight hexadecimal digits (a UUID) gets these combined (XOR)
-    with a number of the copy, so it stays a UUID; any other gets ``~copy`` at its end.
-    With a negative copy, take either back.
+
+class _Output(io.BufferedWriter):
+    """A file that goes to the disk while it grows.
+
+    Linux by itself keeps what is written until a tenth of the memory is full of it, and the disk idles meanwhile.
     """
-    mask = abs(copy) * _MIX % (1 << 32)
-    width = 36
-    if len(column) and set(pc.unique(pc.binary_length(column)).to_pylist()) == {width}:
-        array = column if column.offset == 0 else pa.concat_arrays([column])
-        begin = int(np.frombuffer(array.buffers()[1], np.int32, 1)[0])
-        text = np.frombuffer(array.buffers()[2], np.uint8, len(array) * width, begin).reshape(-1, width)
-        nibbles = _NIBBLE[text[:, :_PREFIX]]
-        if (nibbles < 16).all():
-            digits = np.array([mask >> (28 - 4 * i) & 15 for i in range(_PREFIX)], np.uint8)
-            fresh = text.copy()
-            fresh[:, :_PREFIX] = _HEX[nibbles ^ digits]
-            return pa.StringArray.from_buffers(
-                len(array), array.buffers()[1] if begin == 0 else _offsets(array, width), pa.py_buffer(fresh.tobytes())
-            )
-    return pa.array([_renew_one(key, mask, copy) for key in column.to_pylist()], pa.string())
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self._begun = 0
 
-def _offsets(array: pa.Array, width: int) -> pa.Buffer:
-    return pa.py_buffer(np.arange(0, (len(array) + 1) * width, width, dtype=np.int32).tobytes())
-
-
-def _renew_one(key: str, mask: int, copy: int) -> str:
-    prefix = key[:_PREFIX]
-    if re.fullmatch(r"[0-9a-f]{8}", prefix):
-        return f"{int(prefix, 16) ^ mask:08x}{key[_PREFIX:]}"
-    return key.removesuffix(f"~{-copy}") if copy < 0 else f"{key}~{copy}"
+    @override
+    def write(self, text: Buffer) -> int:
+        written = super().write(text)
+        end = self.tell()
+        if end - self._begun >= _EAGER and hasattr(os, "posix_fadvise"):
+            # This begins to write, waits for nothing, and takes from memory only what is on the disk already.
+            os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = end
+        return written

@@ -16,11 +16,11 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -50,6 +50,9 @@ R = TypeVar("R")
 Field = tuple[bytes, bool]
 """A field's bytes, and whether it was quoted."""
 
+Place = tuple[np.ndarray, np.ndarray]
+"""Where a column's values begin in the text of their rows, and where they end."""
+
 
 class HeaderError(ValueError):
     """A file whose first line is not the table's header."""
@@ -66,13 +69,13 @@ class Block:
     Attributes:
         data: Their bytes.
         line: The line of the first byte, 1-based, header included.
-        records: How many there are by the count of line ends outside quotes; -1 if the
+        ends: The offset behind each record, by the line ends outside quotes; ``None`` if the
             quotes are irregular, so that only the slow reader can tell.
     """
 
     data: bytes
     line: int
-    records: int
+    ends: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,35 @@ class Parsed:
         batch: The good rows, schema ``table.arrow``.
         bad: The others.
         text: The good rows as CSV without a header; the block's own bytes where they are clean.
+        ends: The offset in the text behind each row.
     """
 
     batch: pa.RecordBatch
     bad: list[Quarantined]
     text: bytes
+    ends: np.ndarray
+
+    def filter(self, mask: pa.Array) -> Parsed:
+        """Take the rows for which a mask is true."""
+        offsets = pa.py_buffer(np.append(0, self.ends).astype(np.int32))
+        lines = pa.BinaryArray.from_buffers(pa.binary(), len(self.ends), [None, offsets, pa.py_buffer(self.text)])
+        taken = lines.filter(mask)
+        return Parsed(self.batch.filter(mask), self.bad, taken.buffers()[2].to_pybytes(), edges(taken)[1:])
+
+    def places(self, names: Collection[str]) -> dict[str, Place]:
+        """Find columns in the text, up to the first one that is quoted in some row."""
+        text = np.frombuffer(self.text, np.uint8)
+        found: dict[str, Place] = {}
+        begin = np.append(0, self.ends)[:-1]
+        for name, column in zip(self.batch.schema.names, self.batch.columns, strict=True):
+            if len(found) == len(names) or (text[begin] == _QUOTE).any():
+                break
+            # A number is told by the text that it was read from, or it would not have been read.
+            end = begin + np.diff(edges(column.cast(pa.string())))
+            if name in names:
+                found[name] = begin, end
+            begin = end + 1
+        return found
 
 
 def data_start(path: Path, table: Table) -> int:
@@ -133,14 +160,14 @@ def blocks(path: Path, start: int, block_bytes: int = BLOCK_BYTES) -> Iterator[B
         file.seek(start)
         while True:
             new = file.read(block_bytes)
-            data = carry + new
+            data = carry + new if new else _ended(carry)
             if not data:
                 return
-            end, records = _cut(data, eof=not new)
-            if end:
-                yield Block(data[:end], line, records)
-                line += data.count(b"\n", 0, end)
-            carry = data[end:]
+            block = _cut(data, line, eof=not new)
+            if block.data:
+                yield block
+                line += int(np.count_nonzero(np.frombuffer(block.data, np.uint8) == _LF))
+            carry = data[len(block.data) :]
 
 
 def parse(
@@ -201,9 +228,8 @@ def read_rows(data: bytes, table: Table, name: str) -> Parsed:
         raise DamagedError(f"{name}: expected the header {header!r}, got {data[: len(header)]!r}; build it again")
     body = data[len(header) :]
     if not body:
-        return Parsed(pa.RecordBatch.from_pylist([], schema=table.arrow), [], b"")
-    _, records = _cut(body, eof=True)
-    return parse_block(Block(body, 2, records), table, name)
+        return Parsed(pa.RecordBatch.from_pylist([], schema=table.arrow), [], b"", np.empty(0, np.int64))
+    return parse_block(_cut(_ended(body), 2, eof=True), table, name)
 
 
 def read_clean(data: bytes, table: Table, name: str = "chunk") -> pa.RecordBatch:
@@ -237,12 +263,9 @@ def header_line(table: Table) -> bytes:
     return (",".join(table.names) + "\n").encode()
 
 
-def row_ends(text: bytes) -> np.ndarray:
-    """The offset behind each row of clean CSV without a header, shape ``(rows,)``."""
-    ends = _record_ends(text)
-    if ends is None:
-        raise DamagedError("expected clean CSV, got irregular quotes; build it again")
-    return ends
+def edges(texts: pa.Array) -> np.ndarray:
+    """Where each of some texts begins in the array's data, and where the last one ends; a null takes no room."""
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
 
 
 def to_csv(batch: pa.RecordBatch, table: Table) -> bytes:
@@ -256,30 +279,34 @@ def to_csv(batch: pa.RecordBatch, table: Table) -> bytes:
 
 def parse_block(block: Block, table: Table, source: str) -> Parsed:
     """Parse one block: by Arrow if it is clean, else by the slow reader."""
-    batch = _fast(block, table) if block.records >= 0 else None
-    if batch is not None:
-        text = block.data
-        if b"\r" in text:
-            text = to_csv(batch, table)
-        elif not text.endswith(b"\n"):
-            text += b"\n"
-        return Parsed(batch, [], text)
-    batch, bad = _slow(block, table, source)
-    return Parsed(batch, bad, to_csv(batch, table) if batch.num_rows else b"")
+    if block.ends is not None and (batch := _fast(block.data, len(block.ends), table)) is not None:
+        if b"\r" not in block.data:
+            return Parsed(batch, [], block.data, block.ends)
+        return _written(batch, [], table)
+    return _written(*_slow(block, table, source), table)
 
 
-def _cut(data: bytes, *, eof: bool) -> tuple[int, int]:
-    """Find the end of the last whole record, and count the records up to there (-1: only the slow reader can)."""
+def _written(batch: pa.RecordBatch, bad: list[Quarantined], table: Table) -> Parsed:
+    """Rows whose own text is not clean, with one that is."""
+    text = to_csv(batch, table)
+    return Parsed(batch, bad, text, cast("np.ndarray", _record_ends(text)))  # quotes of our own are regular
+
+
+def _ended(data: bytes) -> bytes:
+    """The end of a file with the line end that may be missing there."""
+    return data if not data or data.endswith(b"\n") else data + b"\n"
+
+
+def _cut(data: bytes, line: int, *, eof: bool) -> Block:
+    """Take the whole records at the beginning of some bytes; at the end of a file, all of them."""
     ends = _record_ends(data)
     if ends is None or (eof and data.count(b'"') % 2):
-        return _slow_end(data, eof=eof), -1
+        return Block(data[: _slow_end(data, eof=eof)], line, None)
     last = int(ends[-1]) if len(ends) else 0
     longest = int(np.diff(ends, prepend=0).max()) if len(ends) else 0
     if max(longest, len(data) - last) > MAX_RECORD:
-        return _slow_end(data, eof=eof), -1
-    if eof and last < len(data):
-        return len(data), len(ends) + 1
-    return last, len(ends)
+        return Block(data[: _slow_end(data, eof=eof)], line, None)
+    return Block(data[:last], line, ends)
 
 
 def _record_ends(data: bytes) -> np.ndarray | None:
@@ -303,8 +330,8 @@ def _record_ends(data: bytes) -> np.ndarray | None:
     return ends + 1
 
 
-def _fast(block: Block, table: Table) -> pa.RecordBatch | None:
-    """Parse a block by Arrow; ``None`` if anything in it is not as it should be."""
+def _fast(data: bytes, records: int, table: Table) -> pa.RecordBatch | None:
+    """Parse some records by Arrow; ``None`` if anything in them is not as it should be."""
     odd = False
 
     def on_invalid(_: object) -> str:
@@ -314,11 +341,11 @@ def _fast(block: Block, table: Table) -> pa.RecordBatch | None:
 
     try:
         parsed = pa.csv.read_csv(
-            pa.py_buffer(block.data),
+            pa.py_buffer(data),
             read_options=pa.csv.ReadOptions(
-                column_names=table.names, use_threads=False, block_size=max(len(block.data) + 1, 1024)
+                column_names=table.names, use_threads=False, block_size=max(len(data) + 1, 1024)
             ),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=b'"' in block.data, invalid_row_handler=on_invalid),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=b'"' in data, invalid_row_handler=on_invalid),
             convert_options=pa.csv.ConvertOptions(
                 column_types={name: pa.string() for name in table.names},
                 null_values=table.null_values,
@@ -328,7 +355,7 @@ def _fast(block: Block, table: Table) -> pa.RecordBatch | None:
         )
     except pa.ArrowInvalid:
         return None
-    if odd or parsed.num_rows != block.records:
+    if odd or parsed.num_rows != records:
         return None
     columns = []
     for column, values in zip(table.columns, parsed.combine_chunks().columns, strict=True):
