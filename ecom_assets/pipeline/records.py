@@ -102,7 +102,7 @@ class Parsed:
         return Parsed(self.batch.filter(mask), self.bad, taken.buffers()[2].to_pybytes(), edges(taken)[1:])
 
     def places(self, names: Collection[str]) -> dict[str, Place]:
-        """Find columns in the text, up to the first one that is quoted in some row."""
+        """Find columns in the text, up to the first one with a quote, or a text for null, in some row."""
         text = np.frombuffer(self.text, np.uint8)
         found: dict[str, Place] = {}
         begin = np.append(0, self.ends)[:-1]
@@ -111,6 +111,8 @@ class Parsed:
                 break
             # A number is told by the text that it was read from, or it would not have been read.
             end = begin + np.diff(edges(column.cast(pa.string())))
+            if not ((text[end] == _COMMA) | (text[end] == _LF)).all():
+                break
             if name in names:
                 found[name] = begin, end
             begin = end + 1

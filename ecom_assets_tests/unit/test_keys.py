@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -100,3 +101,14 @@ def test_quotes_before_a_key_do_not_shift_it() -> None:
     (copy,) = expand.copy_texts(parsed, CLICK_STREAM, expand.Plan(2, 1.0, {}, {}))
     written = text.replace("00000001", "9e3779b0").replace('"deadbeef"', "deadbeef")  # quotes only where they must be
     assert copy.decode() == written
+
+
+@pytest.mark.parametrize(("null", "found"), [("", True), ("NA", False)])
+def test_a_text_for_null_before_a_key_does_not_shift_it(null: str, found: bool) -> None:
+    """If this fails, digits of something else are renewed in place of the key's."""
+    key = "00000000-0000-4000-8000-000000000000"
+    batch = pa.RecordBatch.from_pydict({"a": pa.array([None, "x"], pa.string()), "key": pa.array([key, key])})
+    text = f"{null},{key}\nx,{key}\n".encode()
+    ends = np.array([len(null) + 38, len(text)])
+    places = records.Parsed(batch, [], text, ends).places(["key"])
+    assert [text[b:e].decode() for b, e in zip(*places["key"], strict=True)] == [key, key] if found else not places
