@@ -28,7 +28,7 @@ ATTEMPTS = 3
 BACKOFF = 30
 """Seconds before the second run for a goal; doubles with each."""
 OBSERVE_EVERY = 60
-LOOK_EVERY = 10
+LOOK_EVERY = 5
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
