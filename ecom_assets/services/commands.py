@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
@@ -31,6 +32,14 @@ HBaseZookeeper = Annotated[str | None, typer.Option(help="HBase elsewhere, by it
 Spark = Annotated[str | None, typer.Option(help="Spark Connect server elsewhere, sc://host:port")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs")]
 
+
+class Profile(StrEnum):
+    """What a stack is made of."""
+
+    embedded = "embedded"
+    cluster = "cluster"
+
+
 COLOURS = {
     "running": "green", "external": "green", "ok": "green", "found": "green", "stopped": "dim",
     "starting": "yellow", "warn": "yellow", "crashed": "red", "fail": "red",
@@ -50,6 +59,9 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     hbase_thrift: HBaseThrift = None,
     hbase_zookeeper: HBaseZookeeper = None,
     spark: Spark = None,
+    profile: Annotated[
+        Profile | None, typer.Option(help="embedded: one server of each kind; cluster: several, on HDFS.")
+    ] = None,
 ) -> None:
     """Start Kafka, HBase, its Thrift server, Spark, PostgreSQL and Redis; what runs already is found and kept.
 
@@ -57,7 +69,13 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     PostgreSQL and Redis hold passwords, so they are given as ECOM_POSTGRES and ECOM_REDIS alone.
     """
     stack = _stack(
-        home=home, host=host, kafka=kafka, hbase_thrift=hbase_thrift, hbase_zookeeper=hbase_zookeeper, spark=spark
+        home=home,
+        host=host,
+        kafka=kafka,
+        hbase_thrift=hbase_thrift,
+        hbase_zookeeper=hbase_zookeeper,
+        spark=spark,
+        profile=profile.value if profile else None,
     )
     try:
         start(stack.settings)
@@ -173,7 +191,10 @@ class _Display:
 
 
 def _stack(**given: object) -> Stack:
-    return Stack(load(**given))
+    try:
+        return Stack(load(**given))
+    except ServiceError as e:
+        _fail(e)
 
 
 def _print_status(stack: Stack, as_json: bool = False) -> bool:
