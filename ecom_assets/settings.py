@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     controllers: str = Field("", description="Kafka's brokers, number@host:port[,number@host:port]")
     namenode: str = Field("", description="HDFS's namenode, hdfs://host:port")
     spark_master: str = Field("", description="Spark's master, spark://host:port")
+    code_location: str = Field("", description="Dagster's code server, host:port, for its webserver and daemon")
     worker_cores: int = Field(2, ge=1, description="Tasks that one Spark worker does at a time")
     worker_memory: str = Field("1g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the executor on each worker")
     copies: int = Field(2, ge=1, description="Copies of each block in HDFS")

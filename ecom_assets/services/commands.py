@@ -48,7 +48,7 @@ COLOURS = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for command in (up, down, status, doctor, dashboard):
+    for command in (up, down, status, doctor, serve, dashboard):
         app.command()(command)
 
 
@@ -82,6 +82,25 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     except ServiceError as e:
         _fail(e)
     _print_status(stack)
+
+
+def serve(
+    role: Annotated[str, typer.Argument(help="What to be: kafka, namenode, regionserver, spark-worker, …")],
+    home: Home = None,
+    host: Annotated[str | None, typer.Option(help="Interface to listen on [default: 127.0.0.1]")] = None,
+) -> None:
+    """Be one server of a cluster, in the foreground, until a signal ends it; containers run this.
+
+    Peers, name and ports come from ECOM_* variables; docs/cluster.md tells them.
+    """
+    from ecom_assets.services import serve as foreground
+
+    if role not in foreground.ROLES:
+        raise typer.BadParameter(f"expected one of {', '.join(foreground.ROLES)}, got {role!r}")
+    try:
+        foreground.serve(role, load(home=home, host=host))
+    except ServiceError as e:
+        _fail(e)
 
 
 def dashboard(home: Home = None) -> None:
