@@ -20,23 +20,23 @@ TIMEOUT = 3.0
 """Seconds within which an answer must come."""
 
 
-def exchange(host: str, port: int, question: bytes, timeout: float = TIMEOUT) -> bytes:
+def exchange(host: str, port: int, question: bytes) -> bytes:
     """The first bytes that a server answers to a question, or nothing."""
     try:
-        with socket.create_connection((host, port), timeout) as s:
-            s.settimeout(timeout)
+        with socket.create_connection((host, port), TIMEOUT) as s:
+            s.settimeout(TIMEOUT)
             s.sendall(question)
             return s.recv(64)
     except OSError:
         return b""
 
 
-def fetch(host: str, port: int, path: str, timeout: float = TIMEOUT) -> bytes:
+def fetch(host: str, port: int, path: str) -> bytes:
     """What a page of a server holds, or nothing if it is not served."""
     try:
         # Not by the environment's proxy: the servers are neighbours.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://{host}:{port}{path}", timeout=timeout) as page:
+        with opener.open(f"http://{host}:{port}{path}", timeout=TIMEOUT) as page:
             return page.read()
     except (OSError, urllib.error.URLError):
         return b""

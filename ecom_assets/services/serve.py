@@ -90,7 +90,7 @@ def check(server: Server, role: str, ports: dict[str, int]) -> None:
             if not getattr(server.peers, name):
                 raise ServiceError(
                     f"{role}: expected ECOM_{name.upper()} to tell where its peers are, got none",
-                    f"set it: {Settings.model_fields[name].description.partition(';')[0]}",
+                    f"set it: {str(Settings.model_fields[name].description).partition(';')[0]}",
                 )
         if isinstance(server, cluster.Broker) and not server.number:
             raise ServiceError(f"{role}: expected ECOM_NODE, its number in ECOM_CONTROLLERS, got none", "set it")
@@ -117,7 +117,7 @@ def made_by(server: Server, role: str) -> None:
         ServiceError: It was not.
     """
     try:
-        found = json.loads(_sign(server).read_text(encoding="utf-8"))
+        found: dict[str, str] = json.loads(_sign(server).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     wanted = signature(server, role)
