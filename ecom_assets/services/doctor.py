@@ -97,7 +97,8 @@ def _memory(own: Sequence[Server]) -> Iterator[Finding]:
     heaps = {s.name: _gib(s.memory) for s in own if not _runs(s)}
     needed = sum(heaps.values())
     if free < needed:
-        parts = ", ".join(f"ECOM_{name.upper()}_MEMORY" for name in heaps)
+        own_setting = [f"{name}_memory" for name in heaps if f"{name}_memory" in Settings.model_fields]
+        parts = ", ".join(f"ECOM_{name.upper()}" for name in own_setting or ["memory"])
         yield Finding(
             "warn",
             f"{free:.1f} GiB of memory are free, and the servers that do not run yet may grow to {needed:.1f} GiB",
