@@ -387,6 +387,7 @@ class HBaseMaster(_HBaseNode):
 
     name = "hbase-master"
     usual: ClassVar = {"master": 16000, "http": 16010}
+    lasting: ClassVar = frozenset({"master"})
     main = "org.apache.hadoop.hbase.master.HMaster"
     heap = "512m"
     health = ("hbase-master", "http")
@@ -409,6 +410,7 @@ class RegionServer(_HBaseNode):
 
     name = "regionserver"
     usual: ClassVar = {"regionserver": 16020, "http": 16030}
+    lasting: ClassVar = frozenset({"regionserver"})
     main = "org.apache.hadoop.hbase.regionserver.HRegionServer"
     heap = "1g"
     health = ("regionserver", "http")

@@ -92,9 +92,23 @@ def test_the_sheet_balances_and_hbase_counts_the_same() -> None:
     assert rows_by_hbase("ecom_customers") == rows["hbase"]["rows"]
 
 
+def await_layer(before: str, run: subprocess.Popen[str]) -> None:
+    """Wait until a layer's turn has come, which is when the one before it is proven."""
+    proof = f"/data/manifests/{before}/click_stream.proof.json"
+    deadline = time.monotonic() + 900
+    while subprocess.run([*TOOLS, "exec", "-T", "dashboard", "test", "-e", proof], cwd=ROOT, check=False).returncode:
+        assert run.poll() is None, run.communicate()[0][-4000:]
+        assert time.monotonic() < deadline, f"expected {proof} within 900 s"
+        time.sleep(1)
+
+
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("name", ["kafka-2", "spark-worker-1", "datanode-1", "regionserver-1"])
-def test_a_run_outlives_a_container(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [("kafka-2", "chunked"), ("spark-worker-1", "topic"), ("datanode-1", "merged"), ("regionserver-1", "merged")],
+    ids=["broker", "worker", "datanode", "region server"],
+)
+def test_a_run_outlives_a_container(name: str, before: str) -> None:
     """If this fails, one lost machine stops the flow, or costs or doubles rows."""
     done = by_hand("ecom", "reset", "expanded", "--yes")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -102,10 +116,12 @@ def test_a_run_outlives_a_container(name: str) -> None:
         ["make", "cluster-run"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        time.sleep(60)  # until Dagster has launched it
+        await_layer(before, run)
+        began = time.monotonic()
         subprocess.run([*TOOLS, "kill", name], cwd=ROOT, check=True, capture_output=True)
         out, _ = run.communicate(timeout=1800)
         assert run.returncode == 0, out[-4000:]
+        print(f"{name} killed after {before} was proven: the run ended {time.monotonic() - began:.0f} s later")
         done = by_hand("ecom", "reconcile", "--json")
         assert done.returncode == 0, done.stderr[-4000:]
     finally:
