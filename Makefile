@@ -2,13 +2,20 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-faults soak bench dev down check format clean
+.PHONY: help install run test test-unit test-faults test-cluster soak bench dev down check format clean
+.PHONY: cluster-image cluster-up cluster-run cluster-down cluster-logs
 
 TOOLS := .tools
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --no-sync
 # Each of the many processes of a run imports the same packages: Python shall keep what it has compiled of them.
 export PYTHONDONTWRITEBYTECODE :=
+
+# The cluster in containers. Runs are launched through the engine's socket, which belongs to a group of its own.
+export DOCKER_SOCKET ?= $(or $(patsubst unix://%,%,$(filter unix://%,$(DOCKER_HOST))),/var/run/docker.sock)
+export DOCKER_GID ?= $(shell stat -c %g $(DOCKER_SOCKET) 2>/dev/null || echo 0)
+COMPOSE = docker compose --env-file docker/.env --file docker/compose.yaml \
+	--file docker/compose.$(if $(OFFICIAL),official,stores).yaml $(if $(PAGES),--file docker/compose.pages.yaml)
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,6 +40,9 @@ test: install ## Run every test, those on the real stack included; OPTS='-k name
 test-unit: install ## Run the tests that need no servers
 	$(RUN) pytest ecom_assets_tests/unit $(OPTS)
 
+test-cluster: install ## Kill servers of a cluster of processes under a run, and see that no row is lost (takes long)
+	$(RUN) pytest ecom_assets_tests/cluster $(OPTS)
+
 test-faults: install ## Kill servers in the middle of runs, and see that no row is lost (takes long)
 	$(RUN) pytest ecom_assets_tests/faults $(OPTS)
 
@@ -48,11 +58,36 @@ dev: install ## Start the stack and Dagster's UI at http://127.0.0.1:3000; Ctrl-
 down: install ## Stop the stack; data stays
 	$(RUN) ecom down $(OPTS)
 
-check: install ## Lint, types, definitions and lock file
+docker/.env:
+	@python3 -c 'import re, secrets; print(re.sub(r"(PASSWORD=)$$", lambda m: m[1] + secrets.token_hex(16), open("docker/.env.example").read(), flags=re.M), end="")' > $@.new
+	@chmod 600 $@.new && mv $@.new $@ && echo "Made $@ with passwords of its own."
+
+cluster-image: ## Build the one image of the cluster; BASE=python:3.13-slim-bookworm and the like
+	docker build --file docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD) --tag $(or $(ECOM_IMAGE),ecom-assets) .
+
+cluster-up: cluster-image docker/.env ## Start the cluster in containers; OFFICIAL=1 PAGES=1, see docs/cluster.md
+	@$(COMPOSE) up --detach --wait --wait-timeout $(or $(WAIT),600) || { \
+		echo "The cluster did not come up. What is not well, and its last words:"; \
+		for name in $$($(COMPOSE) ps --all --format '{{.Service}} {{.State}} {{.Health}}' | grep -v 'running healthy' | cut -d' ' -f1); do \
+			$(COMPOSE) logs --no-log-prefix --tail 5 $$name | sed "s/^/$$name: /"; done; \
+		$(COMPOSE) down; exit 1; }
+	@echo "Dagster: http://$$($(COMPOSE) port dagster-webserver 3000)  Dashboard: http://$$($(COMPOSE) port dashboard 8501)"
+
+cluster-run: docker/.env ## Carry 1 % of full size through the cluster and prove it; OPTS='--scale 0.1' and the like
+	$(COMPOSE) run --rm --no-TTY ecom ecom run --through dagster-webserver:3000 $(OPTS)
+
+cluster-down: docker/.env ## Stop the cluster; data stay on its volumes; VOLUMES=1 deletes them
+	$(COMPOSE) --profile tools down $(if $(VOLUMES),--volumes)
+
+cluster-logs: docker/.env ## Follow the cluster's logs; SERVICE=kafka-1 for one
+	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
+
+check: install ## Lint, types, definitions, compose files and lock file
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) ty check
 	$(RUN) dg check defs
+	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
 	$(UV) lock --check
 
 format: install ## Format the code

@@ -101,6 +101,9 @@ def run(
         HBaseRoute | None,
         typer.Option(help="hfile writes HBase's files; spark and importtsv let their tasks do so; thrift writes rows."),
     ] = None,
+    through: Annotated[
+        str | None, typer.Option(help="Let the Dagster at this host:port do it, which may launch it in a container.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry the shop's data through every layer, prove it, and print the proof sheet.
@@ -116,7 +119,7 @@ def run(
 
     stack = Stack(settings)
     # Dagster and the definitions take seconds to import, and the servers take longer to start.
-    definitions = _meanwhile(_definitions)
+    definitions = _meanwhile(_definitions) if not through else _definitions
     addresses = start(settings, console)
     # Nobody looks at the dashboard before there are data, so the run does not wait for it.
     dashboard = _meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
@@ -124,7 +127,8 @@ def run(
         from ecom_assets.pipeline import rehearsal
 
         rehearsal.begin(settings, addresses.spark)
-    outcome = _execute("bulk_load" if settings.route == "bulk" else "pipeline", settings, definitions)
+    job = "bulk_load" if settings.route == "bulk" else "pipeline"
+    outcome = _submit(job, settings, through) if through else _execute(job, settings, definitions)
     seconds = time.perf_counter() - began
     from ecom_assets.pipeline import sheet
 
@@ -562,6 +566,40 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
     return outcome
 
 
+def _submit(job_name: str, settings: Settings, through: str) -> _Outcome:
+    """Let another Dagster run a job, and wait for its end; it shares the home."""
+    import dagster as dg
+    from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
+
+    from ecom_assets.pipeline.flow import Flow
+    from ecom_assets.services.servers import split
+
+    host, port = split(through)
+    settings_module.remember(settings)
+    outcome = _Outcome()
+    try:
+        client = DagsterGraphQLClient(host, port_number=port)
+        run_id = client.submit_job_execution(job_name)
+        console.print(f"run {run_id} of {job_name}, at http://{through}/runs/{run_id}", highlight=False)
+        try:
+            while (status := client.get_run_status(run_id)).value not in FINISHED:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            client.terminate_run(run_id)
+            outcome.interrupted = True
+            status = dg.DagsterRunStatus.CANCELED
+    except DagsterGraphQLClientError as error:
+        raise ServiceError(
+            f"Dagster at {through}: expected it to run {job_name}, got {error}",
+            "see that its webserver, code server and daemon run, and what their logs say",
+        ) from error
+    outcome.success = status == dg.DagsterRunStatus.SUCCESS
+    if not outcome.success:
+        outcome.errors.append(f"the run ended as {status.value}; http://{through}/runs/{run_id} tells why")
+    outcome.verdicts = Flow(settings).verdicts(settings.route)
+    return outcome
+
+
 def _told(evaluation: Any) -> dict[str, str]:
     """A check's evaluation as the command line tells it."""
     state = "passed" if evaluation.passed else "warns" if evaluation.severity.value == "WARN" else "failed"
@@ -573,6 +611,9 @@ def _told(evaluation: Any) -> dict[str, str]:
         "found": found,
     }
 
+
+FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
+"""How a run can have ended."""
 
 PROCESS_TAG = "ecom/process"
 """Run tag that tells which process does the run: its id and the time of its start."""

@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".ecom"), description="Folder for all data, logs and state")
     host: str = Field("127.0.0.1", description="Interface the embedded servers listen on")
 
+    profile: str = Field(
+        "",
+        pattern="^(embedded|cluster|)$",
+        description="embedded (one server of each kind) or cluster (several); empty: what the home was started with",
+    )
+
     source: str = Field("synthetic", description="synthetic, kaggle, or a folder with the CSV files")
     scale: float = Field(0.01, gt=0, description="Size of the synthetic data; 1.0 is the full 13.8M rows")
     seed: int = Field(20220731, description="Seed of the synthetic data")
@@ -54,6 +60,9 @@ class Settings(BaseSettings):
         description='Further librdkafka settings as JSON, e.g. {"security.protocol": "SASL_SSL"}',
     )
     partitions: int = Field(2, ge=1, description="Partitions of each topic")
+    replication: int = Field(
+        0, ge=0, description="Copies of each topic's partitions; 0: as many as there are brokers, but at most three"
+    )
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
     hbase_route: str = Field(
         "hfile",
@@ -86,6 +95,24 @@ class Settings(BaseSettings):
     spark_memory: str = Field("4g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Spark")
     postgres_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Buffers of the embedded PostgreSQL")
     redis_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Most that the embedded Redis keeps")
+
+    # What follows is of one server of several, which `ecom serve` runs; see services/cluster.py.
+    node: int = Field(0, ge=0, description="Number of this server among those of its kind; 0: it is the only one")
+    advertise: str = Field("", description="Name under which others reach this server; empty: its host")
+    ports: dict[str, int] = Field(
+        default_factory=dict, description='Ports in place of the usual ones, by purpose, as JSON: {"broker": 19092}'
+    )
+    memory: str = Field("", pattern="^([1-9][0-9]*[mg]|)$", description="Heap of this server; empty: its kind's own")
+    cluster: str = Field("ecom", pattern="^[a-z][a-z0-9-]*$", description="Name of the cluster it belongs to")
+    controllers: str = Field("", description="Kafka's brokers, number@host:port[,number@host:port]")
+    namenode: str = Field("", description="HDFS's namenode, hdfs://host:port")
+    spark_master: str = Field("", description="Spark's master, spark://host:port")
+    code_location: str = Field("", description="Dagster's code server, host:port, for its webserver and daemon")
+    worker_cores: int = Field(2, ge=1, description="Tasks that one Spark worker does at a time")
+    worker_memory: str = Field("1g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the executor on each worker")
+    copies: int = Field(2, ge=1, description="Copies of each block in HDFS")
+    password: str = Field("", repr=False, description="Password of this PostgreSQL or Redis; empty: one is made up")
+    upgrade: bool = Field(False, description="Whether a server may start on data that another version has written")
 
     java_compiler: str = Field(
         "auto",

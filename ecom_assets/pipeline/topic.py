@@ -818,9 +818,9 @@ class _Ingest:
         admin = clients.admin()
         # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
         self._writer = _Writer(clients, table, settings.namespace)
-        _ensure(admin, self._ledger, LEDGER_PARTITIONS, {"cleanup.policy": "compact"})
+        _ensure(admin, self._ledger, LEDGER_PARTITIONS, settings.replication, {"cleanup.policy": "compact"})
         forever = {"retention.ms": "-1", "retention.bytes": "-1"}
-        self._topic_id = _ensure(admin, self._topic, settings.partitions, forever)
+        self._topic_id = _ensure(admin, self._topic, settings.partitions, settings.replication, forever)
         entries = _entries(clients, admin, settings.namespace, table.name).values()
         self.done = {e.chunk.name: e.chunk for e in entries if e.topic_id == self._topic_id and not _is_replay(e)}
         _check_fits(self._topic, table.name, manifest, self.done)
@@ -956,11 +956,11 @@ def _describe(admin: AdminClient, topics: Iterable[str]) -> dict[str, TopicDescr
     return found
 
 
-def _ensure(admin: AdminClient, topic: str, partitions: int, config: dict[str, str]) -> str:
-    """Make a topic if there is none, and return its id."""
+def _ensure(admin: AdminClient, topic: str, partitions: int, copies: int, config: dict[str, str]) -> str:
+    """Make a topic if there is none, and return its id; without a number of copies, as many as there are brokers."""
     found = _describe(admin, [topic])
     if not found:
-        replicas = min(3, len(admin.list_topics(timeout=ADMIN_SECONDS).brokers))
+        replicas = copies or min(3, len(admin.list_topics(timeout=ADMIN_SECONDS).brokers))
         own = {
             "compression.type": "producer",
             "max.message.bytes": str(MAX_MESSAGE),
@@ -973,11 +973,11 @@ def _ensure(admin: AdminClient, topic: str, partitions: int, config: dict[str, s
                 raise
 
         def ready() -> bool:
-            made = _describe(admin, [topic]).get(topic)
-            return made is not None and all(p.leader for p in made.partitions)
+            # Each question may go to another broker, and one of several learns of a topic later: so it is kept here.
+            found.update(_describe(admin, [topic]))
+            return topic in found and all(p.leader for p in found[topic].partitions)
 
         _wait(ready, f"expected topic {topic} to have a leader for each partition")
-        found = _describe(admin, [topic])
     return str(found[topic].topic_id)
 
 

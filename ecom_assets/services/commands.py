@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
@@ -31,6 +32,14 @@ HBaseZookeeper = Annotated[str | None, typer.Option(help="HBase elsewhere, by it
 Spark = Annotated[str | None, typer.Option(help="Spark Connect server elsewhere, sc://host:port")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs")]
 
+
+class Profile(StrEnum):
+    """What a stack is made of."""
+
+    embedded = "embedded"
+    cluster = "cluster"
+
+
 COLOURS = {
     "running": "green", "external": "green", "ok": "green", "found": "green", "stopped": "dim",
     "starting": "yellow", "warn": "yellow", "crashed": "red", "fail": "red",
@@ -39,7 +48,7 @@ COLOURS = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for command in (up, down, status, doctor, dashboard):
+    for command in (up, down, status, doctor, serve, dashboard):
         app.command()(command)
 
 
@@ -50,6 +59,9 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     hbase_thrift: HBaseThrift = None,
     hbase_zookeeper: HBaseZookeeper = None,
     spark: Spark = None,
+    profile: Annotated[
+        Profile | None, typer.Option(help="embedded: one server of each kind; cluster: several, on HDFS.")
+    ] = None,
 ) -> None:
     """Start Kafka, HBase, its Thrift server, Spark, PostgreSQL and Redis; what runs already is found and kept.
 
@@ -57,13 +69,38 @@ def up(  # noqa: PLR0917 - typer gives each as an option, never by position
     PostgreSQL and Redis hold passwords, so they are given as ECOM_POSTGRES and ECOM_REDIS alone.
     """
     stack = _stack(
-        home=home, host=host, kafka=kafka, hbase_thrift=hbase_thrift, hbase_zookeeper=hbase_zookeeper, spark=spark
+        home=home,
+        host=host,
+        kafka=kafka,
+        hbase_thrift=hbase_thrift,
+        hbase_zookeeper=hbase_zookeeper,
+        spark=spark,
+        profile=profile.value if profile else None,
     )
     try:
         start(stack.settings)
     except ServiceError as e:
         _fail(e)
     _print_status(stack)
+
+
+def serve(
+    role: Annotated[str, typer.Argument(help="What to be: kafka, namenode, regionserver, spark-worker, …")],
+    home: Home = None,
+    host: Annotated[str | None, typer.Option(help="Interface to listen on [default: 127.0.0.1]")] = None,
+) -> None:
+    """Be one server of a cluster, in the foreground, until a signal ends it; containers run this.
+
+    Peers, name and ports come from ECOM_* variables; docs/cluster.md tells them.
+    """
+    from ecom_assets.services import serve as foreground
+
+    if role not in foreground.ROLES:
+        raise typer.BadParameter(f"expected one of {', '.join(foreground.ROLES)}, got {role!r}")
+    try:
+        foreground.serve(role, load(home=home, host=host))
+    except ServiceError as e:
+        _fail(e)
 
 
 def dashboard(home: Home = None) -> None:
@@ -173,7 +210,10 @@ class _Display:
 
 
 def _stack(**given: object) -> Stack:
-    return Stack(load(**given))
+    try:
+        return Stack(load(**given))
+    except ServiceError as e:
+        _fail(e)
 
 
 def _print_status(stack: Stack, as_json: bool = False) -> bool:

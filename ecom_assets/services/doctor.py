@@ -49,7 +49,7 @@ def examine(settings: Settings, servers: Sequence[Server]) -> list[Finding]:
         The findings, good ones included.
     """
     own = [s for s in servers if not s.external]
-    return [*_python(), *_java(), *_jars(), *_disk(settings), *_memory(settings, own), *_home(settings, own)]
+    return [*_python(), *_java(), *_jars(), *_disk(settings), *_memory(own), *_home(settings, own)]
 
 
 def _python() -> Iterator[Finding]:
@@ -92,12 +92,13 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     yield Finding(level, f"{free:.1f} GiB of disk are free at {folder}", remedy)
 
 
-def _memory(settings: Settings, own: Sequence[Server]) -> Iterator[Finding]:
+def _memory(own: Sequence[Server]) -> Iterator[Finding]:
     free = psutil.virtual_memory().available / GIB
-    heaps = {name: _gib(getattr(settings, f"{name}_memory")) for name in (s.name for s in own if not _runs(s))}
+    heaps = {s.name: _gib(s.memory) for s in own if not _runs(s)}
     needed = sum(heaps.values())
     if free < needed:
-        parts = ", ".join(f"ECOM_{name.upper()}_MEMORY" for name in heaps)
+        own_setting = [f"{name}_memory" for name in heaps if f"{name}_memory" in Settings.model_fields]
+        parts = ", ".join(f"ECOM_{name.upper()}" for name in own_setting or ["memory"])
         yield Finding(
             "warn",
             f"{free:.1f} GiB of memory are free, and the servers that do not run yet may grow to {needed:.1f} GiB",

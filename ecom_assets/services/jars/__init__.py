@@ -25,8 +25,8 @@ from ecom_assets.services.errors import ServiceError
 FOLDER = Path(__file__).parent
 LOCK = FOLDER / "jars.lock"
 SERVERS = ("kafka", "hbase", "spark")
-SETS = (*SERVERS, "tools")
-"""The servers, and what measures them (``ecom bench``)."""
+SETS = (*SERVERS, "hdfs", "tools")
+"""The servers, what a cluster has beside them, and what measures them (``ecom bench``)."""
 THREADS = 8
 """Downloads at a time: the registry's latency, not its bandwidth, is the limit."""
 
@@ -124,12 +124,21 @@ def pyspark() -> list[Path]:
     those share the archive of Spark's classes. Where the two folders are on different disks, the environment's own
     are taken.
     """
+    own = sorted((pyspark_home() / "jars").glob("*.jar"))
+    shared = cache_folder() / f"pyspark-{version('pyspark')}"
+    return sorted(shared.glob("*.jar")) if _is_linked(own, shared) else own
+
+
+def pyspark_home() -> Path:
+    """The folder of the package pyspark, which Spark itself calls its home.
+
+    Raises:
+        ServiceError: It is not installed.
+    """
     spec = find_spec("pyspark")
     if not spec or not spec.origin:
         raise ServiceError("expected the package pyspark, found none", "run `uv sync`")
-    own = sorted((Path(spec.origin).parent / "jars").glob("*.jar"))
-    shared = cache_folder() / f"pyspark-{version('pyspark')}"
-    return sorted(shared.glob("*.jar")) if _is_linked(own, shared) else own
+    return Path(spec.origin).parent
 
 
 def _is_linked(own: list[Path], shared: Path) -> bool:
