@@ -35,7 +35,7 @@ run: install ## From CSV to proven HBase tables on 1 % of full size; OPTS='--sca
 	$(RUN) ecom run $(OPTS)
 
 test: install ## Run every test, those on the real stack included; OPTS='-k name' and the like
-	$(RUN) pytest -n 2 --dist loadgroup $(OPTS)
+	$(RUN) pytest $(OPTS)
 
 test-unit: install ## Run the tests that need no servers
 	$(RUN) pytest ecom_assets_tests/unit $(OPTS)

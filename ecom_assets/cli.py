@@ -516,6 +516,9 @@ def _definitions() -> Any:
 
 def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] = _definitions) -> _Outcome:
     """Run a job in this process, on the home's own Dagster instance."""
+    # First of all: a thread may be importing them, and packages whose modules import one another (pyspark's do) break
+    # when two threads begin at different ends.
+    loaded = definitions()
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
 
@@ -526,7 +529,7 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     outcome = _Outcome()
-    job = definitions().resolve_job_def(job_name)
+    job = loaded.resolve_job_def(job_name)
     # Dagster's event log lies in the home too.
     with room_for("the run", settings.home), dg.DagsterInstance.get() as instance, bars(console):
         _bury_dead_runs(instance)

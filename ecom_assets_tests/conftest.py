@@ -16,13 +16,6 @@ from ecom_assets_tests.shop import open_shop, settings_for
 from ecom_assets_tests.topics import MakeTopic, Topic
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes (``-n 2 --dist loadgroup``) one has the stack, and the other the tests that need none."""
-    for item in items:
-        if "unit" not in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("stack"))
-
-
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home of the session's own."""
