@@ -197,7 +197,8 @@ class Stack:
                     before = last[server.name]
                     remembered = before.ports if before else {}
                     if before and before.pid is not None:
-                        process.await_free(self.settings.host, remembered.values(), 2)
+                        patience = 20 if server.lasting else 2  # where no other port will do
+                        process.await_free(self.settings.host, remembered.values(), patience)
                     ports = process.choose_ports(self.settings.host, server.usual, remembered, taken, server.lasting)
                     record = Record(server.name, self.settings.host, ports)
                 starts[server.name] = server, record, note
