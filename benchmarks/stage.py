@@ -7,6 +7,7 @@ tools. What does not: what is timed.
 from __future__ import annotations
 
 import fcntl
+import math
 import shutil
 import signal
 from collections.abc import Generator, Iterator
@@ -81,9 +82,7 @@ def opened(home: Path, rows: int, console: Console) -> Generator[Stage]:
         settings = settings.model_copy(update=_whose(rows) | {"namespace": NAMESPACE})
         stack = Stack(settings)
         if own:
-            for server in stack.servers.values():
-                server.grace = min(server.grace, GRACE)
-            stack.down()  # what a benchmark that was killed has left
+            stack.down(grace=GRACE)  # what a benchmark that was killed has left
         ran = any(status.pid for status in stack.status())
         folder = home / NAMESPACE
         shutil.rmtree(folder, ignore_errors=True)
@@ -117,7 +116,7 @@ def _clear(stack: Stack, folder: Path, *, own: bool, ran: bool) -> None:
         if not own:
             _sweep(stack)
         if not ran:
-            stack.down()
+            stack.down(grace=GRACE if own else math.inf)
         shutil.rmtree(stack.settings.home if own else folder, ignore_errors=True)
     finally:
         for number, handler in before.items():

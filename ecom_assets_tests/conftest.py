@@ -36,9 +36,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
         stack.up()
         yield stack
     finally:
-        for server in stack.servers.values():
-            server.grace = min(server.grace, 5)  # nobody wants these data again
-        stack.down()
+        stack.down(grace=5)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import shutil
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
@@ -87,19 +87,12 @@ def load(
     cuts = sorted({*borders, *split_keys(sample, min(PARTS, 1 + len(sample) // 1000))})
     steps = Steps(progress)
 
-    def loaded(path: Path, region: Region, rows: int) -> None:
-        take_over(name, path, region, admin)
-        steps.loaded(rows)
-
     with (
         emptied(folder(table, settings)) as staging,
         ThreadPoolExecutor(len(layout.families)) as writers,
-        ThreadPoolExecutor(1) as loader,
-        ExitStack() as whole,
+        handing_over(name, admin, steps) as hand_over,
         closing(_ahead(_sorted(layout, steps.reading(batches), cuts, staging / "rows"))) as parts,
     ):
-        loads: list[Future[None]] = []
-        whole.callback(lambda: [load.cancel() for load in loads])  # of those that wait, when another has failed
         for region, chunks in groupby(parts, lambda part: bisect_right(borders, part[0][0].as_py())):
             path, rows = staging / f"region-{region:05}", 0
             with Files(
@@ -111,16 +104,50 @@ def load(
                         files.write(keys.slice(start, WRITE_ROWS), layout.values(piece))
                         steps.written(len(piece))
                         rows += len(piece)
-            for done in loads:
-                if done.done():
-                    done.result()  # a failure ends the load here, not after all has been written
-            loads.append(loader.submit(loaded, path, regions[region], rows))
-        for done in loads:
-            done.result()
+            hand_over(path, regions[region], rows)
     return steps.total
 
 
-def take_over(name: str, path: Path, region: Region, admin: HBaseAdmin) -> None:
+@contextmanager
+def handing_over(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callable[[Path, Region, int], None]]:
+    """Let HBase take over one region's files after the other's, while others are written.
+
+    Args:
+        name: HBase's name of the table.
+        admin: HBase's Admin, open.
+        steps: Told of the rows.
+
+    Yields:
+        Takes a folder of files, their region and rows; raises what an earlier one has failed with. The block ends when
+        all are taken over.
+
+    Raises:
+        ServiceError: As ``_take_over``.
+    """
+    loads: list[Future[None]] = []
+
+    def work(path: Path, region: Region, rows: int) -> None:
+        _take_over(name, path, region, admin)
+        steps.loaded(rows)
+
+    with ThreadPoolExecutor(1) as loader:
+
+        def hand_over(path: Path, region: Region, rows: int) -> None:
+            for load in loads:
+                if load.done():
+                    load.result()  # a failure ends the load here, not after all has been written
+            loads.append(loader.submit(work, path, region, rows))
+
+        try:
+            yield hand_over
+            for load in loads:
+                load.result()
+        finally:
+            for load in loads:  # those that wait, when another has failed
+                load.cancel()
+
+
+def _take_over(name: str, path: Path, region: Region, admin: HBaseAdmin) -> None:
     """Let HBase take over the files of a region, and delete them.
 
     Args:

@@ -11,7 +11,6 @@ those that Spark says have come to their end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -21,7 +20,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 
 from ecom_assets.pipeline.hbase import KEY_SEPARATOR, TIMESTAMP, Layout, Progress
-from ecom_assets.pipeline.hbase_bulk import Region, Steps, emptied, folder, take_over
+from ecom_assets.pipeline.hbase_bulk import Region, Steps, emptied, folder, handing_over
 from ecom_assets.pipeline.hfile import Files
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.hbase_admin import HBaseAdmin
@@ -58,29 +57,19 @@ def load(
     regions = admin.regions(name)
     steps = Steps(progress)
 
-    def loaded(path: Path, region: Region, count: int) -> None:
-        take_over(name, path, region, admin)
-        steps.loaded(count)
-
-    with emptied(folder(table, settings)) as staging, ThreadPoolExecutor(1) as loader:
+    with emptied(folder(table, settings)) as staging, handing_over(name, admin, steps) as hand_over:
         write = _writer(table, regions, staging, settings.hbase_compression)
         written = placed(rows, table, [start for start, _ in regions[1:]]).mapInArrow(write, WRITTEN)
-        loads: list[Future[None]] = []
         try:
             for region, path, count in written.toLocalIterator():
                 steps.total += count
                 steps.written(3 * count)
-                loads.append(loader.submit(loaded, Path(path), regions[region], count))
-            for load in loads:
-                load.result()
+                hand_over(Path(path), regions[region], count)
         except PySparkException as error:
             raise ServiceError(
                 f"HBase table {name}: expected Spark's tasks to write files into {staging}, got: {_cause(error)}",
                 "see that Spark's workers run ecom_assets and may write there; or load with ECOM_HBASE_ROUTE=hfile",
             ) from error
-        finally:
-            for load in loads:
-                load.cancel()
     return steps.total
 
 

@@ -77,6 +77,8 @@ class Node(Server):
         health: Name of its probe, and the purpose of the port that is asked.
     """
 
+    elsewhere: ClassVar = "hbase_zookeeper"
+    serves: ClassVar = ""
     heap: ClassVar[str] = "256m"
     needs: ClassVar[tuple[str, ...]] = ()
     health: ClassVar[tuple[str, str]]
@@ -88,16 +90,6 @@ class Node(Server):
         super().__init__(settings)
         self.new_archive = self.folder / "none.jsa"  # many of one kind: none is worth two minutes at each stop
         self.peers = Peers.of(settings)
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.hbase_zookeeper
-
-    @property
-    @override
-    def serves(self) -> str:
-        return ""
 
     @property
     @override
@@ -147,16 +139,8 @@ class Broker(Node, Kafka):
     health = ("kafka", "broker")
     # The last of a cluster waits for a leave that nobody can give any more.
     grace = 15
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.kafka
-
-    @property
-    @override
-    def serves(self) -> str:
-        return "kafka"
+    elsewhere: ClassVar = "kafka"
+    serves: ClassVar = "kafka"
 
     @override
     def properties(self, ports: dict[str, int], data: Path) -> dict[str, object]:
@@ -196,11 +180,7 @@ class ZooKeeper(Node):
     heap = "128m"
     level = "warn"
     health = ("zookeeper", "zookeeper")
-
-    @property
-    @override
-    def serves(self) -> str:
-        return "hbase"
+    serves: ClassVar = "hbase"
 
     @override
     def prepare(self, ports: dict[str, int]) -> None:
@@ -347,8 +327,13 @@ class DataNode(_Hadoop):
 
 
 class _HBaseNode(_Hadoop):
-    """A server of HBase on HDFS."""
+    """A server of HBase on HDFS.
 
+    Attributes:
+        kind: How HBase's settings name it; the purpose of its port too.
+    """
+
+    kind: ClassVar[str]
     needs = ("hbase_zookeeper", "namenode")
     after = ("namenode",)
     level = "info"
@@ -368,6 +353,11 @@ class _HBaseNode(_Hadoop):
                 "hbase.regionserver.msginterval": 1000,
                 "zookeeper.recovery.retry": 30,
                 "zookeeper.recovery.retry.intervalmill": 300,
+                f"hbase.{self.kind}.port": ports[self.kind],
+                f"hbase.{self.kind}.ipc.address": self.settings.host,
+                f"hbase.{self.kind}.hostname": self.advertised,
+                f"hbase.{self.kind}.info.port": ports["http"],
+                f"hbase.{self.kind}.info.bindAddress": self.settings.host,
             }
         )
 
@@ -386,6 +376,7 @@ class HBaseMaster(_HBaseNode):
     """HBase's master: which region server has which region."""
 
     name = "hbase-master"
+    kind = "master"
     usual: ClassVar = {"master": 16000, "http": 16010}
     lasting: ClassVar = frozenset({"master"})
     main = "org.apache.hadoop.hbase.master.HMaster"
@@ -395,11 +386,6 @@ class HBaseMaster(_HBaseNode):
     @override
     def site(self, ports: dict[str, int]) -> dict[str, object]:
         return super().site(ports) | {
-            "hbase.master.port": ports["master"],
-            "hbase.master.ipc.address": self.settings.host,
-            "hbase.master.hostname": self.advertised,
-            "hbase.master.info.port": ports["http"],
-            "hbase.master.info.bindAddress": self.settings.host,
             # Regions are to be spread over both from the start.
             "hbase.master.wait.on.regionservers.mintostart": 1,
         }
@@ -409,21 +395,12 @@ class RegionServer(_HBaseNode):
     """A region server of HBase: the rows of some regions."""
 
     name = "regionserver"
+    kind = "regionserver"
     usual: ClassVar = {"regionserver": 16020, "http": 16030}
     lasting: ClassVar = frozenset({"regionserver"})
     main = "org.apache.hadoop.hbase.regionserver.HRegionServer"
     heap = "1g"
     health = ("regionserver", "http")
-
-    @override
-    def site(self, ports: dict[str, int]) -> dict[str, object]:
-        return super().site(ports) | {
-            "hbase.regionserver.port": ports["regionserver"],
-            "hbase.regionserver.ipc.address": self.settings.host,
-            "hbase.regionserver.hostname": self.advertised,
-            "hbase.regionserver.info.port": ports["http"],
-            "hbase.regionserver.info.bindAddress": self.settings.host,
-        }
 
 
 class ThriftGate(Node, Thrift):
@@ -432,16 +409,8 @@ class ThriftGate(Node, Thrift):
     name = "thrift"
     needs = ("hbase_zookeeper",)
     health = ("thrift", "thrift")
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.hbase_thrift
-
-    @property
-    @override
-    def serves(self) -> str:
-        return "thrift"
+    elsewhere: ClassVar = "hbase_thrift"
+    serves: ClassVar = "thrift"
 
     @override
     def meet(self, places: Mapping[str, Record]) -> None:
@@ -463,11 +432,7 @@ class _SparkNode(Node):
 
     level = "warn"
     heap = "256m"
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.spark
+    elsewhere: ClassVar = "spark"
 
     @property
     @override
@@ -588,16 +553,8 @@ class SparkConnect(Node, Spark):
     heap = "1g"
     needs = ("spark_master",)
     health = ("grpc", "connect")
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.spark
-
-    @property
-    @override
-    def serves(self) -> str:
-        return "spark"
+    elsewhere: ClassVar = "spark"
+    serves: ClassVar = "spark"
 
     @override
     def properties(self, ports: dict[str, int]) -> dict[str, object]:

@@ -16,7 +16,7 @@ import psutil
 from ecom_assets.services import jars
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.process import Record, is_free, marked
-from ecom_assets.services.servers import JAVA, Server
+from ecom_assets.services.servers import JAVA, Server, heap_bytes
 from ecom_assets.settings import Settings
 
 GIB = 2**30
@@ -94,7 +94,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 def _memory(own: Sequence[Server]) -> Iterator[Finding]:
     free = psutil.virtual_memory().available / GIB
-    heaps = {s.name: _gib(s.memory) for s in own if not _runs(s)}
+    heaps = {s.name: heap_bytes(s.memory) / GIB for s in own if not _runs(s)}
     needed = sum(heaps.values())
     if free < needed:
         own_setting = [f"{name}_memory" for name in heaps if f"{name}_memory" in Settings.model_fields]
@@ -152,8 +152,3 @@ def _runs(server: Server) -> bool:
     except ServiceError:
         return False
     return bool(record and record.process())
-
-
-def _gib(heap: str) -> float:
-    """``512m`` or ``2g``, as Java writes a size, in GiB."""
-    return int(heap[:-1]) / (1024 if heap[-1] == "m" else 1)

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from ecom_assets.services import probes
 from ecom_assets.services.cluster import Node
 from ecom_assets.services.servers import split
 from ecom_assets.settings import ROOT
@@ -47,10 +46,6 @@ class _Dagster(Node):
     def program(self, name: str, *arguments: str) -> list[str]:
         """A program of Dagster's, of this environment."""
         return [str(Path(sys.executable).with_name(name)), *arguments]
-
-    @override
-    def answers(self, address: str) -> bool:
-        return probes.PROBES[self.health[0]](*split(address))
 
 
 class CodeLocation(_Dagster):

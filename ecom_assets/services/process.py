@@ -202,22 +202,21 @@ def choose_ports(
         ServiceError: No port is free, or a lasting one is not.
     """
     chosen: dict[str, int] = {}
+    # The last resort lies below the range from which the system gives outgoing connections theirs.
+    resort = range(20000, 32000)
     for purpose, port in usual.items():
         own = remembered.get(purpose, port)
-        if purpose in lasting and purpose in remembered and not is_free(host, own):
+        candidates: Iterable[int] = itertools.chain([port], resort)
+        if purpose in lasting and purpose not in remembered:
+            own, *candidates = random.sample(resort, len(resort))
+        elif purpose in lasting and not is_free(host, own):
             raise ServiceError(
                 f"{host}: expected port {own} to be free, which this home's {purpose} keeps for good, but something"
                 " listens there",
                 f"stop what does, maybe the stack of another home (`ss -ltnp 'sport = :{own}'` tells), then `ecom up`",
             )
-        # The last resort lies below the range from which the system gives outgoing connections theirs.
-        resort = range(20000, 32000)
-        candidates: Iterable[int] = itertools.chain([port], resort)
-        if purpose in lasting and purpose not in remembered:
-            own, candidates = -1, random.sample(resort, len(resort))
         others = (p for p in candidates if p not in taken and is_free(host, p))
-        kept = own > 0 and (own in remembered.values() or own not in taken) and is_free(host, own)
-        free = own if kept else next(others, None)
+        free = own if (own in remembered.values() or own not in taken) and is_free(host, own) else next(others, None)
         if free is None:
             raise ServiceError(
                 f"{host}: expected a free port for {purpose} ({port} or one from 20000 to 31999), found none",
@@ -245,20 +244,6 @@ def connects(host: str, port: int, timeout: float = 1.0) -> bool:
             return True
     except OSError:
         return False
-
-
-def reply(host: str, port: int, question: bytes, timeout: float = 3.0) -> bytes:
-    """The first bytes that a server answers to a question, or nothing within ``timeout`` seconds.
-
-    An accepted connection alone proves little: the system accepts it for a process that hangs or is being killed.
-    """
-    try:
-        with socket.create_connection((host, port), timeout) as s:
-            s.settimeout(timeout)
-            s.sendall(question)
-            return s.recv(64)
-    except OSError:
-        return b""
 
 
 @contextlib.contextmanager

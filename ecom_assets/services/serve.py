@@ -19,7 +19,7 @@ import psutil
 
 from ecom_assets.services import cluster, jars, orchestration, process, servers, serving
 from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.servers import Server
+from ecom_assets.services.servers import Server, heap_bytes
 from ecom_assets.settings import Settings
 
 ROLES: dict[str, type[Server]] = {kind.name: kind for kind in (*cluster.ALL, *serving.ALL, *orchestration.ALL)}
@@ -100,7 +100,7 @@ def check(server: Server, role: str, ports: dict[str, int]) -> None:
                 f"{role}: expected port {port} ({purpose}) of {settings.host} to be free, but another program has it",
                 f"end that program, or give another: ECOM_PORTS='{{\"{purpose}\": {port + 10000}}}'",
             )
-    needed, free = _bytes(server.memory) * BESIDE_HEAP, memory_limit()
+    needed, free = heap_bytes(server.memory) * BESIDE_HEAP, memory_limit()
     if needed > free:
         raise ServiceError(
             f"{role}: expected {needed / 2**20:,.0f} MiB of memory for {server.memory} of its own, got"
@@ -167,10 +167,6 @@ def memory_limit(root: Path = Path("/sys/fs/cgroup")) -> float:
         if text.isdigit():
             return min(int(text), psutil.virtual_memory().total)
     return psutil.virtual_memory().available
-
-
-def _bytes(heap: str) -> int:
-    return int(heap[:-1]) << (20 if heap[-1] == "m" else 30) if heap else 0
 
 
 def _told(ports: dict[str, int]) -> str:

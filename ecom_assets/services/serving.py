@@ -23,8 +23,8 @@ from typing import ClassVar
 import psutil
 from typing_extensions import override
 
+from ecom_assets.services import probes
 from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.process import reply
 from ecom_assets.services.servers import Server, split
 from ecom_assets.settings import ROOT, Settings
 
@@ -85,11 +85,8 @@ class Postgres(_Native):
     name = "postgres"
     usual: ClassVar = {"postgres": 5432}
     stop_signal = signal.SIGINT  # "fast": the gentler one waits for clients to leave
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.postgres
+    elsewhere: ClassVar = "postgres"
+    serves: ClassVar = "postgres"
 
     @property
     @override
@@ -197,11 +194,8 @@ class Redis(_Native):
 
     name = "redis"
     usual: ClassVar = {"redis": 6379}
-
-    @property
-    @override
-    def external(self) -> str:
-        return self.settings.redis
+    elsewhere: ClassVar = "redis"
+    serves: ClassVar = "redis"
 
     @property
     @override
@@ -245,6 +239,7 @@ class Dashboard(Server):
     """The pages, a Streamlit application; it answers without the other servers, only less."""
 
     name = "dashboard"
+    serves: ClassVar = "dashboard"
     usual: ClassVar = {"http": 8501}
     grace = 5
     on_demand = True
@@ -254,11 +249,6 @@ class Dashboard(Server):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.log = self.out
-
-    @property
-    @override
-    def external(self) -> str:
-        return ""
 
     @property
     @override
@@ -295,8 +285,7 @@ class Dashboard(Server):
 
     @override
     def answers(self, address: str) -> bool:
-        host, port = split(address)
-        return b" 200 " in reply(host, port, f"GET /_stcore/health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        return probes.dashboard(*split(address))
 
 
 ALL: tuple[type[Server], ...] = (Postgres, Redis, Dashboard)

@@ -6,6 +6,7 @@ are to be started, in which order they stop, and what to say when one does not.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -295,30 +296,31 @@ class Stack:
                 raise _OtherFailedError
         return False
 
-    def down(self, progress: Callable[[Step], None] = _silent) -> None:
+    def down(self, progress: Callable[[Step], None] = _silent, grace: float = math.inf) -> None:
         """Stop what runs; data stays.
 
         Args:
             progress: Told of each change of a server.
+            grace: The most seconds that a server is given to stop; few where nobody wants its data again.
         """
         if not self.settings.stack.exists() and not any(process.marked(s.mark) for s in self.servers.values()):
             return
         with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
             # Clients before what they talk to.
             for server in reversed(self.servers.values()):
-                self._stop(server, progress)
+                self._stop(server, progress, min(server.grace, grace))
 
-    def _stop(self, server: Server, progress: Callable[[Step], None]) -> None:
+    def _stop(self, server: Server, progress: Callable[[Step], None], grace: float) -> None:
         record = Record.read(server.record)
         found = record.process() if record else None
         began = time.monotonic()
         for p in [found] if found else process.marked(server.mark):
             progress(Step(server.name, "stopping"))
-            clean = process.stop(p, server.grace, server.stop_signal)
+            clean = process.stop(p, grace, server.stop_signal)
             if clean and record and "-cp" in record.command:
                 server.keep_archive(record.command)
             server.new_archive.unlink(missing_ok=True)
-            note = "" if clean else f"it did not stop within {server.grace:.0f} s and was killed"
+            note = "" if clean else f"it did not stop within {grace:.0f} s and was killed"
             progress(Step(server.name, "stopped", time.monotonic() - began, note))
         if record and record.pid is not None:
             record.stopped().write(server.record)

@@ -18,6 +18,4 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.up()
         yield stack
     finally:
-        for server in stack.servers.values():
-            server.grace = min(server.grace, 5)  # nobody wants these data again
-        stack.down()
+        stack.down(grace=5)

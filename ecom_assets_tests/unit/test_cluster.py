@@ -15,6 +15,7 @@ import yaml
 from ecom_assets.services import cluster, orchestration, probes, serve, serving
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.process import Record
+from ecom_assets.services.servers import heap_bytes
 from ecom_assets.services.stack import Stack
 from ecom_assets.settings import ROOT, Settings, load
 
@@ -103,9 +104,9 @@ def test_heaps_fit_their_limits(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         if role(service):
             server = serve.ROLES[role(service)](settings_of(service))
-            heap = serve._bytes(server.memory)
+            heap = heap_bytes(server.memory)
             if role(service) == "spark-worker":
-                heap += serve._bytes(server.settings.worker_memory)
+                heap += heap_bytes(server.settings.worker_memory)
             assert heap * serve.BESIDE_HEAP <= mebibytes(service["mem_limit"]) << 20, name
 
 
