@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -54,11 +53,11 @@ def encode(batch: pa.RecordBatch, table: Table) -> list[bytes]:
     return values
 
 
-def decode(values: Sequence[bytes | None], table: Table) -> pa.RecordBatch:
+def decode(values: pa.Array, table: Table) -> pa.RecordBatch:
     """Decode Avro records.
 
     Args:
-        values: One record each.
+        values: One record each, binary.
         table: Whose rows they are.
 
     Returns:
@@ -68,22 +67,22 @@ def decode(values: Sequence[bytes | None], table: Table) -> pa.RecordBatch:
         AvroError: One of them is not exactly one record of the table; ``decode_good`` tells which.
     """
     try:
-        batch = pyruhvro.deserialize_array(list(values), table.avro)  # ty: ignore[missing-attribute]
+        batch = pyruhvro.deserialize_array(values.to_pylist(), table.avro)  # ty: ignore[missing-attribute]
         batch = batch.cast(table.arrow)
         batch.validate(full=True)  # pyruhvro takes any bytes for text
     except (ValueError, TypeError) as error:
         raise AvroError(f"expected Avro records of schemas/{table.name}.avsc, got {error}") from error
     # pyruhvro ignores bytes behind a record.
-    if not _encode(batch, table).equals(pa.array(values, pa.binary())):
+    if not _encode(batch, table).equals(values):
         raise AvroError(f"expected Avro records of schemas/{table.name}.avsc, got other bytes behind or within one")
     return batch
 
 
-def decode_good(values: Sequence[bytes | None], table: Table) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+def decode_good(values: pa.Array, table: Table) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
     """Decode what can be decoded.
 
     Args:
-        values: One record each.
+        values: One record each, binary.
         table: Whose rows they are.
 
     Returns:
@@ -95,8 +94,8 @@ def decode_good(values: Sequence[bytes | None], table: Table) -> tuple[pa.Record
         if len(values) == 1:
             return pa.RecordBatch.from_pylist([], schema=table.arrow), [(0, str(error))]
     middle = len(values) // 2
-    left, bad = decode_good(values[:middle], table)
-    right, more = decode_good(values[middle:], table)
+    left, bad = decode_good(values.slice(0, middle), table)
+    right, more = decode_good(values.slice(middle), table)
     return pa.concat_batches([left, right]), bad + [(middle + index, reason) for index, reason in more]
 
 

@@ -22,7 +22,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from ecom_assets.pipeline import wire
+from ecom_assets.pipeline import block, wire
 
 TIMEOUT = 120.0
 """Longest silence of a server, in seconds."""
@@ -32,8 +32,6 @@ PAGE_BYTES = 2 * 1024 * 1024
 _CODEC = b"org.apache.hadoop.hbase.codec.KeyValueCodec"
 _ALL = 2**31 - 1
 _SIZE = struct.Struct(">i").unpack_from
-_INLINE = 12
-"""Bytes of a value that Arrow keeps in its view."""
 
 
 class RegionError(RuntimeError):
@@ -159,7 +157,7 @@ class Connection:
             The rows, the scanner's number, and whether there may be more rows.
         """
         (size,) = _SIZE(self._receive(4))
-        data = self._receive(size, _INLINE)  # so that a window of that size fits at any cell
+        data = self._receive(size, block.ROOM)  # so that a window of that size fits at any cell
         length, at = wire.read_varint(data, 0)
         header = dict(wire.read_message(memoryview(data)[at : at + length]))
         at += length
@@ -225,7 +223,7 @@ class Cells:
         if (ints[at] != 8 + key_sizes + sizes).any():
             raise ValueError("HBase: expected cells without tags, got others; another version of the protocol?")
         self._first = first = np.cumsum(page.counts) - page.counts
-        self.keys = self._take(at[first] + 14, row_sizes[first])
+        self.keys = block.take(self._block, at[first] + 14, row_sizes[first])
         odd = np.frombuffer(self._block, np.uint8)[at + 11 + key_sizes] != 4
         starts, lengths = at + 14 + row_sizes, key_sizes - row_sizes - 11  # of family size, family and qualifier
         known = np.zeros(len(at), bool)
@@ -234,19 +232,19 @@ class Cells:
             family, _, qualifier = column.partition(b":")
             name = bytes([len(family)]) + family + qualifier
             hits = np.flatnonzero(lengths == len(name))
-            hits = hits[self._windows(len(name))[starts[hits]] == name]
+            hits = hits[block.windows(self._block, len(name))[starts[hits]] == name]
             known[hits] = True
             value_at, value_size = np.zeros(rows, np.int64), np.full(rows, -1)
             value_at[row[hits]] = at[hits] + 12 + key_sizes[hits]
             value_size[row[hits]] = sizes[hits]
-            self.values[column] = self._take(value_at, value_size)
+            self.values[column] = block.take(self._block, value_at, value_size)
         self.odd = np.zeros(rows, bool)
         self.odd[row[odd | ~known]] = True
         self._key_at, self._key_sizes = at[first] + 14, row_sizes[first]
 
     def within_keys(self, before: np.ndarray | int, after: np.ndarray | int) -> pa.Array:
         """The parts of the row keys without so many bytes at their beginning and end; null where none is left over."""
-        return self._take(self._key_at + before, self._key_sizes - before - after)
+        return block.take(self._block, self._key_at + before, self._key_sizes - before - after)
 
     def row(self, number: int) -> dict[bytes, bytes]:
         """All cells of one row, whatever they are: ``b"family:qualifier"`` -> value."""
@@ -260,28 +258,6 @@ class Cells:
             value = self._block[at + 12 + key_size : at + 12 + key_size + size]
             cells[key[family:end] + b":" + key[end:-9]] = bytes(value)
         return cells
-
-    def _windows(self, size: int) -> np.ndarray:
-        """Every stretch of so many bytes, by position."""
-        return np.ndarray(max(0, len(self._block) - size + 1), f"S{size}", self._block, strides=(1,))
-
-    def _take(self, at: np.ndarray, sizes: np.ndarray) -> pa.Array:
-        """Bytes of the block; a negative size is a null.
-
-        As Arrow's views (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout), which
-        are made without a look at the bytes; Arrow then copies these.
-        """
-        null = sizes < 0
-        views = np.zeros((len(at), 16), np.uint8)
-        numbers = views.view("<i4")
-        numbers[:, 0] = np.where(null, 0, sizes)
-        views[:, 4:] = self._windows(_INLINE)[np.where(null, 0, at)].view(np.uint8).reshape(-1, _INLINE)
-        long = sizes > _INLINE
-        numbers[long, 2] = 0
-        numbers[long, 3] = at[long]
-        valid = pa.py_buffer(np.packbits(~null, bitorder="little")) if null.any() else None
-        data = [valid, pa.py_buffer(views), pa.py_buffer(self._block)]
-        return pa.Array.from_buffers(pa.binary_view(), len(at), data).cast(pa.binary())
 
 
 def plain_counts(result: memoryview) -> np.ndarray:
@@ -297,15 +273,15 @@ def plain_counts(result: memoryview) -> np.ndarray:
 
 def _positions(page: Page) -> np.ndarray:
     """Where each cell begins."""
-    block, at = page.block, 0
+    data, at = page.block, 0
     positions = []
     add = positions.append
     try:
         for _ in range(int(page.counts.sum())):
             add(at)
-            at += 4 + _SIZE(block, at)[0]
+            at += 4 + _SIZE(data, at)[0]
     except struct.error:
         at = -1
-    if at != len(block) - _INLINE:
+    if at != len(data) - block.ROOM:
         raise ValueError("HBase: expected a block of whole cells, got another; another version of the protocol?")
     return np.array(positions, np.int64)

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from confluent_kafka import (
     Consumer,
     IsolationLevel,
@@ -38,7 +39,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicDescription
 
-from ecom_assets.pipeline import avro, canon, chunk, records
+from ecom_assets.pipeline import avro, canon, chunk, kafka_rpc, records
 from ecom_assets.pipeline.chunk import Chunk
 from ecom_assets.pipeline.manifest import Measure, Quarantined
 from ecom_assets.settings import Settings
@@ -111,6 +112,11 @@ class Clients:
 
     bootstrap: str
     config: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def plain(self) -> bool:
+        """Whether brokers are asked without encryption or password."""
+        return self.config.get("security.protocol", "plaintext").lower() == "plaintext"
 
     def admin(self) -> AdminClient:
         """A client for topics and offsets."""
@@ -389,31 +395,51 @@ def measure(
 
     def add(partition: int) -> None:
         nonlocal found, bad_rows
-        with closing(_read(clients, topic, {partition: ends[partition]})) as batches:
-            for messages in batches:
-                part, bad = _measured(messages, table)
+        with closing(_records(clients, topic, partition, ends[partition])) as parts:
+            for part in parts:
+                batch, bad = avro.decode_good(part.values, table)
+                hashes = canon.batch_hashes(batch, table.names)
+                size = pc.sum(pc.binary_length(part.values)).as_py() or 0
                 with adding:
-                    found += part
+                    found += Measure(batch.num_rows, canon.total(hashes), size)
                     bad_rows += len(bad)
-                    if len(named) < NAMED:
-                        named.extend(_named(table, messages[at], reason) for at, reason in bad[: NAMED - len(named)])
+                    for at, reason in bad[: max(0, NAMED - len(named))]:
+                        named.append(_named(table, f"{topic}[{partition}]", part, at, reason))
                     if progress:
-                        progress(part.rows + len(bad))
+                        progress(len(part))
 
     with _kafka(clients, f"read {topic}"):
         ends = _ends(clients.admin(), topic)
-        # A consumer for each: half of their work is done outside of the interpreter's lock.
+        # A thread for each: much of their work is done outside of the interpreter's lock.
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(add, ends))
     return TopicMeasure(found + Measure(seconds=time.perf_counter() - began), bad_rows, tuple(named))
 
 
-def _measured(messages: list[Message], table: Table) -> tuple[Measure, list[tuple[int, str]]]:
-    """Decode and hash records; returns the measure of the good ones, and place and fault of the others."""
-    values = [m.value() for m in messages]
-    batch, bad = avro.decode_good(values, table)
-    size = sum(len(value) for value in values if value is not None)
-    return Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)), size), bad
+def _records(clients: Clients, topic: str, partition: int, end: int) -> Generator[kafka_rpc.Records]:
+    """Read what is committed of a partition, from the start up to an end offset.
+
+    From its leader by Kafka's own protocol, as long as that goes; the rest, an open transaction at its end for
+    instance, by librdkafka, which knows of everything and says what is wrong.
+
+    Raises:
+        TopicError: As ``_read``.
+    """
+    at = 0
+    if clients.plain and end:
+        try:
+            told = clients.admin().list_topics(topic, timeout=ADMIN_SECONDS)
+            leader = told.brokers[told.topics[topic].partitions[partition].leader]
+            with kafka_rpc.Connection((str(leader.host), leader.port)) as connection:
+                for part, behind in connection.read(topic, partition, at, end):
+                    yield part
+                    at = behind
+        except (kafka_rpc.FetchError, OSError, KeyError) as error:
+            _log.info("topic %s, partition %d: librdkafka reads from offset %d on (%s)", topic, partition, at, error)
+    if at < end:
+        for messages in _read(clients, topic, {partition: end}, at):
+            values = pa.array([m.value() for m in messages], pa.binary())
+            yield kafka_rpc.Records(values, np.array([m.offset() for m in messages], np.int64))
 
 
 def ledger(settings: Settings, kafka: str) -> dict[tuple[str, str], LedgerEntry]:
@@ -561,7 +587,7 @@ def head(table: Table, settings: Settings, kafka: str, rows: int) -> list[dict[s
     found: list[dict[str, Any]] = []
     with _kafka(clients, f"read {topic}"), closing(_read(clients, topic, _ends(clients.admin(), topic))) as batches:
         for messages in batches:
-            batch, _ = avro.decode_good([m.value() for m in messages], table)
+            batch, _ = avro.decode_good(pa.array([m.value() for m in messages], pa.binary()), table)
             found += batch.slice(0, rows - len(found)).to_pylist()
             if len(found) == rows:
                 break
@@ -891,8 +917,8 @@ def _entries(
     return {(e.table, e.chunk.name): e for e in entries.values() if table in (None, e.table)}
 
 
-def _read(clients: Clients, topic: str, ends: Mapping[int, int]) -> Generator[list[Message]]:
-    """Read what is committed, from the start up to the end offsets.
+def _read(clients: Clients, topic: str, ends: Mapping[int, int], start: int = 0) -> Generator[list[Message]]:
+    """Read what is committed, from an offset up to the end offsets.
 
     The offsets at the end are of no records (marks of commits, aborted rows), and a mark is written
     a moment after a commit returns: so a partition is done when the position that Kafka tells has
@@ -903,7 +929,7 @@ def _read(clients: Clients, topic: str, ends: Mapping[int, int]) -> Generator[li
     """
     waiting = {partition for partition, end in ends.items() if end > 0}
     with closing(clients.consumer()) as consumer:
-        consumer.assign([TopicPartition(topic, p, 0) for p in sorted(waiting)])
+        consumer.assign([TopicPartition(topic, p, start) for p in sorted(waiting)])
         heard = time.monotonic()
         while waiting:
             batch: list[Message] = []
@@ -989,11 +1015,10 @@ def _wait(done: Callable[[], bool], expected: str) -> None:
         time.sleep(0.05)
 
 
-def _named(table: Table, message: Message, reason: str) -> Quarantined:
+def _named(table: Table, source: str, part: kafka_rpc.Records, at: int, reason: str) -> Quarantined:
     """Say where a bad record is; of its bytes the beginning, since the topic keeps them all."""
-    raw = (message.value() or b"")[:1000].decode("utf-8", "backslashreplace")
-    source = f"{message.topic()}[{message.partition()}]"
-    return Quarantined(table.name, source, message.offset() or 0, raw, reason)
+    raw = (part.values[at].as_py() or b"")[:1000].decode("utf-8", "backslashreplace")
+    return Quarantined(table.name, source, int(part.offsets[at]), raw, reason)
 
 
 @contextmanager

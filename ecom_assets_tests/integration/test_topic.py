@@ -180,7 +180,7 @@ def test_one_key_stays_in_one_partition_in_order(own: Settings, kafka: str) -> N
     topic.produce(CLICK_STREAM, own, kafka)
     partitions, events = defaultdict(set), defaultdict(list)
     for partition, _, key, value in read_all(CLICK_STREAM.topic(own.namespace), kafka, "read_committed"):
-        row = avro.decode([value], CLICK_STREAM).to_pylist()[0]
+        row = avro.decode(pa.array([value]), CLICK_STREAM).to_pylist()[0]
         assert row["session_id"].encode() == key
         partitions[key].add(partition)
         events[key].append(row["event_id"])
@@ -482,7 +482,9 @@ def test_rows_that_the_broker_dropped_are_missed(own: Settings, kafka: str) -> N
     at = TopicPartition(name, 1, first[-1][1] + 1)
     admin.delete_records([at])[at].result()
     rows, checksum = measured(own, kafka)
-    lost = canon.total(canon.batch_hashes(avro.decode([m[3] for m in first], CLICK_STREAM), CLICK_STREAM.names))
+    lost = canon.total(
+        canon.batch_hashes(avro.decode(pa.array([m[3] for m in first]), CLICK_STREAM), CLICK_STREAM.names)
+    )
     assert (rows + 5, (checksum + lost) % canon.MODULUS) == total(chunks)
 
 

@@ -60,7 +60,7 @@ def test_same_bytes_as_fastavro(case: tuple[Table, pa.RecordBatch]) -> None:
 def test_decode_returns_the_rows(case: tuple[Table, pa.RecordBatch]) -> None:
     """If it failed, the topic's measure would not be that of the rows in it."""
     table, batch = case
-    assert avro.decode(fastavro_bytes(batch, table), table).equals(batch)
+    assert avro.decode(pa.array(fastavro_bytes(batch, table), pa.binary()), table).equals(batch)
 
 
 @given(batches(min_size=1), st.binary(max_size=60), st.data())
@@ -72,7 +72,7 @@ def test_any_bytes_decode_as_fastavro_or_are_named(
     table, batch = case
     good = fastavro_bytes(batch, table)
     index = data.draw(st.integers(0, len(good)))
-    decoded, bad = avro.decode_good([*good[:index], noise, *good[index:]], table)
+    decoded, bad = avro.decode_good(pa.array([*good[:index], noise, *good[index:]], pa.binary()), table)
     if bad:
         assert [i for i, _ in bad] == [index]
         assert decoded.equals(batch)
@@ -101,7 +101,7 @@ def test_a_megabyte_of_text() -> None:
     batch = product(productDisplayName="ü" * (1 << 19))
     values = avro.encode(batch, PRODUCT)
     assert values == fastavro_bytes(batch, PRODUCT)
-    assert avro.decode(values, PRODUCT).equals(batch)
+    assert avro.decode(pa.array(values, pa.binary()), PRODUCT).equals(batch)
 
 
 def test_a_forbidden_null_is_an_error() -> None:
@@ -153,8 +153,8 @@ def test_poison_is_named_and_the_rest_read(bad: bytes | None) -> None:
     """If it failed, one foreign record would hide the rows around it, or count as a row."""
     good = avro.encode(pa.concat_batches([product(id=n) for n in range(5)]), PRODUCT)
     with pytest.raises(AvroError, match=r"schemas/product\.avsc"):
-        avro.decode([*good, bad], PRODUCT)
-    batch, found = avro.decode_good([*good[:3], bad, *good[3:], bad], PRODUCT)
+        avro.decode(pa.array([*good, bad], pa.binary()), PRODUCT)
+    batch, found = avro.decode_good(pa.array([*good[:3], bad, *good[3:], bad], pa.binary()), PRODUCT)
     assert batch["id"].to_pylist() == [0, 1, 2, 3, 4]
     assert [index for index, _ in found] == [3, 6]
     assert all(reason for _, reason in found)

@@ -1,0 +1,167 @@
+"""Kafka's own protocol against a real broker: what librdkafka reads, record by record."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from ecom_assets.pipeline import kafka_rpc, topic
+from ecom_assets.pipeline.topic import Clients
+from ecom_assets.services.stack import Addresses
+
+Found = list[tuple[int, bytes | None]]
+
+
+@pytest.fixture
+def kafka(addresses: Addresses) -> str:
+    return addresses.kafka
+
+
+@pytest.fixture
+def name(kafka: str) -> Iterator[str]:
+    """A topic of one partition."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    name = f"rpc-{uuid.uuid4().hex[:10]}"
+    admin.create_topics([NewTopic(name, 1, 1, config={"max.message.bytes": "4000000"})])[name].result()
+    yield name
+    admin.delete_topics([name])[name].result()
+
+
+def producer(kafka: str, **config: str) -> Producer:
+    return Producer({"bootstrap.servers": kafka, "message.max.bytes": 4_000_000} | config)
+
+
+def end(name: str, kafka: str) -> int:
+    return topic._ends(Clients(kafka).admin(), name)[0]
+
+
+def read(name: str, kafka: str, start: int = 0) -> Found:
+    host, _, port = kafka.rpartition(":")
+    found: Found = []
+    with kafka_rpc.Connection((host, int(port))) as connection:
+        for records, behind in connection.read(name, 0, start, end(name, kafka)):
+            assert len(records) == 0 or start <= records.offsets[0] <= records.offsets[-1] < behind
+            found += zip(records.offsets.tolist(), records.values.to_pylist(), strict=True)
+    return found
+
+
+def librdkafkas(name: str, kafka: str) -> Found:
+    """What librdkafka reads."""
+    found: Found = []
+    for messages in topic._read(Clients(kafka), name, {0: end(name, kafka)}):
+        found += [(m.offset() or 0, m.value()) for m in messages]
+    return found
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "lz4", "zstd"])
+def test_all_records_are_read(codec: str, name: str, kafka: str) -> None:
+    rng = random.Random(codec)
+    out = producer(kafka, **{"compression.type": codec, "linger.ms": "5"})
+    sent: list[bytes | None] = [None, b"", b"\0" * 11, b"x" * 12, b"y" * 13, rng.randbytes(3_000_000)]
+    sent += [rng.randbytes(rng.choice((0, 1, 12, 60, 130, 9000))) for _ in range(3000)]
+    rng.shuffle(sent)
+    for at, value in enumerate(sent):
+        key = None if at % 7 == 0 else rng.randbytes(rng.choice((0, 5, 70, 200)))
+        out.produce(name, value, key, headers={"h": b"1", "none": None} if at % 5 == 0 else None, timestamp=at * 999)
+        out.poll(0)
+        if at % 500 == 0:
+            out.flush()
+    out.flush()
+
+    found = read(name, kafka)
+    assert found == list(enumerate(sent))
+    assert found == librdkafkas(name, kafka)
+
+
+def test_only_what_is_committed_is_read(name: str, kafka: str) -> None:
+    rng = random.Random(8)
+    outs = [producer(kafka, **{"transactional.id": f"{name}-{n}"}) for n in range(3)]
+    for out in outs:
+        out.init_transactions(10)
+    running = [False] * 3
+    expected = set()
+    values: dict[int, list[bytes]] = {}
+    for step in range(120):
+        n = rng.randrange(3)
+        if not running[n]:
+            outs[n].begin_transaction()
+            running[n], values[n] = True, []
+        for _ in range(rng.randrange(1, 20)):
+            values[n].append(b"%d-%d-%d" % (n, step, len(values[n])))
+            outs[n].produce(name, values[n][-1])
+        outs[n].flush()
+        if rng.random() < 0.5:
+            running[n] = False
+            if rng.random() < 0.5:
+                outs[n].commit_transaction(10)
+                expected |= set(values[n])
+            else:
+                outs[n].abort_transaction(10)
+    for n in range(3):
+        if running[n]:
+            outs[n].abort_transaction(10)
+
+    found = read(name, kafka)
+    assert {value for _, value in found} == expected
+    assert len(found) == len(expected) > 100
+    assert found == librdkafkas(name, kafka)
+
+
+def test_reading_stops_at_an_open_transaction(name: str, kafka: str) -> None:
+    out, late = producer(kafka), producer(kafka, **{"transactional.id": name})
+    late.init_transactions(10)
+    out.produce(name, b"before")
+    out.flush()
+    late.begin_transaction()
+    late.produce(name, b"within")
+    late.flush()
+    out.produce(name, b"behind")
+    out.flush()
+    assert read(name, kafka) == [(0, b"before")]
+    late.commit_transaction(10)
+    deadline = time.monotonic() + 10
+    while len(found := read(name, kafka)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found == [(0, b"before"), (1, b"within"), (2, b"behind")]
+    assert read(name, kafka, start=1) == found[1:]
+
+
+def test_records_that_came_after_the_end_are_left_out(name: str, kafka: str) -> None:
+    out = producer(kafka, **{"linger.ms": "50"})
+    for n in range(100):  # one batch
+        out.produce(name, b"%d" % n)
+    out.flush()
+    host, _, port = kafka.rpartition(":")
+    with kafka_rpc.Connection((host, int(port))) as connection:
+        found = [v for records, _ in connection.read(name, 0, 0, 42) for v in records.values.to_pylist()]
+    assert found == [b"%d" % n for n in range(42)]
+
+
+def test_what_is_not_known_is_refused(name: str, kafka: str) -> None:
+    out = producer(kafka, **{"compression.type": "snappy"})
+    for n in range(1000):
+        out.produce(name, b"text %d" % (n % 3) * 50)
+    out.flush()
+    with pytest.raises(kafka_rpc.FetchError, match="codecs"):
+        read(name, kafka)
+    # A topic read as the project does it goes on with librdkafka.
+    with topic.closing(topic._records(Clients(kafka), name, 0, end(name, kafka))) as parts:
+        found = [value for part in parts for value in part.values.to_pylist()]
+    assert found == [value for _, value in librdkafkas(name, kafka)]
+    assert len(found) == 1000
+
+
+def test_a_broker_that_refuses_is_told(kafka: str) -> None:
+    host, _, port = kafka.rpartition(":")
+    missing = TopicPartition("no-such-topic", 0)
+    with (
+        kafka_rpc.Connection((host, int(port))) as connection,
+        pytest.raises(kafka_rpc.FetchError, match="Kafka's error 3"),
+    ):
+        next(connection.read(missing.topic, 0, 0, 1))
