@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
-RECORDS_PER_BATCH = 1_000_000
+RECORDS_PER_BATCH = 4_000_000
 """Offsets of one micro-batch; memory does not depend on it, and a commit costs about a second."""
 
 BATCH_ROWS = 65_536
@@ -566,9 +566,13 @@ def _create(table: Table, target: Path) -> None:
                 f" {target}, got {_told(there)}; delete that folder, and the topic is read again from its start"
             )
         return
-    # Statistics on wide text cost more than the rest of a commit; on place and undecoded records they are cheap.
-    statistics = {"delta.dataSkippingStatsColumns": "_partition,_offset,_undecoded.reason"}
-    DeltaTable.create(str(target), wanted, configuration=statistics)
+    configuration = {
+        # Statistics on wide text cost more than the rest of a commit; on place and undecoded records they are cheap.
+        "delta.dataSkippingStatsColumns": "_partition,_offset,_undecoded.reason",
+        # A checkpoint takes as long as two commits, and a live stream commits every few seconds (the default is 10).
+        "delta.checkpointInterval": "50",
+    }
+    DeltaTable.create(str(target), wanted, configuration=configuration)
 
 
 def _columns(table: Table) -> pa.Schema:

@@ -550,9 +550,11 @@ class Spark(Server):
             "spark.sql.catalogImplementation": "in-memory",
             "spark.sql.warehouse.dir": self.folder / "warehouse",
             "spark.local.dir": self.folder / "tmp",
-            # Spark's defaults are made for a cluster: 200 and 50 tasks where the machine has few cores.
+            # Spark's defaults are made for a cluster: 200 tasks where the machine has few cores.
             "spark.sql.shuffle.partitions": 2 * cores,
-            "spark.databricks.delta.snapshotPartitions": cores,
+            # Each commit of a stream reads the log, some dozens of lines, and each of the (50 by default) tasks
+            # generates code for that first: a third of the processor time of a small commit by two tasks.
+            "spark.databricks.delta.snapshotPartitions": 1,
             # A run of this project has more than the 100 kinds of generated code that Spark keeps compiled.
             "spark.sql.codegen.cache.maxEntries": 1000,
         }
