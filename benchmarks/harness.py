@@ -89,6 +89,11 @@ def versus(name: str, anchor: str, goal: Goal | None = None) -> Ratio:
     return Ratio(name, lambda samples: samples[OURS].rate / samples[anchor].rate, goal, anchor)
 
 
+def within(name: str, limit: str) -> Ratio:
+    """How much of a limit ours reaches: of a way that does only what ours cannot do without. Not for the chart."""
+    return Ratio(name, lambda samples: samples[OURS].rate / samples[limit].rate)
+
+
 @dataclass(frozen=True)
 class Step:
     """What is measured together.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from unittest import mock
 
 import happybase
 import pyarrow.compute as pc
 
-from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus
+from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
 from ecom_assets.pipeline import hbase, hbase_bulk, hbase_rpc, hbase_tsv
 from ecom_assets.services.servers import hbase_client
@@ -25,7 +26,7 @@ from ecom_assets.tables import CLICK_STREAM as TABLE
 HAPPYBASE, IMPORTTSV, THRIFT, PE, ROW_BY_ROW = (
     "happybase batches", "ImportTsv", "our Thrift calls", "PerformanceEvaluation", "happybase put by put",
 )  # fmt: skip
-SCAN = "happybase scan"
+SCAN, LIMIT = "happybase scan", "cells unread"
 
 
 @contextmanager
@@ -64,10 +65,15 @@ def read_back(stage: Stage) -> Generator[Step]:
         "rows",
         {
             OURS: lambda: timed(ways.read_rpc),
+            LIMIT: lambda: timed(ways.fetch),
             THRIFT: lambda: timed(ways.read_thrift),
             SCAN: lambda: timed(ways.read_happybase),
         },
-        (versus("read_back_vs_happybase", SCAN), versus("read_back_vs_thrift", THRIFT)),
+        (
+            versus("read_back_vs_happybase", SCAN),
+            versus("read_back_vs_thrift", THRIFT),
+            within("read_back_vs_limit", LIMIT),
+        ),
     )
     stage.admin.delete_table(ways.name)
 
@@ -144,6 +150,22 @@ class _Ways:
     def read_rpc(self) -> int:
         """The proof of every cell through HBase's own RPC."""
         return self._proven()
+
+    def fetch(self) -> int:
+        """All cells through HBase's own RPC, thrown away: what bounds the proof."""
+        with closing(self._connect()) as connection:
+            told = connection.table(self.name).regions()
+
+        def pages(region: hbase_rpc.Region) -> int:
+            with hbase_rpc.Connection(region.server) as connection:
+                return sum(map(len, connection.pages(region, region.start, region.stop)))
+
+        regions = [
+            hbase_rpc.Region(r["name"], r["start_key"], r["end_key"], (r["server_name"].decode(), int(r["port"])))
+            for r in told
+        ]
+        with ThreadPoolExecutor(hbase.CONNECTIONS) as pool:
+            return sum(pool.map(pages, regions))
 
     def read_thrift(self) -> int:
         """The proof through the Thrift server, four connections."""

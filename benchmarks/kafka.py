@@ -19,9 +19,9 @@ from typing import Any
 import fastavro
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus
+from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
-from ecom_assets.pipeline import chunk, topic
+from ecom_assets.pipeline import avro, chunk, topic
 from ecom_assets.pipeline.manifest import write_text
 from ecom_assets.tables import CLICK_STREAM as TABLE
 
@@ -29,6 +29,8 @@ PRODUCER_TEST, CONSUMER_TEST = "kafka-producer-perf-test", "kafka-consumer-perf-
 TEST_FACTOR = 3
 """Kafka's producer test gets so many times the rows: Java compiles it while it runs, and that shall weigh little."""
 LOOP = "fastavro loop"
+LIMIT, LIMIT_BATCHES = "librdkafka alone", 20
+"""What bounds ours: the same records from memory, ready, and no transactions."""
 ROW_BY_ROW = "row by row"
 
 TUNING = {
@@ -74,6 +76,16 @@ def produce(stage: Stage) -> Generator[Step]:
         with stage.new_topic() as name:
             return timed(lambda: _send(stage, name, min(rows, stage.fewer), TUNING, _avro))
 
+    def limit() -> Sample:
+        parts = itertools.islice(stage.batches(), LIMIT_BATCHES)
+        ready = [
+            (value, key)
+            for part in parts
+            for value, key in zip(avro.encode(part, TABLE), part.column(TABLE.entity_key).to_pylist(), strict=True)
+        ]
+        with stage.new_topic() as name:
+            return timed(lambda: _hand_over(stage, name, ready))
+
     def row_by_row() -> Sample:
         with stage.new_topic() as name:
             return timed(lambda: _send(stage, name, min(rows, 2000), {}, _text, flush=True))
@@ -81,9 +93,10 @@ def produce(stage: Stage) -> Generator[Step]:
     yield Step(
         "produce",
         "rows",
-        {OURS: ours, PRODUCER_TEST: kafkas_own, LOOP: loop, ROW_BY_ROW: row_by_row},
+        {OURS: ours, PRODUCER_TEST: kafkas_own, LIMIT: limit, LOOP: loop, ROW_BY_ROW: row_by_row},
         (
             versus("produce_vs_perf_test", PRODUCER_TEST, Goal(1.0)),
+            within("produce_vs_limit", LIMIT),
             versus("produce_vs_loop", LOOP),
             versus("produce_vs_row_by_row", ROW_BY_ROW),
         ),
@@ -168,6 +181,20 @@ def _send(
             producer.poll(0)
     producer.flush()
     return rows
+
+
+def _hand_over(stage: Stage, name: str, ready: list[tuple[bytes, str]]) -> int:
+    """Give librdkafka records, and wait until the broker has them."""
+    producer = Producer({**stage.settings.kafka_config, **TUNING, "bootstrap.servers": stage.addresses.kafka})
+    for value, key in ready:
+        while True:
+            try:
+                producer.produce(name, value, key)
+                break
+            except BufferError:
+                producer.poll(0.05)
+    producer.flush()
+    return len(ready)
 
 
 def _receive(stage: Stage, name: str, rows: int) -> int:
