@@ -178,6 +178,7 @@ def chart(results: Iterable[Result], machine: Json) -> Json:
             "low": spread.low,
             "high": spread.high,
             "goal": ratio.goal.bound if ratio.goal else None,
+            "edge": max(spread.high, ratio.goal.bound if ratio.goal else 0.0),
             "text": f"{spread.median:,.2f} ×" if spread.median < 10 else f"{spread.median:,.0f} ×",
         }
         for result in results
@@ -231,6 +232,6 @@ def chart(results: Iterable[Result], machine: Json) -> Json:
             {"mark": {"type": "point", "filled": True, "color": TEAL, "size": 90, "opacity": 1},
              "encoding": {"y": y, "x": x("median")}},
             {"mark": {"type": "text", "align": "left", "dx": 8, "color": INK, "fontSize": 12},
-             "encoding": {"y": y, "x": x("high"), "text": {"field": "text"}}},
+             "encoding": {"y": y, "x": x("edge"), "text": {"field": "text"}}},
         ],
     }  # fmt: skip
