@@ -36,15 +36,18 @@ class HdfsPath:
 
     Args:
         uri: ``hdfs://host:port/folder``.
+
+    Attributes:
+        at: ``hdfs://host:port``.
     """
 
     def __init__(self, uri: str) -> None:
         parts = urlsplit(uri)
-        self._at = f"{parts.scheme}://{parts.netloc}"
+        self.at = f"{parts.scheme}://{parts.netloc}"
         self._path = PurePosixPath(parts.path or "/")
 
     def __str__(self) -> str:
-        return f"{self._at}{self._path}"
+        return f"{self.at}{self._path}"
 
     def __repr__(self) -> str:
         return f"HdfsPath({str(self)!r})"
@@ -56,7 +59,7 @@ class HdfsPath:
         return hash(str(self))
 
     def __truediv__(self, name: str) -> HdfsPath:
-        return HdfsPath(f"{self._at}{self._path / name}")
+        return HdfsPath(f"{self.at}{self._path / name}")
 
     @property
     def name(self) -> str:
@@ -66,11 +69,11 @@ class HdfsPath:
     @property
     def parent(self) -> HdfsPath:
         """The folder that it lies in."""
-        return HdfsPath(f"{self._at}{self._path.parent}")
+        return HdfsPath(f"{self.at}{self._path.parent}")
 
     def with_name(self, name: str) -> HdfsPath:
         """Its neighbour of another name."""
-        return HdfsPath(f"{self._at}{self._path.with_name(name)}")
+        return HdfsPath(f"{self.at}{self._path.with_name(name)}")
 
     def exists(self) -> bool:
         """Whether it is there."""
@@ -141,13 +144,13 @@ class HdfsPath:
 
     def _ask(self, question: Callable[[Client, str], T]) -> T:
         try:
-            return question(_client(self._at), str(self._path))
+            return question(_client(self.at), str(self._path))
         except (FileNotFoundError, FileExistsError) as error:  # their words are a stack trace of the namenode's
             raise type(error)(str(self)) from None
         except Exception as error:
             said = str(error).partition("\\n")[0].partition("\n")[0]
             raise LakeError(
-                f"{self}: expected HDFS to answer at {self._at}, got: {said}; see that its namenode and datanodes run"
+                f"{self}: expected HDFS to answer at {self.at}, got: {said}; see that its namenode and datanodes run"
                 " (`ecom status`), that its disks have room, and that ECOM_LAKE_URI tells where it is"
             ) from error
 
@@ -167,6 +170,11 @@ def _options() -> Any:
     from hdfs_native import WriteOptions
 
     return WriteOptions(overwrite=True)
+
+
+def hadoop_uri(path: Location) -> str:
+    """How Hadoop and HBase name it, whatever file system they take for their own."""
+    return f"file://{path}" if isinstance(path, Path) else str(path)
 
 
 def stamp(path: Location) -> tuple[int, ...]:

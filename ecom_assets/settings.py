@@ -81,8 +81,9 @@ class Settings(BaseSettings):
     hbase_compression: str = Field(
         "snappy", pattern="^(none|gz|snappy)$", description="Compression of HBase's files: none, gz or snappy"
     )
+    yarn: str = Field("", description="YARN's resource manager for importtsv, host:port; empty: one process here")
     hadoop_conf: Path | None = Field(
-        None, description="Folder with Hadoop's settings (mapred-site.xml, …) for importtsv; none: one process here"
+        None, description="Folder with Hadoop's own settings (mapred-site.xml, …) for importtsv, in place of yarn"
     )
     hbase_staging: Path | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""HDFS of a namenode and a datanode, each as `ecom serve` runs it: where tests put a lake."""
+"""HDFS of a namenode and a datanode, and YARN on it, each server as `ecom serve` runs it: where tests put a lake."""
 
 from __future__ import annotations
 
@@ -30,17 +30,27 @@ def free_ports(count: int) -> list[int]:
 class Hdfs:
     """A namenode and a datanode on ports of their own.
 
+    Args:
+        folder: Where they keep their data.
+        yarn: Whether YARN runs there too: a resource manager and a node manager.
+
     Attributes:
         uri: ``hdfs://host:port``.
+        yarn: The resource manager, ``host:port``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, yarn: bool = False) -> None:
         rpc, http, data, ipc, pages = free_ports(5)
         self.folder, self.uri = folder, f"hdfs://{HOST}:{rpc}"
         self.ports = {
             "namenode": {"rpc": rpc, "http": http},
             "datanode": {"data": data, "ipc": ipc, "http": pages},
         }
+        self.yarn = ""
+        if yarn:
+            # The usual ports, for some of them must lie side by side.
+            self.yarn = f"{HOST}:8032"
+            self.ports |= {"resourcemanager": {}, "nodemanager": {}}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -50,7 +60,7 @@ class Hdfs:
                 home = self.folder / role
                 home.mkdir(exist_ok=True)
                 env = os.environ | {
-                    "ECOM_HOME": str(home), "ECOM_NAMENODE": self.uri, "ECOM_COPIES": "1",
+                    "ECOM_HOME": str(home), "ECOM_NAMENODE": self.uri, "ECOM_YARN": self.yarn, "ECOM_COPIES": "1",
                     "ECOM_JAVA_COMPILER": "quick", "ECOM_PORTS": json.dumps(ports),
                 }  # fmt: skip
                 with (home / "log").open("ab") as log:
@@ -58,11 +68,15 @@ class Hdfs:
                         [sys.executable, "-m", "ecom_assets.cli", "serve", role], env=env, stdout=log, stderr=log
                     )
         deadline = time.monotonic() + SECONDS
-        while not probes.namenode(HOST, self.ports["namenode"]["http"]):
+        while not self._answers():
             for role, server in self.running.items():
                 assert server.poll() is None, (self.folder / role / "log").read_text()[-3000:]
-            assert time.monotonic() < deadline, f"expected HDFS to take writes within {SECONDS} s"
+            assert time.monotonic() < deadline, f"expected {', '.join(self.running)} within {SECONDS} s"
             time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        takes_writes = probes.namenode(HOST, self.ports["namenode"]["http"])
+        return takes_writes and (not self.yarn or probes.resourcemanager(HOST, 8088))
 
     def stop(self, *roles: str) -> None:
         """Kill some of them, or all."""
@@ -73,9 +87,9 @@ class Hdfs:
 
 
 @contextmanager
-def hdfs_in(folder: Path) -> Generator[Hdfs]:
+def hdfs_in(folder: Path, *, yarn: bool = False) -> Generator[Hdfs]:
     """HDFS in a folder, up; killed at the end."""
-    servers = Hdfs(folder)
+    servers = Hdfs(folder, yarn=yarn)
     try:
         servers.start()
         yield servers

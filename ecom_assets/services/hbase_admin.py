@@ -19,7 +19,7 @@ from typing import Any, Self
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
 
-from ecom_assets.lake import Location
+from ecom_assets.lake import Location, hadoop_uri
 from ecom_assets.services import jars
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.servers import JAVA, LOG4J, OPENS, HBase, hbase_client
@@ -188,9 +188,8 @@ class HBaseAdmin:
             ServiceError: HBase could not; nothing of a region that failed was taken over.
         """
         tool = self._jvm.org.apache.hadoop.hbase.tool.BulkLoadHFilesTool(self._conf)
-        uri = f"file://{folder}" if isinstance(folder, Path) else str(folder)
         try:
-            tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(uri))
+            tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(hadoop_uri(folder)))
         except Py4JJavaError as error:
             cause = error.java_exception
             while cause.getCause() is not None:

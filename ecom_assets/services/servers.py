@@ -693,5 +693,16 @@ def hbase_client(zookeeper: str) -> dict[str, object]:
     return {"hbase.zookeeper.quorum": ",".join(hosts), "hbase.zookeeper.property.clientPort": ports[0]}
 
 
+def yarn_client(address: str) -> dict[str, object]:
+    """Hadoop's settings for a client of the resource manager at ``host:port``; its other ports lie beside that one."""
+    host, port = split(address)
+    return {
+        "yarn.resourcemanager.hostname": host,
+        "yarn.resourcemanager.address": address,
+        "yarn.resourcemanager.scheduler.address": f"{host}:{port - 2}",
+        "yarn.resourcemanager.resource-tracker.address": f"{host}:{port - 1}",
+    }
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
