@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
+from ecom_assets import lake
 from ecom_assets.lake import HdfsPath, LakeError, exists, remove
 from ecom_assets.pipeline import merged, streamed, upkeep
 from ecom_assets.services.stack import Stack
@@ -23,17 +25,8 @@ from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run h
     named,
     test_a_task_that_fails_says_why,
     test_interrupted_load_is_repeated,
-    test_spark_ends_in_the_same_cells,
 )
-from ecom_assets_tests.integration.test_spark import (  # noqa: F401  they run here too, on the topics made below
-    test_lost_checkpoint_or_table,
-    test_merge,
-    test_stopped_between_batches,
-    test_stream,
-    test_topic_made_anew,
-    test_typed_columns_and_batches,
-    test_undecodable_records,
-)
+from ecom_assets_tests.integration.test_spark import test_stream  # noqa: F401  runs here too, on a topic made below
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
 
 
@@ -124,6 +117,16 @@ def test_pages_and_upkeep(spark: SparkSession, make_topic: MakeTopic) -> None:
     assert not merged.due(PRODUCT, topic.settings)
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Clients that do not wait for a namenode."""
+    monkeypatch.setattr(lake, "PATIENCE", {"dfs.client.failover.max.attempts": "1"})
+    lake._client.cache_clear()
+    yield
+    lake._client.cache_clear()
+
+
+@pytest.mark.usefixtures("hasty")
 def test_hdfs_that_is_away(spark: SparkSession, make_topic: MakeTopic, hdfs: Hdfs) -> None:
     """A lake whose HDFS does not answer would look like an empty one, and be made anew beside the old."""
     topic = make_topic(PRODUCT)
