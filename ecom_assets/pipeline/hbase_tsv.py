@@ -65,6 +65,12 @@ def load(
         ValueError: A row cannot lie in HBase (see ``hbase.Layout``).
         ServiceError: The job failed, YARN does not see the staging folder, or HBase could not take over its files.
     """
+    if settings.yarn and not isinstance(settings.staging, HdfsPath):
+        raise ServiceError(
+            f"HBase table {table.hbase_table(settings.namespace)}: expected ImportTsv's files in HDFS, where YARN's"
+            f" nodes see them, got {settings.staging}",
+            "put the lake there (ECOM_LAKE_URI) and leave ECOM_HBASE_STAGING out; or leave ECOM_YARN out",
+        )
     layout, steps = Layout(table), Steps(progress)
     with emptied(folder(table, settings)) as staging, emptied(spill_folder(table, settings)) as scratch:
         text, written = staging / "rows.txt", 0
@@ -142,14 +148,8 @@ def _run(  # noqa: PLR0917 - a private step of load
     }
     if isinstance(staging, HdfsPath):
         options["fs.defaultFS"] = staging.at
-    if settings.yarn:
-        if not isinstance(staging, HdfsPath):
-            raise ServiceError(
-                f"HBase table {table.hbase_table(settings.namespace)}: expected ImportTsv's files to be in HDFS, where"
-                f" YARN's nodes see them, got {staging}",
-                "put the lake there (ECOM_LAKE_URI) and leave ECOM_HBASE_STAGING out; or leave ECOM_YARN out",
-            )
-        options |= on_yarn(settings.yarn, staging)
+        if settings.yarn:
+            options |= on_yarn(settings.yarn, staging)
     site = [settings.hadoop_conf] if settings.hadoop_conf else []
     yarn = jars.classpath("yarn") if settings.yarn else []
     run_java(

@@ -377,6 +377,8 @@ class ResourceManager(_Yarn):
             # The usual one does not start without a file of queues.
             "yarn.resourcemanager.scheduler.class": "org.apache.hadoop.yarn.server.resourcemanager.scheduler.fair."
             "FairScheduler",
+            # One queue for all: of each user its own, root would be the one above all others.
+            "yarn.scheduler.fair.user-as-default-queue": "false",
             "yarn.scheduler.minimum-allocation-mb": 128,
         }
 

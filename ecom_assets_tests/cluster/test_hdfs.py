@@ -28,13 +28,13 @@ from ecom_assets_tests.integration.test_spark import (  # noqa: F401  they run h
 from ecom_assets_tests.topics import MakeTopic, Topic
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(cluster: Stack) -> Stack:
     """The cluster, in place of the servers of one machine."""
     return cluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def settings(cluster: Stack) -> Settings:
     """The cluster's home, with its lake in the cluster's HDFS."""
     record = Record.read(cluster.servers["namenode"].record)

@@ -30,13 +30,19 @@ from ecom_assets_tests.integration.test_spark import test_stream  # noqa: F401  
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
 
 
+@pytest.fixture(scope="session")
+def settings(settings: Settings, hdfs: Hdfs) -> Settings:
+    """The session's home, with its lake in HDFS."""
+    return settings.model_copy(update={"lake_uri": f"{hdfs.uri}/lakes"})
+
+
 @pytest.fixture(scope="module")
-def make_topic(settings: Settings, stack: Stack, hdfs: Hdfs, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
+def make_topic(settings: Settings, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
     """Makes an empty topic, with a lake of its own in HDFS."""
 
     def make(table: Table) -> Topic:
         home = tmp_path_factory.mktemp("hdfs_lake")
-        own = {"home": home, "namespace": home.name, "lake_uri": f"{hdfs.uri}/lakes"}
+        own = {"home": home, "namespace": home.name}
         return Topic(table, settings.model_copy(update=own), stack.addresses().kafka)
 
     return make
