@@ -13,7 +13,8 @@ from ecom_assets.services.stack import Addresses
 from ecom_assets.settings import Settings
 from ecom_assets_tests.hdfs import HOST, Hdfs, hdfs_in
 from ecom_assets_tests.integration import test_hfile
-from ecom_assets_tests.integration.test_hfile import addresses, admin, named  # noqa: F401  with the settings made below
+
+addresses, admin, named = test_hfile.addresses, test_hfile.admin, test_hfile.named
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def test_importtsv_as_a_job_of_yarn(
     settings: Settings,
     addresses: Addresses,
     admin: HBaseAdmin,
-    named: Callable[[str], str],  # noqa: F811
+    named: Callable[[str], str],
 ) -> None:
     """If this fails, those who have YARN get no files, wrong ones, or a job that ran in the flow's process."""
     test_hfile.test_importtsv_ends_in_the_same_cells(settings, addresses, admin, named)
