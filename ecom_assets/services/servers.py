@@ -555,6 +555,9 @@ class Spark(Server):
             "spark.databricks.delta.snapshotPartitions": cores,
             # A run of this project has more than the 100 kinds of generated code that Spark keeps compiled.
             "spark.sql.codegen.cache.maxEntries": 1000,
+            # A lake in HDFS whose namenode has started again, or starts just now: ask up to 20 times, a second apart.
+            "spark.hadoop.dfs.client.retry.policy.enabled": "true",
+            "spark.hadoop.dfs.client.retry.policy.spec": "1000,20",
         }
 
     @override
