@@ -176,7 +176,7 @@ class Settings(BaseSettings):
         """Files on their way into HBase, for whoever writes them and HBase's servers alike."""
         if self.hbase_staging:
             return self.hbase_staging.resolve()
-        return self.lake / "staging" if self.lake_uri else self.home / "staging"
+        return self.lake / "staging" if self.lake_uri else (self.home / "staging").resolve()
 
     @property
     def manifests(self) -> Path:
