@@ -123,7 +123,7 @@ def run(
     addresses = start(settings, console)
     # Nobody looks at the dashboard before there are data, so the run does not wait for it.
     dashboard = _meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
-    if settings.route == "stream" and not settings.spark and not (settings.lake / "streamed").exists():
+    if settings.route == "stream" and not (settings.lake / "streamed").exists() and not settings.spark:
         from ecom_assets.pipeline import rehearsal
 
         rehearsal.begin(settings, addresses.spark)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from ecom_assets.lake import Location
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's root folder (holds ``schemas/`` and ``pyproject.toml``)."""
@@ -47,6 +50,11 @@ class Settings(BaseSettings):
     route: str = Field("stream", pattern="^(stream|bulk)$", description="stream (through Kafka) or bulk")
     namespace: str = Field("ecom", pattern="^[a-z][a-z0-9_]*$", description="Prefix of topics and HBase tables")
 
+    lake_uri: str = Field(
+        "",
+        pattern="^(hdfs://[^/]+(/.*)?|)$",
+        description="Folder in HDFS for the lake, hdfs://host:port/folder; empty: lake/ in the home",
+    )
     kafka: str = Field("", description="Bootstrap servers, host:port[,host:port]; empty: embedded")
     hbase_thrift: str = Field("", description="HBase Thrift server, host:port; empty: embedded")
     hbase_zookeeper: str = Field("", description="HBase's ZooKeeper quorum, host:port; empty: embedded")
@@ -65,19 +73,22 @@ class Settings(BaseSettings):
     )
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
     hbase_route: str = Field(
-        "hfile",
-        pattern="^(hfile|spark|importtsv|thrift)$",
+        "",
+        pattern="^(hfile|spark|importtsv|thrift|)$",
         description="How rows enter HBase: hfile (bulk load), spark (the same, by its tasks), importtsv (MapReduce)"
-        " or thrift",
+        " or thrift; empty: hfile, or spark if the lake is in HDFS and rows come from it",
     )
     hbase_compression: str = Field(
         "snappy", pattern="^(none|gz|snappy)$", description="Compression of HBase's files: none, gz or snappy"
     )
+    yarn: str = Field("", description="YARN's resource manager for importtsv, host:port; empty: one process here")
     hadoop_conf: Path | None = Field(
-        None, description="Folder with Hadoop's settings (mapred-site.xml, …) for importtsv; none: one process here"
+        None, description="Folder with Hadoop's own settings (mapred-site.xml, …) for importtsv, in place of yarn"
     )
     hbase_staging: Path | None = Field(
-        None, description="Folder for files on their way into HBase; its servers must see it; none: in the home"
+        None,
+        description="Folder for files on their way into HBase; its servers must see it; none: beside the lake's tables"
+        " in HDFS, else in the home",
     )
 
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
@@ -151,9 +162,21 @@ class Settings(BaseSettings):
         return self.home / "quarantine"
 
     @property
-    def lake(self) -> Path:
+    def lake(self) -> Location:
         """Delta tables: ``streamed/``, ``merged/``, ``quarantine/``, ``checkpoints/``."""
-        return self.home / "lake"
+        if not self.lake_uri:
+            return self.home / "lake"
+        from ecom_assets.lake import HdfsPath
+
+        # Of each namespace its own, as with topics and HBase tables: several homes may share a cluster.
+        return HdfsPath(self.lake_uri) / self.namespace
+
+    @property
+    def staging(self) -> Location:
+        """Files on their way into HBase, for whoever writes them and HBase's servers alike."""
+        if self.hbase_staging:
+            return self.hbase_staging.resolve()
+        return self.lake / "staging" if self.lake_uri else (self.home / "staging").resolve()
 
     @property
     def manifests(self) -> Path:

@@ -12,6 +12,7 @@ from ecom_assets.resources.spark import spark_session
 from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.settings import Settings, load
 from ecom_assets.tables import Table
+from ecom_assets_tests.hdfs import Hdfs, hdfs_in
 from ecom_assets_tests.shop import open_shop, settings_for
 from ecom_assets_tests.topics import MakeTopic, Topic
 
@@ -37,6 +38,13 @@ def stack(settings: Settings) -> Iterator[Stack]:
         yield stack
     finally:
         stack.down(grace=5)
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """A namenode and a datanode, for lakes; tests must leave them running."""
+    with hdfs_in(tmp_path_factory.mktemp("hdfs")) as servers:
+        yield servers
 
 
 @pytest.fixture

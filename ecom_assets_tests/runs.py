@@ -74,4 +74,9 @@ def finish(env: dict[str, str]) -> dict[str, Any]:
 
 def settings_of(env: dict[str, str]) -> Settings:
     given = {k: env[f"ECOM_{k.upper()}"] for k in ("home", "namespace", "kafka", "spark")}
-    return load(**given, hbase_thrift=env["ECOM_HBASE_THRIFT"], hbase_zookeeper=env["ECOM_HBASE_ZOOKEEPER"])
+    return load(
+        **given,
+        lake_uri=env.get("ECOM_LAKE_URI"),
+        hbase_thrift=env["ECOM_HBASE_THRIFT"],
+        hbase_zookeeper=env["ECOM_HBASE_ZOOKEEPER"],
+    )

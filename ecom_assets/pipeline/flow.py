@@ -304,7 +304,8 @@ class Flow:
         return (0 if done.unchanged else streamed.records(merged.folder(table, self.settings))), notes
 
     def _build_hbase(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:
-        if route == "bulk" and self.settings.hbase_route == "spark":
+        how = self.settings.hbase_route or ("spark" if self.settings.lake_uri and route == "stream" else "hfile")
+        if route == "bulk" and how == "spark":
             raise ServiceError(
                 "ECOM_HBASE_ROUTE: expected hfile, importtsv or thrift on the route bulk, got spark, which takes rows"
                 " from the merged tables",
@@ -314,7 +315,7 @@ class Flow:
         splits = hbase.split_keys(sample, self.settings.regions)
         hbase.create(table, self.settings, self.admin, splits)
         with track(f"hbase/{table.name}", self._rows_of(ROUTES[route][-2], table)) as advance:
-            match self.settings.hbase_route:
+            match how:
                 case "hfile":
                     rows = hbase_bulk.load(table, batches, sample, self.settings, self.admin, progress=advance)
                 case "spark":

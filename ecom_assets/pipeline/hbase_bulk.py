@@ -12,7 +12,6 @@ rows make equal cells. No file crosses a region's border: HBase would have to re
 
 from __future__ import annotations
 
-import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecom_assets.lake import HdfsPath, Location, rmtree
 from ecom_assets.pipeline.hbase import TIMESTAMP, Layout, Progress, split_keys
 from ecom_assets.pipeline.hfile import Files
 from ecom_assets.services.errors import ServiceError
@@ -35,6 +35,7 @@ from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
 
 T = TypeVar("T")
+AnyLocation = TypeVar("AnyLocation", Path, HdfsPath, Location)
 
 Region = tuple[bytes, bytes]
 """First key of a region, and the first key behind it; empty for no border."""
@@ -49,9 +50,14 @@ WRITE_ROWS = 1 << 17
 """Rows written at once."""
 
 
-def folder(table: Table, settings: Settings) -> Path:
+def folder(table: Table, settings: Settings) -> Location:
     """Where the table's files are made, for this process and HBase's servers alike."""
-    return (settings.hbase_staging or settings.home / "staging").resolve() / table.hbase_table(settings.namespace)
+    return settings.staging / table.hbase_table(settings.namespace)
+
+
+def spill_folder(table: Table, settings: Settings) -> Path:
+    """Where rows wait for their turn, for this process alone."""
+    return settings.home / "spill" / table.hbase_table(settings.namespace)
 
 
 def load(
@@ -91,7 +97,7 @@ def load(
         emptied(folder(table, settings)) as staging,
         ThreadPoolExecutor(len(layout.families)) as writers,
         handing_over(name, admin, steps) as hand_over,
-        closing(_ahead(_sorted(layout, steps.reading(batches), cuts, staging / "rows"))) as parts,
+        closing(_ahead(_sorted(layout, steps.reading(batches), cuts, spill_folder(table, settings)))) as parts,
     ):
         for region, chunks in groupby(parts, lambda part: bisect_right(borders, part[0][0].as_py())):
             path, rows = staging / f"region-{region:05}", 0
@@ -109,7 +115,7 @@ def load(
 
 
 @contextmanager
-def handing_over(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callable[[Path, Region, int], None]]:
+def handing_over(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callable[[Location, Region, int], None]]:
     """Let HBase take over one region's files after the other's, while others are written.
 
     Args:
@@ -126,13 +132,13 @@ def handing_over(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callab
     """
     loads: list[Future[None]] = []
 
-    def work(path: Path, region: Region, rows: int) -> None:
+    def work(path: Location, region: Region, rows: int) -> None:
         _take_over(name, path, region, admin)
         steps.loaded(rows)
 
     with ThreadPoolExecutor(1) as loader:
 
-        def hand_over(path: Path, region: Region, rows: int) -> None:
+        def hand_over(path: Location, region: Region, rows: int) -> None:
             for load in loads:
                 if load.done():
                     load.result()  # a failure ends the load here, not after all has been written
@@ -147,7 +153,7 @@ def handing_over(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callab
                 load.cancel()
 
 
-def _take_over(name: str, path: Path, region: Region, admin: HBaseAdmin) -> None:
+def _take_over(name: str, path: Location, region: Region, admin: HBaseAdmin) -> None:
     """Let HBase take over the files of a region, and delete them.
 
     Args:
@@ -166,7 +172,7 @@ def _take_over(name: str, path: Path, region: Region, admin: HBaseAdmin) -> None
             "run again",
         )
     admin.bulk_load(name, path)
-    shutil.rmtree(path)
+    rmtree(path)
 
 
 def _sorted(
@@ -261,14 +267,14 @@ def _ahead(items: Generator[T]) -> Generator[T]:
 
 
 @contextmanager
-def emptied(path: Path) -> Generator[Path]:
+def emptied(path: AnyLocation) -> Generator[AnyLocation]:
     """A folder that is empty at first, whatever a killed run has left, and gone at the end."""
-    shutil.rmtree(path, ignore_errors=True)
+    rmtree(path)
     path.mkdir(parents=True)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        rmtree(path)
 
 
 class Steps:

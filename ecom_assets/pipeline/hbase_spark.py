@@ -2,7 +2,8 @@
 
 What belongs here: the way of the rows to one task per region, each in the order of its keys, and what a task does. What
 does not: the bytes of a file (see ``hfile``), and the same on one machine without Spark, which takes less of its time
-(see ``hbase_bulk``). The staging folder must be one that all of Spark's workers and HBase's servers see.
+(see ``hbase_bulk``). The staging folder must be one that all of Spark's workers and HBase's servers see: one in HDFS,
+where HBase takes a file over by renaming it, or a shared one.
 
 Spark may run a task again, or twice at once. So each attempt writes a folder of its own, and HBase takes over only
 those that Spark says have come to their end.
@@ -11,7 +12,6 @@ those that Spark says have come to their end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline.hbase import KEY_SEPARATOR, TIMESTAMP, Layout, Progress
 from ecom_assets.pipeline.hbase_bulk import Region, Steps, emptied, folder, handing_over
 from ecom_assets.pipeline.hfile import Files
@@ -64,7 +65,7 @@ def load(
             for region, path, count in written.toLocalIterator():
                 steps.total += count
                 steps.written(3 * count)
-                hand_over(Path(path), regions[region], count)
+                hand_over(staging / path, regions[region], count)
         except PySparkException as error:
             raise ServiceError(
                 f"HBase table {name}: expected Spark's tasks to write files into {staging}, got: {_cause(error)}",
@@ -92,14 +93,14 @@ def placed(rows: DataFrame, table: Table, borders: list[bytes]) -> DataFrame:
 
 
 def _writer(
-    table: Table, regions: list[Region], staging: Path, compression: str
+    table: Table, regions: list[Region], staging: Location, compression: str
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """What a task does: write the files of its region."""
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         layout = Layout(table)
-        path, region, rows = staging / uuid4().hex, 0, 0
-        with Files(path, "rows", layout.families, TIMESTAMP, compression=compression) as files:
+        attempt, region, rows = uuid4().hex, 0, 0
+        with Files(staging / attempt, "rows", layout.families, TIMESTAMP, compression=compression) as files:
             for batch in batches:
                 region = batch.column("_region")[0].as_py()
                 own = batch.select(table.names).cast(table.arrow)
@@ -111,7 +112,7 @@ def _writer(
                 files.write(keys, layout.values(own))
                 rows += len(own)
         if rows:
-            yield pa.RecordBatch.from_pydict({"region": [region], "folder": [str(path)], "rows": [rows]})
+            yield pa.RecordBatch.from_pydict({"region": [region], "folder": [attempt], "rows": [rows]})
 
     return write
 

@@ -38,7 +38,6 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -46,6 +45,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline import wire
 
 BLOCK_BYTES = 64 * 1024
@@ -167,7 +167,7 @@ class HFile:
         cells: Cells written so far; a file without any is deleted when it is closed.
     """
 
-    def __init__(self, path: Path, family: str, timestamp: int, compression: str = "none") -> None:
+    def __init__(self, path: Location, family: str, timestamp: int, compression: str = "none") -> None:
         self.path = path
         self.family = family.encode()
         if not 0 < len(self.family) < 128:
@@ -400,7 +400,7 @@ class Files:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Location,
         name: str,
         families: Mapping[str, Sequence[str]],
         timestamp: int,

@@ -19,7 +19,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +28,11 @@ from deltalake import DeltaTable
 from pyspark.sql import Window
 from pyspark.sql import functions as sf
 
+from ecom_assets.lake import LakeError, Location, exists, remove
 from ecom_assets.pipeline import canon, streamed
 from ecom_assets.pipeline.manifest import Measure
 from ecom_assets.pipeline.records import ordered_map
-from ecom_assets.pipeline.streamed import LakeError, dataset, exists, read_batches
+from ecom_assets.pipeline.streamed import dataset, read_batches
 from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
 
@@ -66,7 +66,7 @@ class MergeResult:
     unchanged: bool = False
 
 
-def folder(table: Table, settings: Settings) -> Path:
+def folder(table: Table, settings: Settings) -> Location:
     """Folder of the merged Delta table."""
     return settings.lake / "merged" / table.name
 
@@ -142,10 +142,10 @@ def due(table: Table, settings: Settings) -> bool:
 def delete(table: Table, settings: Settings) -> None:
     """Delete the merged table and its quarantine."""
     streamed.replace_quarantine(None, table, settings, "merge")
-    streamed.remove(folder(table, settings))
+    remove(folder(table, settings))
 
 
-def version(path: Path) -> str:
+def version(path: Location) -> str:
     """Name what a Delta table holds now: equal names, equal rows; empty if there is no table.
 
     Upkeep, which changes files but no row, does not change the name.
@@ -207,7 +207,7 @@ def set_aside(spark: SparkSession, table: Table, settings: Settings) -> dict[str
 
 @contextmanager
 def _split(
-    spark: SparkSession, table: Table, source: Path, rows_version: int
+    spark: SparkSession, table: Table, source: Location, rows_version: int
 ) -> Generator[tuple[DataFrame, DataFrame | None]]:
     """Part rows of a streamed table that stay from later rows under the same key; no frame of these if there are none.
 
@@ -222,7 +222,7 @@ def _split(
         yield parts
 
 
-def repeats(table: Table, source: Path, version: int) -> bool:
+def repeats(table: Table, source: Location, version: int) -> bool:
     """Whether a key comes twice in a streamed table, or two keys have one 64-bit hash.
 
     Args:
@@ -302,7 +302,7 @@ def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:
     )
 
 
-def sample_keys(path: Path, columns: list[str], rows: int = 100_000) -> pa.Table:
+def sample_keys(path: Location, columns: list[str], rows: int = 100_000) -> pa.Table:
     """Read some rows, spread evenly over a Delta table, for instance to find quantiles of keys.
 
     Args:
@@ -327,14 +327,14 @@ def sample_keys(path: Path, columns: list[str], rows: int = 100_000) -> pa.Table
     return pa.Table.from_batches(taken, schema)
 
 
-def _source(table: Table, settings: Settings) -> Path:
+def _source(table: Table, settings: Settings) -> Location:
     path = streamed.folder(table, settings)
     if not exists(path):
         raise LakeError(f"table {table.name}: expected a Delta table in {path}, got none; materialize streamed first")
     return path
 
 
-def _origin(table: Table, source: Path) -> dict[str, Any]:
+def _origin(table: Table, source: Location) -> dict[str, Any]:
     """What a merged table is made of: which streamed table, at which version, under which contract."""
     delta = DeltaTable(str(source))
     contract = hashlib.sha256(f"{FORM} {json.dumps(table.avsc)}".encode()).hexdigest()[:16]
@@ -351,7 +351,7 @@ def _rows_version(delta: DeltaTable) -> int:
     return next(changed, delta.version())  # the log of what came before may have been cleaned up
 
 
-def _latest_with(source: Path, rows_version: int) -> int:
+def _latest_with(source: Location, rows_version: int) -> int:
     """The newest version that holds the rows of a version: its files are deleted last."""
     later = sorted(
         (c for c in DeltaTable(str(source)).history() if c["version"] > rows_version), key=lambda c: c["version"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -31,6 +30,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 from pyspark.sql.avro.functions import from_avro, to_avro
 
+from ecom_assets.lake import LakeError, Location, exists, remove
 from ecom_assets.pipeline import canon, topic
 from ecom_assets.pipeline.manifest import Measure
 from ecom_assets.pipeline.records import ordered_map
@@ -69,16 +69,12 @@ QUARANTINE = "table string, stage string, source string, line_or_offset bigint, 
 Stage = Literal["topic", "merge"]
 
 
-class LakeError(RuntimeError):
-    """A Delta table could not be made or read as expected; the message says what to do."""
-
-
-def folder(table: Table, settings: Settings) -> Path:
+def folder(table: Table, settings: Settings) -> Location:
     """Folder of the streamed Delta table."""
     return settings.lake / "streamed" / table.name
 
 
-def quarantine(table: Table, settings: Settings) -> Path:
+def quarantine(table: Table, settings: Settings) -> Location:
     """Folder of the Delta table with what was set aside."""
     return settings.lake / "quarantine" / table.name
 
@@ -269,7 +265,7 @@ def settled(table: Table, settings: Settings) -> bool:
     return aside == undecoded(table, settings)
 
 
-def _checkpoint(table: Table, settings: Settings) -> Path:
+def _checkpoint(table: Table, settings: Settings) -> Location:
     return settings.lake / "checkpoints" / table.name
 
 
@@ -281,7 +277,7 @@ def _read(table: Table, settings: Settings) -> dict[str, int]:
     return _offsets(log, table) if log.exists() and exists(folder(table, settings)) else {}
 
 
-def _offsets(log: Path, table: Table) -> dict[str, int]:
+def _offsets(log: Location, table: Table) -> dict[str, int]:
     """Partition -> the offset up to which a batch reads, from the checkpoint's file of that batch.
 
     A version, the batch's settings, then a line per source (Spark's ``OffsetSeqLog``).
@@ -437,26 +433,12 @@ def undecoded(table: Table, settings: Settings) -> int:
     return records(path) - int(pc.sum(files["null_count._undecoded.reason"]).as_py()) if files.num_rows else 0
 
 
-def exists(path: Path) -> bool:
-    """Whether a folder holds a Delta table."""
-    return (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path))
-
-
-def remove(path: Path) -> None:
-    """Delete a folder so that a crash leaves it whole or gone."""
-    gone = path.with_name(f".{path.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    if path.exists():
-        path.rename(gone)
-        shutil.rmtree(gone)
-
-
-def records(path: Path) -> int:
+def records(path: Location) -> int:
     """The number of rows of a Delta table, as its log tells; no data is read. A missing table has none."""
     return int(pc.sum(_files(path)["num_records"]).as_py() or 0) if exists(path) else 0
 
 
-def measure_delta(table: Table, path: Path, null: str | None = None) -> Measure:
+def measure_delta(table: Table, path: Location, null: str | None = None) -> Measure:
     """Count and checksum a Delta table as it lies on disk.
 
     Not by Spark, which wrote it: two programs that read the same rows prove more than one, and
@@ -483,7 +465,7 @@ def measure_delta(table: Table, path: Path, null: str | None = None) -> Measure:
 
 
 def read_batches(
-    path: Path, columns: list[str], null: str | None = None, version: int | None = None
+    path: Location, columns: list[str], null: str | None = None, version: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Read a Delta table without Spark, in flat memory.
 
@@ -510,7 +492,7 @@ def read_batches(
                 yield rows.filter(batch.column(null).is_null()) if null else rows
 
 
-def dataset(path: Path, version: int | None = None) -> Any:
+def dataset(path: Location, version: int | None = None) -> Any:
     """A Delta table as it is now, or was at a version, as an Arrow dataset.
 
     Raises:
@@ -543,7 +525,7 @@ def replace_quarantine(frame: DataFrame | None, table: Table, settings: Settings
     writer.save(str(path))
 
 
-def _tell(progress: Callable[[int], None] | None, target: Path, told: int) -> int:
+def _tell(progress: Callable[[int], None] | None, target: Location, told: int) -> int:
     """Tell what has come in since; from the table's log, as the query's progress can lack its row counts."""
     now = records(target)
     if progress and now != told:
@@ -551,11 +533,11 @@ def _tell(progress: Callable[[int], None] | None, target: Path, told: int) -> in
     return now
 
 
-def _files(path: Path) -> pa.Table:
+def _files(path: Location) -> pa.Table:
     return pa.table(DeltaTable(str(path)).get_add_actions(flatten=True))
 
 
-def _create(table: Table, target: Path) -> None:
+def _create(table: Table, target: Location) -> None:
     """Make the empty table, or see that the one there is of the same contract."""
     wanted = Schema.from_arrow(_columns(table))
     if exists(target):
@@ -613,7 +595,7 @@ def _start(spark: SparkSession, table: Table, settings: Settings, kafka: str) ->
     name, target = table.topic(settings.namespace), folder(table, settings)
     first = _first_offsets(table, settings, kafka)
     at = dict.fromkeys(first, 0)
-    if (_checkpoint(table, settings) / "commits").is_dir():
+    if (_checkpoint(table, settings) / "commits").exists():
         at |= {int(partition): offset for partition, offset in _read(table, settings).items()}
     elif exists(target) and records(target):
         place = spark.read.format("delta").load(str(target)).groupBy("_partition").agg(sf.max("_offset"))

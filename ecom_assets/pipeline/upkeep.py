@@ -5,11 +5,11 @@ What belongs here: Delta's OPTIMIZE and VACUUM and HBase's major compaction, for
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline import hbase, merged, streamed
 from ecom_assets.progress import note, track
 from ecom_assets.settings import Settings
@@ -29,7 +29,7 @@ def compact_lake(settings: Settings) -> dict[str, dict[str, int]]:
         Table -> files compacted, files made of them, files deleted.
     """
     done = {}
-    places: dict[str, Path] = {}
+    places: dict[str, Location] = {}
     for name, table in TABLES.items():
         places |= {
             f"streamed/{name}": streamed.folder(table, settings),

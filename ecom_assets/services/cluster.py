@@ -36,6 +36,7 @@ from ecom_assets.services.servers import (
     run_java,
     small_jar,
     split,
+    yarn_client,
 )
 from ecom_assets.settings import Settings
 
@@ -44,6 +45,9 @@ ANYWHERE = "0.0.0.0"  # noqa: S104  told as the host, it means that others are t
 
 JARS = (*jars.SERVERS, "hdfs")
 """The sets of jars that a cluster's servers need."""
+
+NODE_MEMORY = 2048
+"""MiB that the jobs of MapReduce may use on a node: its master's, and two or three tasks' at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,14 @@ class Peers:
         hbase_zookeeper: ``host:port``.
         namenode: ``hdfs://host:port``.
         spark_master: ``spark://host:port``.
+        yarn: The resource manager, ``host:port``.
     """
 
     controllers: str = ""
     hbase_zookeeper: str = ""
     namenode: str = ""
     spark_master: str = ""
+    yarn: str = ""
 
     @staticmethod
     def of(settings: Settings) -> Peers:
@@ -75,6 +81,7 @@ class Node(Server):
         heap: Its usual heap.
         needs: Peers without which it cannot start.
         health: Name of its probe, and the purpose of the port that is asked.
+        jar_sets: The sets of jars that are fetched for it.
     """
 
     elsewhere: ClassVar = "hbase_zookeeper"
@@ -82,6 +89,7 @@ class Node(Server):
     heap: ClassVar[str] = "256m"
     needs: ClassVar[tuple[str, ...]] = ()
     health: ClassVar[tuple[str, str]]
+    jar_sets: ClassVar[tuple[str, ...]] = JARS
 
     def __init__(self, settings: Settings, number: int = 0) -> None:
         self.number = number or settings.node
@@ -323,6 +331,86 @@ class DataNode(_Hadoop):
             "dfs.datanode.http.address": f"{listen}:{ports['http']}",
             # It would leave a tenth of the disk alone, and a laptop's disk is mostly fuller than that.
             "dfs.datanode.du.reserved": 256 * 2**20,
+        }
+
+
+class _Yarn(_Hadoop):
+    """A server of YARN, which runs the jobs of MapReduce."""
+
+    needs = ("namenode", "yarn")
+    jar_sets: ClassVar = (*JARS, "yarn")
+
+    @property
+    @override
+    def environment(self) -> dict[str, str]:
+        return {"JAVA_HOME": str(Path(JAVA).parents[1])}  # containers start theirs from there
+
+    @override
+    def site(self, ports: dict[str, int]) -> dict[str, object]:
+        return super().site(ports) | yarn_client(self.peers.yarn)
+
+    @override
+    def command(self, ports: dict[str, int]) -> list[str]:
+        command = super().command(ports)
+        at = command.index("-cp") + 1
+        command[at] = os.pathsep.join([command[at], *map(str, jars.classpath("yarn"))])
+        return command
+
+
+class ResourceManager(_Yarn):
+    """YARN's resource manager: which job gets which part of which node."""
+
+    name = "resourcemanager"
+    usual: ClassVar = {"rpc": 8032, "scheduler": 8030, "tracker": 8031, "admin": 8033, "http": 8088}
+    main = "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager"
+    needs = ("namenode",)
+    health = ("resourcemanager", "http")
+
+    @override
+    def site(self, ports: dict[str, int]) -> dict[str, object]:
+        here = self.advertised
+        self.peers = replace(self.peers, yarn=f"{here}:{ports['rpc']}")
+        return super().site(ports) | {
+            "yarn.resourcemanager.bind-host": self.settings.host,
+            "yarn.resourcemanager.admin.address": f"{here}:{ports['admin']}",
+            "yarn.resourcemanager.webapp.address": f"{here}:{ports['http']}",
+            # The usual one does not start without a file of queues.
+            "yarn.resourcemanager.scheduler.class": "org.apache.hadoop.yarn.server.resourcemanager.scheduler.fair."
+            "FairScheduler",
+            # One queue for all: of each user its own, root would be the one above all others.
+            "yarn.scheduler.fair.user-as-default-queue": "false",
+            "yarn.scheduler.minimum-allocation-mb": 128,
+        }
+
+
+class NodeManager(_Yarn):
+    """YARN's node manager: starts the parts of jobs on its node."""
+
+    name = "nodemanager"
+    usual: ClassVar = {"nodemanager": 8041, "localizer": 8040, "http": 8042, "shuffle": 13562}
+    main = "org.apache.hadoop.yarn.server.nodemanager.NodeManager"
+    health = ("nodemanager", "http")
+
+    @override
+    def site(self, ports: dict[str, int]) -> dict[str, object]:
+        here = self.advertised
+        return super().site(ports) | {
+            "yarn.nodemanager.hostname": here,
+            "yarn.nodemanager.bind-host": self.settings.host,
+            "yarn.nodemanager.address": f"{here}:{ports['nodemanager']}",
+            "yarn.nodemanager.localizer.address": f"{here}:{ports['localizer']}",
+            "yarn.nodemanager.webapp.address": f"{here}:{ports['http']}",
+            "mapreduce.shuffle.port": ports["shuffle"],
+            "yarn.nodemanager.aux-services": "mapreduce_shuffle",
+            "yarn.nodemanager.local-dirs": self.folder / "local",
+            "yarn.nodemanager.log-dirs": self.folder / "jobs",
+            "yarn.nodemanager.env-whitelist": "JAVA_HOME",
+            "yarn.nodemanager.resource.memory-mb": NODE_MEMORY,
+            "yarn.nodemanager.resource.cpu-vcores": self.settings.worker_cores,
+            # Java reserves far more addresses than it ever uses.
+            "yarn.nodemanager.vmem-check-enabled": "false",
+            # It would take no work on a disk that is nine tenths full, and a laptop's mostly is.
+            "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": 99.5,
         }
 
 
@@ -611,6 +699,6 @@ def nodes(settings: Settings) -> list[Server]:
 
 
 ALL: tuple[type[Node], ...] = (
-    Broker, ZooKeeper, NameNode, DataNode, HBaseMaster, RegionServer, ThriftGate, SparkMaster, SparkWorker,
-    SparkConnect,
+    Broker, ZooKeeper, NameNode, DataNode, ResourceManager, NodeManager, HBaseMaster, RegionServer, ThriftGate,
+    SparkMaster, SparkWorker, SparkConnect,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any, Self
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
 
+from ecom_assets.lake import Location, hadoop_uri
 from ecom_assets.services import jars
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.servers import JAVA, LOG4J, OPENS, HBase, hbase_client
@@ -175,7 +176,7 @@ class HBaseAdmin:
         locator = self._connection.getRegionLocator(self._name(name))
         return [at.getServerName().getAddress().toString() for at in locator.getAllRegionLocations()]
 
-    def bulk_load(self, name: str, folder: Path) -> None:
+    def bulk_load(self, name: str, folder: Location) -> None:
         """Let HBase take over files; those of one region all at once.
 
         Args:
@@ -188,7 +189,7 @@ class HBaseAdmin:
         """
         tool = self._jvm.org.apache.hadoop.hbase.tool.BulkLoadHFilesTool(self._conf)
         try:
-            tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(f"file://{folder}"))
+            tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(hadoop_uri(folder)))
         except Py4JJavaError as error:
             cause = error.java_exception
             while cause.getCause() is not None:

@@ -79,6 +79,18 @@ def datanode(host: str, port: int) -> bool:
     return told.get("NamenodeAddresses", "{}") != "{}" and bool(told.get("ClusterId"))
 
 
+def resourcemanager(host: str, port: int) -> bool:
+    """YARN takes jobs: it has a node."""
+    told = _bean(host, port, "Hadoop:service=ResourceManager,name=ClusterMetrics")
+    return told.get("NumActiveNMs", 0) > 0
+
+
+def nodemanager(host: str, port: int) -> bool:
+    """A node manager is well, and has been let in by the resource manager."""
+    told = _json(host, port, "/ws/v1/node/info").get("nodeInfo", {})
+    return bool(told.get("nodeHealthy")) and told.get("nmStartupTime", 0) > 0
+
+
 def hbase_master(host: str, port: int) -> bool:
     """The master is the active one, has ended its start, and a region server has reported."""
     told = _bean(host, port, "Hadoop:service=HBase,name=Master,sub=Server")
@@ -139,8 +151,8 @@ def dashboard(host: str, port: int) -> bool:
 PROBES: dict[str, Callable[[str, int], bool]] = {
     probe.__name__.replace("_", "-"): probe
     for probe in (
-        kafka, zookeeper, namenode, datanode, hbase_master, regionserver, thrift, spark_master, spark_worker, grpc,
-        postgres, redis, dagster, dashboard,
+        kafka, zookeeper, namenode, datanode, resourcemanager, nodemanager, hbase_master, regionserver, thrift,
+        spark_master, spark_worker, grpc, postgres, redis, dagster, dashboard,
     )
 }  # fmt: skip
 """By name, as the command line has them."""

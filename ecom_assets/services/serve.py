@@ -62,7 +62,7 @@ def serve(role: str, settings: Settings) -> NoReturn:
     ports = server.usual | settings.ports
     check(server, role, ports)
     if isinstance(server, cluster.Node):
-        jars.fetch(sets=cluster.JARS)
+        jars.fetch(sets=server.jar_sets)
         servers.make_java_archive()
     if half := server.half_written:
         shutil.rmtree(half)

@@ -557,6 +557,9 @@ class Spark(Server):
             "spark.databricks.delta.snapshotPartitions": 1,
             # A run of this project has more than the 100 kinds of generated code that Spark keeps compiled.
             "spark.sql.codegen.cache.maxEntries": 1000,
+            # A lake in HDFS whose namenode has started again, or starts just now: ask up to 20 times, a second apart.
+            "spark.hadoop.dfs.client.retry.policy.enabled": "true",
+            "spark.hadoop.dfs.client.retry.policy.spec": "1000,20",
         }
 
     @override
@@ -693,6 +696,17 @@ def hbase_client(zookeeper: str) -> dict[str, object]:
     """HBase's settings for a client of the ZooKeeper at ``host:port[,host:port]``."""
     hosts, ports = zip(*(split(a) for a in zookeeper.split(",")), strict=True)
     return {"hbase.zookeeper.quorum": ",".join(hosts), "hbase.zookeeper.property.clientPort": ports[0]}
+
+
+def yarn_client(address: str) -> dict[str, object]:
+    """Hadoop's settings for a client of the resource manager at ``host:port``; its other ports lie beside that one."""
+    host, port = split(address)
+    return {
+        "yarn.resourcemanager.hostname": host,
+        "yarn.resourcemanager.address": address,
+        "yarn.resourcemanager.scheduler.address": f"{host}:{port - 2}",
+        "yarn.resourcemanager.resource-tracker.address": f"{host}:{port - 1}",
+    }
 
 
 def _digest(text: str) -> str:

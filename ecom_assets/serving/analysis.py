@@ -10,7 +10,6 @@ import json
 import os
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from psycopg.conninfo import conninfo_to_dict
 from pyspark.sql import functions as sf
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline.streamed import exists
 from ecom_assets.serving import postgres
 from ecom_assets.serving.cache import Cache
@@ -57,7 +57,7 @@ class Result:
     version: str
 
 
-def folder(name: str, settings: Settings) -> Path:
+def folder(name: str, settings: Settings) -> Location:
     """Where a result lies as a Delta table."""
     return settings.lake / "analysis" / name
 

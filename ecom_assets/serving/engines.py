@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -18,6 +17,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline import merged
 from ecom_assets.resources.spark import SparkConnectionError, answers, connect
 from ecom_assets.services.errors import ServiceError
@@ -151,7 +151,7 @@ def _without_zone(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def _published(name: str, published: Publication, settings: Settings) -> tuple[Path, int]:
+def _published(name: str, published: Publication, settings: Settings) -> tuple[Location, int]:
     """Folder and version of a table, which must be the very table that was published."""
     label = published.merged[name]
     if not label:

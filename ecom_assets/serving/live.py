@@ -78,8 +78,9 @@ def last_records(table: Table, settings: Settings, count: int) -> list[dict[str,
     names = [*table.names, "_partition", "_offset", "_timestamp"]
     found = []
     for name in files.filter(near)["path"].to_pylist():
-        file = pq.ParquetFile(path / name)
-        rows = file.read_row_group(file.num_row_groups - 1, columns=names)
+        with (path / name).open("rb") as source:
+            file = pq.ParquetFile(source)
+            rows = file.read_row_group(file.num_row_groups - 1, columns=names)
         found.append(rows.take(pc.select_k_unstable(rows, min(count, rows.num_rows), [("_offset", "descending")])))
     together = pa.concat_tables(found).sort_by([("_timestamp", "descending"), ("_offset", "descending")])
     records = together.slice(0, count).to_pylist()

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ecom_assets.lake import Location, stamp
 from ecom_assets.pipeline import merged
 from ecom_assets.pipeline.manifest import read_json, write_json
 from ecom_assets.settings import Settings
@@ -107,19 +108,19 @@ def _read(settings: Settings) -> Publication | None:
     return Publication(**data) if data else None
 
 
-def _merged_version(folder: Path) -> str:
+def _merged_version(folder: Location) -> str:
     """As ``merged.version``, but a look at a folder when nothing has changed."""
     log = folder / "_delta_log"
     try:
-        last = max((p for p in log.iterdir() if p.suffix == ".json"), key=lambda p: p.name)
-        state = last.stat()
+        last = max(log.glob("*.json"), key=lambda p: p.name)
+        changed = stamp(last)
     except (FileNotFoundError, ValueError):
         return ""
-    return _version_of(folder, last.name, state.st_mtime_ns, state.st_ino)
+    return _version_of(folder, last.name, changed)
 
 
 @lru_cache(maxsize=64)
-def _version_of(folder: Path, name: str, changed: int, inode: int) -> str:  # noqa: ARG001  part of the cache's key
+def _version_of(folder: Location, name: str, changed: tuple[int, ...]) -> str:  # noqa: ARG001  part of the cache's key
     return merged.version(folder)
 
 

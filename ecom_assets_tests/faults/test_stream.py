@@ -5,23 +5,22 @@ Each has its control: the same damage done to a plain stream, which doubles or s
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from confluent_kafka import TopicPartition
 from pyspark.sql import DataFrame, SparkSession
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline import streamed
 from ecom_assets.pipeline.topic import Clients
 from ecom_assets.tables import PRODUCT
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
 
 
-def checkpoint_of(topic: Topic) -> Path:
+def checkpoint_of(topic: Topic) -> Location:
     return topic.settings.lake / "checkpoints" / topic.table.name
 
 
-def last(log: Path) -> Path:
+def last(log: Location) -> Location:
     """The file of the last batch in a part of a checkpoint."""
     return max(log.glob("[0-9]*"), key=lambda file: int(file.name))
 

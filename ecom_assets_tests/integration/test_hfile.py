@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from ecom_assets.lake import HdfsPath
 from ecom_assets.pipeline import hbase, hbase_bulk, hbase_spark, hbase_tsv
 from ecom_assets.pipeline.hbase_thrift import Connection
 from ecom_assets.pipeline.hfile import Files
@@ -66,13 +67,14 @@ def named(admin: HBaseAdmin) -> Iterator[Callable[[str], str]]:
 
 def store_files(settings: Settings, admin: HBaseAdmin, name: str) -> dict[tuple[str, str], set[str]]:
     """The files of a table by region and family, as they lie in HBase's folder."""
-    root = settings.stack / "hbase" / "data" / "hbase" / "data" / "default" / name
+    own = settings.stack / "hbase" / "data" / "hbase"
+    root = (own if own.exists() else HdfsPath(settings.lake_uri).parent / "hbase") / "data" / "default" / name
     regions = [region.getEncodedName() for region in admin._admin.getRegions(admin._name(name))]
     return {
         (region, family.name): {f.name for f in family.iterdir() if not f.name.startswith(".")}
         for region in regions
         for family in (root / region).iterdir()
-        if family.is_dir() and family.name != "recovered.edits" and not family.name.startswith(".")
+        if family.name != "recovered.edits" and not family.name.startswith(".")
     }
 
 

@@ -13,6 +13,7 @@ import happybase
 import pytest
 from deltalake import DeltaTable
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline import avro, chunk, expand, merged, records, streamed
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.pipeline.topic import Clients
@@ -112,7 +113,7 @@ def drop_row(path: Path) -> Callable[[], object]:
     return lambda: path.write_bytes(whole)
 
 
-def change_delta(path: Path, change: Callable[[DeltaTable], object]) -> Callable[[], object]:
+def change_delta(path: Location, change: Callable[[DeltaTable], object]) -> Callable[[], object]:
     """Change a Delta table behind everybody's back; returns what mends it."""
     table = DeltaTable(str(path))
     before = table.version()

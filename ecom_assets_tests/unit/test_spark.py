@@ -142,11 +142,11 @@ def test_delete(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     path = streamed.folder(PRODUCT, settings)
     streamed.delete(PRODUCT, settings)
-    write_deltalake(path, pa.table({"id": [1]}))
+    write_deltalake(str(path), pa.table({"id": [1]}))
     checkpoint = settings.lake / "checkpoints" / "product"
     checkpoint.mkdir(parents=True)
     streamed.delete(PRODUCT, settings)
     merged.delete(PRODUCT, settings)
-    assert [p for p in settings.lake.rglob("*") if p.is_file()] == []
+    assert [p for p in (tmp_path / "lake").rglob("*") if p.is_file()] == []
     assert not path.exists()
     assert not checkpoint.exists()

@@ -25,7 +25,7 @@ from ecom_assets.services.errors import ServiceError
 FOLDER = Path(__file__).parent
 LOCK = FOLDER / "jars.lock"
 SERVERS = ("kafka", "hbase", "spark")
-SETS = (*SERVERS, "hdfs", "tools")
+SETS = (*SERVERS, "hdfs", "yarn", "tools")
 """The servers, what a cluster has beside them, and what measures them (``ecom bench``)."""
 THREADS = 8
 """Downloads at a time: the registry's latency, not its bandwidth, is the limit."""

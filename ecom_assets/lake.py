@@ -1,0 +1,213 @@
+"""Where the lake lies: a folder of this machine, or one in HDFS by its address.
+
+What belongs here: the few things that are done with files of the lake, alike in both places. What does not: what the
+files hold. Delta tables are read by delta-rs, which knows both places by their names; so ``str`` of a path is what it
+and Spark are given.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from hdfs_native import Client
+
+T = TypeVar("T")
+
+PATIENCE = {"dfs.client.failover.max.attempts": "5"}
+"""A namenode that starts again is waited for some 20 s; hdfs-native's own default is three minutes."""
+
+
+class LakeError(RuntimeError):
+    """A Delta table could not be made or read as expected; the message says what to do."""
+
+
+class HdfsPath:
+    """A file or folder in HDFS; each member has the name and the meaning that it has in ``pathlib.Path``.
+
+    A namenode that does not answer is an error everywhere, and never a file that is not there.
+
+    Args:
+        uri: ``hdfs://host:port/folder``.
+
+    Attributes:
+        at: ``hdfs://host:port``.
+    """
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        self.at = f"{parts.scheme}://{parts.netloc}"
+        self._path = PurePosixPath(parts.path or "/")
+
+    def __str__(self) -> str:
+        return f"{self.at}{self._path}"
+
+    def __repr__(self) -> str:
+        return f"HdfsPath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HdfsPath) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __truediv__(self, name: str) -> HdfsPath:
+        return HdfsPath(f"{self.at}{self._path / name}")
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self._path.name
+
+    @property
+    def parent(self) -> HdfsPath:
+        """The folder that it lies in."""
+        return HdfsPath(f"{self.at}{self._path.parent}")
+
+    def with_name(self, name: str) -> HdfsPath:
+        """Its neighbour of another name."""
+        return HdfsPath(f"{self.at}{self._path.with_name(name)}")
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        try:
+            self._ask(lambda hdfs, path: hdfs.get_file_info(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def modified(self) -> int:
+        """When it was last written, in milliseconds since the epoch."""
+        return self._ask(lambda hdfs, path: hdfs.get_file_info(path)).modification_time
+
+    def iterdir(self) -> Iterator[HdfsPath]:
+        """What a folder holds."""
+        found = self._ask(lambda hdfs, path: [status.path for status in hdfs.list_status(path)])
+        return (self / path.rpartition("/")[2] for path in found)
+
+    def glob(self, pattern: str) -> Iterator[HdfsPath]:
+        """What it holds by a pattern; of ``**`` it knows nothing."""
+        first, _, rest = pattern.partition("/")
+        try:
+            found = [child for child in self.iterdir() if fnmatch(child.name, first)]
+        except FileNotFoundError:
+            return
+        for child in found:
+            yield from child.glob(rest) if rest else [child]
+
+    def open(self, mode: str = "rb", buffering: int = 1 << 20) -> BinaryIO:
+        """Open it to be read (``rb``) or written from its start to its end (``wb``)."""
+        if mode == "rb":
+            return cast("BinaryIO", self._ask(lambda hdfs, path: hdfs.read(path)))  # it buffers by itself
+        return io.BufferedWriter(self._ask(lambda hdfs, path: hdfs.create(path, _options())), buffering)
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """What it holds, as text."""
+        return self.read_bytes().decode(encoding)
+
+    def read_bytes(self) -> bytes:
+        """What it holds."""
+        with self.open() as file:
+            return file.read()
+
+    def write_bytes(self, data: bytes) -> int:
+        """Write it anew; returns the bytes written."""
+        with self.open("wb") as file:
+            return file.write(data)
+
+    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a folder."""
+        if not exist_ok and self.exists():
+            raise FileExistsError(str(self))
+        self._ask(lambda hdfs, path: hdfs.mkdirs(path, create_parent=parents))
+
+    def rename(self, target: HdfsPath) -> HdfsPath:
+        """Move it, all at once; what is there already stays, and is an error."""
+        self._ask(lambda hdfs, path: hdfs.rename(path, str(target._path)))
+        return target
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Delete a file or an empty folder."""
+        if not self._ask(lambda hdfs, path: hdfs.delete(path)) and not missing_ok:
+            raise FileNotFoundError(str(self))
+
+    def rmtree(self) -> None:
+        """Delete it with all that it holds, if it is there."""
+        self._ask(lambda hdfs, path: hdfs.delete(path, recursive=True))
+
+    def _ask(self, question: Callable[[Client, str], T]) -> T:
+        try:
+            return question(_client(self.at), str(self._path))
+        except (FileNotFoundError, FileExistsError) as error:  # their words are a stack trace of the namenode's
+            raise type(error)(str(self)) from None
+        except Exception as error:
+            said = str(error).partition("\\n")[0].partition("\n")[0]
+            raise LakeError(
+                f"{self}: expected HDFS to answer at {self.at}, got: {said}; see that its namenode and datanodes run"
+                " (`ecom status`), that its disks have room, and that ECOM_LAKE_URI tells where it is"
+            ) from error
+
+
+Location: TypeAlias = Path | HdfsPath
+"""A file or folder of the lake."""
+
+
+@cache
+def _client(at: str) -> Client:
+    from hdfs_native import Client
+
+    return Client(at, PATIENCE)
+
+
+def _options() -> Any:
+    from hdfs_native import WriteOptions
+
+    return WriteOptions(overwrite=True)
+
+
+def hadoop_uri(path: Location) -> str:
+    """How Hadoop and HBase name it, whatever file system they take for their own."""
+    return f"file://{path}" if isinstance(path, Path) else str(path)
+
+
+def stamp(path: Location) -> tuple[int, ...]:
+    """What differs when a file has been replaced.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    if isinstance(path, Path):
+        state = path.stat()
+        return state.st_mtime_ns, state.st_ino
+    return (path.modified(),)
+
+
+def rmtree(path: Location) -> None:
+    """Delete a folder with all that it holds, if it is there."""
+    if isinstance(path, Path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.rmtree()
+
+
+def remove(path: Location) -> None:
+    """Delete a folder so that a crash leaves it whole or gone."""
+    gone = path.with_name(f".{path.name}.gone")
+    rmtree(gone)
+    if path.exists():
+        path.rename(gone)  # ty: ignore[invalid-argument-type]  both are of one kind
+        rmtree(gone)
+
+
+def exists(path: Location) -> bool:
+    """Whether a folder holds a Delta table."""
+    from deltalake import DeltaTable  # a tenth of a second, which Spark's Python workers can do without
+
+    return (path / "_delta_log").exists() and DeltaTable.is_deltatable(str(path))

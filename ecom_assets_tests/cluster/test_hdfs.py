@@ -1,0 +1,54 @@
+"""What holds of tables and of loads on one machine holds where lake and HBase lie in HDFS, and workers do the work."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecom_assets.services.process import Record
+from ecom_assets.services.stack import Stack
+from ecom_assets.settings import Settings
+from ecom_assets.tables import Table
+from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run here too, with the settings made below
+    addresses,
+    admin,
+    named,
+    test_a_task_that_fails_says_why,
+    test_interrupted_load_is_repeated,
+    test_spark_ends_in_the_same_cells,
+)
+from ecom_assets_tests.integration.test_spark import (  # noqa: F401  they run here too, on the topics made below
+    test_lost_checkpoint_or_table,
+    test_merge,
+    test_stopped_between_batches,
+    test_stream,
+    test_topic_made_anew,
+    test_typed_columns_and_batches,
+    test_undecodable_records,
+)
+from ecom_assets_tests.topics import MakeTopic, Topic
+
+
+@pytest.fixture(scope="session")
+def stack(cluster: Stack) -> Stack:
+    """The cluster, in place of the servers of one machine."""
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def settings(cluster: Stack) -> Settings:
+    """The cluster's home, with its lake in the cluster's HDFS."""
+    record = Record.read(cluster.servers["namenode"].record)
+    assert record
+    return cluster.settings.model_copy(update={"lake_uri": f"hdfs://{record.host}:{record.ports['rpc']}/lakes"})
+
+
+@pytest.fixture(scope="module")
+def make_topic(settings: Settings, cluster: Stack, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
+    """Makes an empty topic, with a lake of its own in HDFS."""
+
+    def make(table: Table) -> Topic:
+        home = tmp_path_factory.mktemp("cluster_lake")
+        own = {"home": home, "namespace": home.name}
+        return Topic(table, settings.model_copy(update=own), cluster.addresses().kafka)
+
+    return make

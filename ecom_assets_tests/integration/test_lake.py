@@ -1,0 +1,154 @@
+"""The lake in a real HDFS: what holds of a folder of this machine holds there, and an HDFS that is away is said."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+
+from ecom_assets import lake
+from ecom_assets.lake import HdfsPath, LakeError, exists, remove
+from ecom_assets.pipeline import merged, streamed, upkeep
+from ecom_assets.services.stack import Stack
+from ecom_assets.serving import live
+from ecom_assets.serving.publication import current
+from ecom_assets.settings import Settings
+from ecom_assets.tables import PRODUCT, Table
+from ecom_assets_tests.hdfs import Hdfs
+from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run here too, with the settings made below
+    addresses,
+    admin,
+    named,
+    test_a_task_that_fails_says_why,
+    test_interrupted_load_is_repeated,
+)
+from ecom_assets_tests.integration.test_spark import test_stream  # noqa: F401  runs here too, on a topic made below
+from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
+
+
+@pytest.fixture(scope="session")
+def settings(settings: Settings, hdfs: Hdfs) -> Settings:
+    """The session's home, with its lake in HDFS."""
+    return settings.model_copy(update={"lake_uri": f"{hdfs.uri}/lakes"})
+
+
+@pytest.fixture(scope="module")
+def make_topic(settings: Settings, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
+    """Makes an empty topic, with a lake of its own in HDFS."""
+
+    def make(table: Table) -> Topic:
+        home = tmp_path_factory.mktemp("hdfs_lake")
+        own = {"home": home, "namespace": home.name}
+        return Topic(table, settings.model_copy(update=own), stack.addresses().kafka)
+
+    return make
+
+
+@pytest.fixture
+def folder(hdfs: Hdfs, request: pytest.FixtureRequest) -> HdfsPath:
+    """A folder in HDFS."""
+    path = HdfsPath(hdfs.uri) / request.node.name
+    path.mkdir(parents=True)
+    return path
+
+
+def test_files(folder: HdfsPath) -> None:
+    """Files of a lake would be read wrong, not found, or found where there are none."""
+    data = bytes(range(256)) * 20_000  # several packets
+    assert (folder / "a" / "12").write_bytes(data) == len(data)
+    (folder / "a" / "x7").write_bytes(b"")
+    with (folder / "a" / "12").open("rb") as file:
+        file.seek(-5, io.SEEK_END)
+        assert file.read() == data[-5:]
+        file.seek(1000)
+        assert file.read(256) == data[1000:1256]
+    assert {p.name for p in (folder / "a").iterdir()} == {"12", "x7"}
+    assert list(folder.glob("*/[0-9]*")) == [folder / "a" / "12"]
+    assert list((folder / "none").glob("*")) == []
+    assert ((folder / "a").exists(), (folder / "none").exists()) == (True, False)
+    (folder / "a" / "x7").write_bytes(b"new")
+    assert (folder / "a" / "x7").read_text() == "new"
+    with pytest.raises(FileNotFoundError):
+        (folder / "none").open("rb")
+    with pytest.raises(FileNotFoundError):
+        (folder / "none").unlink()
+    with pytest.raises(FileNotFoundError):
+        list((folder / "none").iterdir())
+    (folder / "none").unlink(missing_ok=True)
+    with pytest.raises(FileExistsError):
+        (folder / "a").mkdir()
+    (folder / "a").mkdir(exist_ok=True)
+    (folder / "b").mkdir()
+    with pytest.raises(FileExistsError):
+        (folder / "a" / "12").rename(folder / "a" / "x7")
+    (folder / "a" / "12").rename(folder / "b" / "12")
+    assert [p.name for p in folder.glob("*/12")] == ["12"]
+
+
+def test_remove(folder: HdfsPath) -> None:
+    """A rest of a removed table, left by a crash, would keep the next one from being removed."""
+    table = folder / "t"
+    for _ in range(2):
+        write_deltalake(str(table), pa.table({"id": [1]}))
+        assert exists(table)
+        (folder / ".t.gone").mkdir(exist_ok=True)
+        ((folder / ".t.gone") / "left").write_bytes(b"x")
+        remove(table)
+        assert not exists(table)
+    assert list(folder.iterdir()) == []
+    remove(table)
+
+
+def test_pages_and_upkeep(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """The dashboard would show nothing of a lake in HDFS, or an old state; upkeep would pass it by, or lose rows."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 5)]
+    seen = [current(topic.settings).merged["product"]]
+    for row in rows:
+        topic.send(row)
+        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+        merged.merge(spark, PRODUCT, topic.settings)
+        seen.append(current(topic.settings).merged["product"])
+    assert seen[0] == ""
+    assert len(set(seen)) == len(seen)
+    (last,) = live.last_records(PRODUCT, topic.settings, 1)
+    assert last["id"] == 4
+    assert upkeep.compact_lake(topic.settings)["streamed/product"]["compacted"] == len(rows)
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+    assert current(topic.settings).merged["product"] == seen[-1]
+    assert not merged.due(PRODUCT, topic.settings)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Clients that do not wait for a namenode."""
+    monkeypatch.setattr(lake, "PATIENCE", {"dfs.client.failover.max.attempts": "1"})
+    lake._client.cache_clear()
+    yield
+    lake._client.cache_clear()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_hdfs_that_is_away(spark: SparkSession, make_topic: MakeTopic, hdfs: Hdfs) -> None:
+    """A lake whose HDFS does not answer would look like an empty one, and be made anew beside the old."""
+    topic = make_topic(PRODUCT)
+    topic.send(product(1), product(2))
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 2
+    hdfs.stop("namenode")
+    try:
+        for ask in (
+            lambda: streamed.records(streamed.folder(PRODUCT, topic.settings)),
+            lambda: streamed.unread(PRODUCT, topic.settings, {0: 1}),
+            lambda: current(topic.settings),
+        ):
+            with pytest.raises(LakeError, match=rf"{topic.settings.lake}/.*expected HDFS to answer at {hdfs.uri}.*URI"):
+                ask()
+    finally:
+        hdfs.start()
+    topic.send(product(3))
+    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 1
+    assert DeltaTable(str(streamed.folder(PRODUCT, topic.settings))).to_pyarrow_table().num_rows == 3

@@ -1,0 +1,73 @@
+"""Where the lake and what goes by it into HBase lie, without a server."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ecom_assets.lake import HdfsPath, LakeError, hadoop_uri, stamp
+from ecom_assets.pipeline import hbase_bulk, hbase_tsv, merged, streamed
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.settings import Settings
+from ecom_assets.tables import PRODUCT
+
+
+def test_paths() -> None:
+    """Spark, delta-rs and HBase would be given other names than the files have."""
+    path = HdfsPath("hdfs://namenode:8020/lake/") / "ecom" / "a b"
+    assert str(path) == hadoop_uri(path) == "hdfs://namenode:8020/lake/ecom/a b"
+    assert (path.name, str(path.parent), path.at) == ("a b", "hdfs://namenode:8020/lake/ecom", "hdfs://namenode:8020")
+    assert path.with_name("c") == HdfsPath("hdfs://namenode:8020/lake/ecom/c")
+    assert str(HdfsPath("hdfs://namenode:8020") / "x") == "hdfs://namenode:8020/x"
+    assert pickle.loads(pickle.dumps(path)) == path  # Spark's tasks get it so
+    assert hadoop_uri(Path("/a b")) == "file:///a b"
+
+
+def test_the_lake_lies_where_the_setting_says(tmp_path: Path) -> None:
+    """Two homes that share a cluster would write one another's tables, or some tables would stay behind in the home."""
+    here = Settings(home=tmp_path, namespace="one")
+    assert here.lake == tmp_path / "lake"
+    assert hbase_bulk.folder(PRODUCT, here) == tmp_path / "staging" / "one_product"
+    there = here.model_copy(update={"lake_uri": "hdfs://n:8020/lake"})
+    for place in (streamed.folder, merged.folder, streamed.quarantine, streamed._checkpoint, hbase_bulk.folder):
+        assert str(place(PRODUCT, there)).startswith("hdfs://n:8020/lake/one/")
+    shared = there.model_copy(update={"hbase_staging": tmp_path})
+    assert hbase_bulk.folder(PRODUCT, shared) == tmp_path / "one_product"
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/lake", "/lake", "hdfs:///lake", "hdfs://"])
+def test_a_lake_elsewhere_is_refused(uri: str) -> None:
+    """A lake that nobody can read would be found out by the first table."""
+    with pytest.raises(ValidationError, match="lake_uri"):
+        Settings(lake_uri=uri)
+
+
+def test_an_hdfs_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look like an empty lake."""
+    monkeypatch.setattr("ecom_assets.lake.PATIENCE", {"dfs.client.failover.max.attempts": "1"})
+    with pytest.raises(LakeError, match=r"^hdfs://127\.0\.0\.1:2/x: expected HDFS to answer at .*refused.*LAKE_URI"):
+        HdfsPath("hdfs://127.0.0.1:2/x").exists()
+
+
+def test_a_file_that_was_replaced_is_seen(tmp_path: Path) -> None:
+    """Pages would show what a table of the same version number held before."""
+    file = tmp_path / "0.json"
+    file.write_text("a")
+    before = stamp(file)
+    assert stamp(file) == before
+    other = tmp_path / "other"
+    other.write_text("a")
+    other.replace(file)
+    assert stamp(file) != before
+
+
+def test_yarn_needs_hdfs(tmp_path: Path) -> None:
+    """Nodes would look for the rows on their own disks."""
+    settings = Settings(home=tmp_path, yarn="127.0.0.1:8032")
+    nobody: Any = None
+    with pytest.raises(ServiceError, match=f"(?s)expected ImportTsv's files in HDFS.*got {tmp_path}.*ECOM_LAKE_URI"):
+        hbase_tsv.load(PRODUCT, [], settings, nobody, nobody)
