@@ -38,7 +38,8 @@ class Failover:
     Attributes:
         node: Who was killed.
         layer: What was being made.
-        moved: Seconds until its work was done by others.
+        moved: Seconds until its work was done by others: all its partitions led, every region written to and read, the
+            first task done.
         ended: Seconds until the run had ended.
         back: Seconds that it took to serve again, once started.
         lost: Rows that are missing.
@@ -134,7 +135,8 @@ def counted_by_hbase(cluster: Stack, table: str, log: Path) -> int:
         *(f"-D{name}={value}" for name, value in client.items()), "-Dmapreduce.framework.name=local", table,
         log=log, heap="256m", expected=f"expected RowCounter to count {table}", remedy="see its log",
     )  # fmt: skip
-    return int(next(line for line in told.splitlines() if line.strip().startswith("ROWS=")).partition("=")[2])
+    # Each task tells its own, and the job at the end all of them.
+    return int([line for line in told.splitlines() if line.strip().startswith("ROWS=")][-1].partition("=")[2])
 
 
 def bytes_by_broker(cluster: Stack, topics: list[str]) -> dict[str, int]:
@@ -173,6 +175,18 @@ def events(folder: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+def first_task_done(folder: Path, since: float) -> float:
+    """Seconds from a time (of the epoch) to the end of the first task that was launched after it and did not fail."""
+    ends = (
+        task["Finish Time"] / 1000 - since
+        for event in events(folder)
+        if event["Event"] == "SparkListenerTaskEnd"
+        and (task := event["Task Info"])["Launch Time"] >= since * 1000
+        and not task["Failed"]
+    )
+    return min(ends)
 
 
 def done_by_worker(cluster: Stack, folder: Path, since: float = 0) -> dict[str, Counter[str]]:
