@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-faults test-cluster soak bench dev down check format clean
+.PHONY: help install run test test-unit test-faults test-cluster soak bench dev down check diagram format clean
 .PHONY: cluster-image cluster-up cluster-run cluster-down cluster-logs
 
 TOOLS := .tools
@@ -65,12 +65,10 @@ docker/.env:
 cluster-image: ## Build the one image of the cluster; BASE=python:3.13-slim-bookworm and the like
 	docker build --file docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD) --tag $(or $(ECOM_IMAGE),ecom-assets) .
 
-cluster-up: cluster-image docker/.env ## Start the cluster in containers; OFFICIAL=1 PAGES=1, see docs/cluster.md
-	@$(COMPOSE) up --detach --wait --wait-timeout $(or $(WAIT),600) || { \
-		echo "The cluster did not come up. What is not well, and its last words:"; \
-		for name in $$($(COMPOSE) ps --all --format '{{.Service}} {{.State}} {{.Health}}' | grep -v 'running healthy' | cut -d' ' -f1); do \
-			$(COMPOSE) logs --no-log-prefix --tail 5 $$name | sed "s/^/$$name: /"; done; \
-		$(COMPOSE) down; exit 1; }
+cluster-up: docker/.env ## Start the cluster in containers; OFFICIAL=1 PAGES=1, see docs/cluster.md
+	@python3 docker/cluster.py look -- $(COMPOSE)
+	@$(MAKE) --no-print-directory cluster-image
+	@python3 docker/cluster.py up --wait $(or $(WAIT),600) -- $(COMPOSE)
 	@echo "Dagster: http://$$($(COMPOSE) port dagster-webserver 3000)  Dashboard: http://$$($(COMPOSE) port dashboard 8501)"
 
 cluster-run: docker/.env ## Carry 1 % of full size through the cluster and prove it; OPTS='--scale 0.1' and the like
@@ -89,6 +87,9 @@ check: install ## Lint, types, definitions, compose files and lock file
 	$(RUN) dg check defs
 	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
 	$(UV) lock --check
+
+diagram: install ## Draw the asset graph into docs/architecture.md
+	$(RUN) python -m ecom_assets.diagram
 
 format: install ## Format the code
 	$(RUN) ruff check --fix .

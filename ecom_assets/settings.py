@@ -7,11 +7,14 @@ home folder. What does not: anything that starts, reads or writes a system.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from ecom_assets.lake import Location
@@ -22,6 +25,41 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SMALL_SCALE = 0.02
 """Synthetic data up to this scale count as small."""
+
+
+SECRETS = ("postgres", "redis", "password", "kafka_config")
+"""Settings that hold passwords: each may stand in the file that ``ECOM_<FIELD>_FILE`` names."""
+
+
+class SecretFileError(ValueError):
+    """A secret was to be read from a file, and that cannot be done."""
+
+
+class _SecretFiles(EnvSettingsSource):
+    """Takes secrets from files, as containers are given them: a variable is seen by whoever may inspect one."""
+
+    @override
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        named = {name: f"ECOM_{name.upper()}" for name in SECRETS}
+        return {
+            f"ecom_{name}": _secret(variable) for name, variable in named.items() if os.environ.get(f"{variable}_FILE")
+        }
+
+
+def _secret(variable: str) -> str:
+    if os.environ.get(variable):
+        raise SecretFileError(f"expected {variable} or {variable}_FILE, got both; take one of them out")
+    file = Path(os.environ[f"{variable}_FILE"])
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SecretFileError(
+            f"{variable}_FILE: expected a file that can be read at {file}, got {error.strerror}; correct the path or"
+            " the file's rights"
+        ) from None
+    if not text:
+        raise SecretFileError(f"{variable}_FILE: expected a secret in {file}, got an empty file; write it there")
+    return text
 
 
 class Settings(BaseSettings):
@@ -65,6 +103,7 @@ class Settings(BaseSettings):
     redis: str = Field("", repr=False, description="Redis URL, redis://:password@host:port/0; empty: embedded")
     kafka_config: dict[str, str] = Field(
         default_factory=dict,
+        repr=False,
         description='Further librdkafka settings as JSON, e.g. {"security.protocol": "SASL_SSL"}',
     )
     partitions: int = Field(2, ge=1, description="Partitions of each topic")
@@ -124,12 +163,29 @@ class Settings(BaseSettings):
     copies: int = Field(2, ge=1, description="Copies of each block in HDFS")
     password: str = Field("", repr=False, description="Password of this PostgreSQL or Redis; empty: one is made up")
     upgrade: bool = Field(False, description="Whether a server may start on data that another version has written")
+    spark_config: dict[str, str] = Field(
+        default_factory=dict,
+        description='Further settings of our Spark as JSON: {"spark.eventLog.enabled": "true"}',
+    )
 
     java_compiler: str = Field(
         "auto",
         pattern="^(auto|quick|full)$",
         description="Java's compilers in the embedded servers: quick for small data, full for large; auto decides",
     )
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given comes first, then the environment, then the files that it names."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
 
     @property
     def quick_java(self) -> bool:

@@ -18,7 +18,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
@@ -69,6 +69,8 @@ TRANSACTION_SECONDS = 60
 PATIENCE = TRANSACTION_SECONDS + 30
 """Seconds without any progress after which waiting ends; a broker looks for dead transactions every 10 s."""
 ADMIN_SECONDS = 30
+REFUSAL_SECONDS = 3
+"""In which a broker that refuses a client has told it so."""
 ATTEMPTS = 5
 BACKOFF = 0.2
 """Seconds before the second attempt; doubles with each."""
@@ -91,6 +93,8 @@ _TRANSIENT = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,
 }
+_UNHEARD = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TRANSPORT}
+"""Nobody has answered: which does not say why."""
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
 _log = logging.getLogger(__name__)
@@ -163,6 +167,18 @@ class Clients:
                 },
             )
         )
+
+    def refusal(self) -> str:
+        """Why clients do not get in, as the first words with a broker tell it; empty if they tell nothing.
+
+        A call that fails says no more than that nobody has answered, be it a broker that is down or a wrong password.
+        """
+        heard: list[KafkaError] = []
+        admin = AdminClient(self._merged({}, {"error_cb": heard.append}))
+        with suppress(KafkaException):
+            admin.list_topics(timeout=REFUSAL_SECONDS)
+        admin.poll(0)
+        return next((e.str() for e in heard if e.code() != KafkaError._ALL_BROKERS_DOWN), "")
 
     def _merged(self, tuning: Mapping[str, object], needed: Mapping[str, object]) -> dict[str, Any]:
         return {**tuning, **self.config, **needed, "bootstrap.servers": self.bootstrap, "logger": _log}
@@ -1027,8 +1043,11 @@ def _kafka(clients: Clients, what: str) -> Generator[None]:
     try:
         yield
     except KafkaException as error:
+        got = error.args[0]
+        why = clients.refusal() if got.code() in _UNHEARD else ""
         raise TopicError(
-            f"Kafka at {clients.bootstrap}: expected to {what}, got {error.args[0].str() or error.args[0].name()};"
+            f"Kafka at {clients.bootstrap}: expected to {what}, got {got.str() or got.name()}"
+            f"{f' ({why})' if why else ''};"
             " see that the broker runs and that its address (ECOM_KAFKA) and settings (ECOM_KAFKA_CONFIG) are right,"
             " then run again"
         ) from error

@@ -243,5 +243,6 @@ def _coloured(word: str) -> str:
 
 
 def _fail(error: ServiceError) -> NoReturn:
-    console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
+    # Not folded: a log's reader searches for the sentence.
+    console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)

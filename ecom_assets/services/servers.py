@@ -530,7 +530,8 @@ class Spark(Server):
 
     @override
     def prepare(self, ports: dict[str, int]) -> None:
-        text = "".join(f"{k} {v}\n" for k, v in self.properties(ports).items())
+        lines = self.properties(ports) | self.settings.spark_config
+        text = "".join(f"{k} {v}\n" for k, v in lines.items())
         (self.conf / "spark.properties").write_text(text, encoding="utf-8")
 
     def properties(self, ports: dict[str, int]) -> dict[str, object]:

@@ -89,6 +89,10 @@ class Step:
     note: str = ""
 
 
+TAKE_BACK_SECONDS = 10
+"""In which a server of a failed start must stop: nobody has used it yet."""
+
+
 class _OtherFailedError(Exception):
     """Another server of the same start failed."""
 
@@ -171,8 +175,9 @@ class Stack:
                 address = server.public(server.external)
                 raise ServiceError(
                     f"{server.name}: nothing that does {server.name}'s work answers at {address}",
-                    "start that server or correct its address in the settings, or leave the address empty"
-                    " for one of our own",
+                    "start that server or correct its address in the settings"
+                    f"{' (or what ECOM_KAFKA_CONFIG says)' if server.name.startswith('kafka') else ''}, or leave the"
+                    " address empty for one of our own",
                 )
         if own:
             with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
@@ -210,8 +215,22 @@ class Stack:
             ready = {name: Event() for name in starts}
             with ThreadPoolExecutor(len(starts)) as pool:
                 futures = [pool.submit(self._bring_up, *start, ready, failed, progress) for start in starts.values()]
-            for future in futures:
-                future.result()
+            try:
+                for future in futures:
+                    future.result()
+            except ServiceError:
+                if self.profile == "cluster":  # half of one serves nobody
+                    self._take_back(own, last, progress)
+                raise
+
+    def _take_back(
+        self, own: Mapping[str, Server], last: Mapping[str, Record | None], progress: Callable[[Step], None]
+    ) -> None:
+        """Stop those servers of a failed start that did not run before it."""
+        for name, server in reversed(list(own.items())):
+            before, now = last[name], Record.read(server.record)
+            if now and now.process() and not (before and before.pid == now.pid):
+                self._stop(server, progress, min(server.grace, TAKE_BACK_SECONDS))
 
     def _find(self, server: Server) -> tuple[Record | None, str]:
         """The record of a running server, else ``None`` and a sentence on what became of the last one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,21 @@ from ecom_assets.settings import load
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def event_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Spark writes down which executor did what."""
+    return tmp_path_factory.mktemp("events")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, event_log: Path) -> Iterator[Stack]:
     """Three brokers, HDFS on two datanodes, HBase on two region servers, Spark on two workers."""
-    stack = Stack(load(home=tmp_path_factory.mktemp("cluster"), profile="cluster"))
+    spark = {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": f"file://{event_log}",
+        "spark.eventLog.rolling.enabled": "false",
+        "spark.eventLog.compress": "false",
+    }
+    stack = Stack(load(home=tmp_path_factory.mktemp("cluster"), profile="cluster", spark_config=spark))
     try:
         stack.up()
         yield stack

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -80,7 +81,8 @@ print(run_java(jars.classpath("hbase"), "org.apache.hadoop.hbase.mapreduce.RowCo
 """
     done = by_hand("python", "-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
-    return int(next(line for line in done.stdout.splitlines() if "ROWS=" in line).rpartition("=")[2])
+    # Each task tells its own, and the job at the end all of them.
+    return int([line for line in done.stdout.splitlines() if "ROWS=" in line][-1].rpartition("=")[2])
 
 
 @pytest.mark.usefixtures("cluster")
@@ -126,3 +128,56 @@ def test_a_run_outlives_a_container(name: str, before: str) -> None:
         assert done.returncode == 0, done.stderr[-4000:]
     finally:
         subprocess.run([*TOOLS, "up", "--detach", "--wait", name], cwd=ROOT, check=True, capture_output=True)
+
+
+def health(name: str) -> tuple[str, int]:
+    """A container's health, and how often it has been started again."""
+    shown = "{{.State.Health.Status}} {{.RestartCount}}"
+    done = subprocess.run(
+        ["docker", "inspect", "--format", shown, f"ecom-{name}-1"], capture_output=True, text=True, check=True
+    )
+    state, restarts = done.stdout.split()
+    return state, int(restarts)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("name", ["kafka-3", "spark-worker-2", "datanode-2", "regionserver-2"])
+def test_a_crashed_server_comes_back_by_itself(name: str) -> None:
+    """If this fails, somebody has to be woken for each crash."""
+    _, before = health(name)
+    began = time.monotonic()
+    # All processes of the container but its init, which then ends too.
+    subprocess.run([*TOOLS, "exec", "-T", name, "sh", "-c", "kill -9 -1"], cwd=ROOT, check=False, capture_output=True)
+    while health(name) != ("healthy", before + 1):
+        assert time.monotonic() - began < 300, f"{name}: {health(name)}"
+        time.sleep(0.5)
+    print(f"{name}: healthy again after {time.monotonic() - began:.0f} s")
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    """If this fails, one bad server leaves a half-started cluster behind, and nobody is told which it was."""
+    server = {
+        "image": os.environ.get("ECOM_IMAGE", "ecom-assets"),
+        "init": True,
+        "restart": "unless-stopped",
+        "environment": {"ECOM_HOST": "0.0.0.0", "ECOM_HOME": "/srv/ecom"},
+    }
+    test = ["CMD", "python", "-m", "ecom_assets.services.probes", "zookeeper", "localhost:2181"]
+    services = {
+        "well": server | {"command": ["ecom", "serve", "zookeeper"], "healthcheck": {"test": test, "interval": "2s"}},
+        "unwell": server
+        | {"command": ["ecom", "serve", "zookeeper"], "healthcheck": {"test": test, "interval": "2s"}}
+        | {"environment": server["environment"] | {"ECOM_MEMORY": "2g"}, "mem_limit": "256m"},
+    }
+    file = tmp_path / "compose.yaml"
+    file.write_text(json.dumps({"name": "ecom-unwell", "services": services}))
+    compose = ["docker", "compose", "--file", str(file)]
+    done = subprocess.run(
+        ["python3", "docker/cluster.py", "up", "--wait", "60", "--", *compose],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "expected all servers to be well within 60 s, but these were not: unwell (" in done.stderr
+    assert "unwell: Error: zookeeper: expected 2,560 MiB of memory for 2g of its own, got 256 MiB" in done.stderr
+    left = subprocess.run([*compose, "ps", "--all", "--quiet"], capture_output=True, text=True, check=True)
+    assert left.stdout == ""

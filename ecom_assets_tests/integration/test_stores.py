@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -11,8 +15,9 @@ import pytest
 import redis
 
 from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.process import choose_ports
 from ecom_assets.services.stack import Stack
-from ecom_assets.settings import Settings
+from ecom_assets.settings import Settings, load
 
 STORES = ("postgres", "redis")
 
@@ -65,3 +70,52 @@ def test_a_store_elsewhere_is_not_started_and_its_password_not_shown(settings: S
         with pytest.raises(ServiceError, match=f"{name}: nothing that does") as error:
             elsewhere.up()
         assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["variable", "file"])
+def test_a_store_is_reached_by_the_password_that_is_given(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """If this fails, a store elsewhere that asks for a password cannot be used, or one lets in whoever asks."""
+    for right in (True, False):
+        for name in STORES:
+            address = stack.address(name)
+            password = address.split(":")[2].split("@")[0]
+            given = address if right else address.replace(password, "wrong")
+            file = tmp_path / name
+            file.write_text(given)
+            variable, value = ("_FILE", str(file)) if where == "file" else ("", given)
+            monkeypatch.setenv(f"ECOM_{name.upper()}{variable}", value)
+        elsewhere = Stack(load(home=tmp_path))
+        found = {s.service: (s.state, s.answers) for s in elsewhere.status() if s.service in STORES}
+        assert found == dict.fromkeys(STORES, ("external", right))
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_of_a_cluster_takes_its_password_from_a_file(name: str, tmp_path: Path) -> None:
+    """If this fails, a container's secret must be a variable, which whoever may ask the engine can read."""
+    kind = Stack(load(home=tmp_path)).servers[name]
+    ports = choose_ports("127.0.0.1", kind.usual, {}, set(kind.usual.values()))
+    secret, (port,) = tmp_path / "secret", ports.values()
+    secret.write_text("fromafile\n")
+    tmp_path.chmod(0o755)
+    env = os.environ | {
+        "ECOM_HOME": str(tmp_path / "home"),
+        "ECOM_PORTS": str(ports).replace("'", '"'),
+        "ECOM_PASSWORD_FILE": str(secret),
+    }
+    command = [sys.executable, "-m", "ecom_assets.cli", "serve", name]
+    server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = {
+        "postgres": f"postgresql://ecom:{{}}@127.0.0.1:{port}/postgres", "redis": f"redis://:{{}}@127.0.0.1:{port}/0",
+    }[name]  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not kind.answers(address.format("fromafile")):
+            assert server.poll() is None
+            assert time.monotonic() < end, f"{name} does not take the password"
+            time.sleep(0.2)
+        assert not kind.answers(address.format("another"))
+    finally:
+        server.terminate()
+        server.wait(30)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -138,6 +140,47 @@ def test_no_password_is_written_down() -> None:
         if path.name != ".env":
             for value in re.findall(r"^\s*\w*PASSWORD(?:=|: )(.*)$", path.read_text(), re.MULTILINE):
                 assert not value or value.startswith("${"), f"{path}: {value}"
+
+
+@pytest.fixture(scope="module")
+def starter() -> ModuleType:
+    """What `make cluster-up` runs; it stands outside of the package, since it must do without it."""
+    spec = importlib.util.spec_from_file_location("starter", DOCKER / "cluster.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_start_that_cannot_go_well_is_refused_before_it(starter: ModuleType) -> None:
+    """If this fails, a cluster is half-started, and Compose's own words leave people guessing."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        given = starter.read(DOCKER / ".env.example") | dict.fromkeys(starter.PASSWORDS, "abc123")
+        given["ECOM_DAGSTER_PORT"] = port = str(taken.getsockname()[1])
+        given["ECOM_DASHBOARD_PORT"] = str(free.getsockname()[1])
+        free.close()
+        (said,) = starter.wrong(given, 16 << 30, [])
+        assert f"port {port} of 127.0.0.1 to be free for dagster-webserver" in said
+        assert not list(starter.wrong(given, 16 << 30, ["dagster-webserver"])), "its own port"
+        given |= {"ECOM_POSTGRES_PASSWORD": "", "ECOM_REDIS_PASSWORD": "a/b", "ECOM_DASHBOARD_PORT": "http"}
+        said = list(starter.wrong(given, 4 << 30, ["dagster-webserver"]))
+    for what, sentence in zip(
+        ("ECOM_POSTGRES_PASSWORD in", "ECOM_REDIS_PASSWORD in", "8 GiB of memory, but the Docker engine has 4.0",
+         "ECOM_DASHBOARD_PORT in"),
+        said, strict=True,
+    ):  # fmt: skip
+        assert what in sentence
+
+
+def test_a_server_that_is_not_well_is_named(starter: ModuleType) -> None:
+    """If this fails, one has to find out by hand which of two dozen containers keeps the others waiting."""
+    states = {
+        "kafka-1": ("running", "healthy"), "namenode": ("running", "unhealthy"), "thrift": ("created", ""),
+        "postgres": ("restarting", ""), "redis": ("exited", ""),
+    }  # fmt: skip
+    lines = "\n".join(json.dumps({"Service": n, "State": s, "Health": h}) for n, (s, h) in states.items())
+    assert dict(starter.sick(lines)) == {"namenode": "unhealthy", "postgres": "restarting", "redis": "exited"}
 
 
 def test_brokers_agree(tmp_path: Path) -> None:

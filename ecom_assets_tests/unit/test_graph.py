@@ -7,6 +7,7 @@ import itertools
 import dagster as dg
 import pytest
 
+from ecom_assets import diagram
 from ecom_assets.definitions import defs
 from ecom_assets.serving.analysis import ANALYSES
 from ecom_assets.tables import LAYERS, TABLES
@@ -84,3 +85,11 @@ def test_all_three_ways_end_at_the_dashboard(graph: dg.AssetGraph) -> None:
     assert str(dashboard.metadata["url"].value).startswith("http://")
     ways = {key.path[0] for key in dashboard.parent_keys}
     assert ways == {"serving", "hbase", "streamed", "cache"}
+
+
+def test_the_diagram_is_current(graph: dg.AssetGraph) -> None:
+    """If this fails, docs/architecture.md shows another graph than the one that runs; `make diagram` draws it anew."""
+    page = diagram.PAGE.read_text(encoding="utf-8")
+    assert diagram.draw(page, graph) == page
+    with pytest.raises(ValueError, match="put them where it belongs"):
+        diagram.draw(page.replace(diagram.END, ""), graph)

@@ -6,7 +6,7 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from ecom_assets.settings import HomeMismatchError, Settings, load, remember
+from ecom_assets.settings import SECRETS, HomeMismatchError, SecretFileError, Settings, load, remember
 from ecom_assets.tables import TABLES, Table
 
 
@@ -34,6 +34,25 @@ def test_secrets_stay_out_of_the_home(tmp_path: Path) -> None:
     """If this fails, a password is written to disk."""
     remember(load(home=tmp_path, kafka_config={"sasl.password": "hunter2"}))
     assert "hunter2" not in (tmp_path / "home.json").read_text()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_stand_in_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, passwords must stand in variables, where whoever may inspect a container reads them."""
+    variable, file = f"ECOM_{name.upper()}", tmp_path / "secret"
+    secret = '{"sasl.password": "hunter2"}' if name == "kafka_config" else "hunter2"
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(f"{variable}_FILE", str(file))
+    with pytest.raises(SecretFileError, match=f"{variable}_FILE: expected a file that can be read at {file}"):
+        load(home=tmp_path)
+    file.write_text("\n")
+    with pytest.raises(SecretFileError, match="got an empty file"):
+        load(home=tmp_path)
+    file.write_text(secret + "\n")
+    assert getattr(load(home=tmp_path), name) == (json.loads(secret) if name == "kafka_config" else secret)
+    monkeypatch.setenv(variable, secret)
+    with pytest.raises(SecretFileError, match=f"expected {variable} or {variable}_FILE, got both"):
+        load(home=tmp_path)
 
 
 def test_every_setting_is_described() -> None:

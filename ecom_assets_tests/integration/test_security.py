@@ -1,0 +1,188 @@
+"""A Kafka that lets in by name and password over TLS alone: rows go through it, and strangers do not."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from typing_extensions import override
+
+from ecom_assets.pipeline import streamed, topic
+from ecom_assets.pipeline.streamed import LakeError
+from ecom_assets.pipeline.topic import TopicError
+from ecom_assets.services import jars
+from ecom_assets.services.servers import JAVA, Kafka, run_java
+from ecom_assets.services.stack import Stack
+from ecom_assets.settings import Settings, load
+from ecom_assets.tables import CLICK_STREAM
+from ecom_assets_tests.integration.test_topic import click_chunks, total
+
+NAME = "shop"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What the broker and its clients share.
+
+    Attributes:
+        keys: The broker's key and certificate.
+        certificate: The certificate alone, for clients.
+        password: Of ``NAME``, and of the keys.
+    """
+
+    keys: Path
+    certificate: Path
+    password: str
+
+    def config(self, **changed: str) -> dict[str, str]:
+        """Settings of a client that is let in, as librdkafka spells them."""
+        return {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": NAME,
+            "sasl.password": self.password,
+            "ssl.ca.location": str(self.certificate),
+        } | {name.replace("_", "."): value for name, value in changed.items()}
+
+
+def make_secrets(folder: Path) -> Secrets:
+    """Make a password, and a certificate for 127.0.0.1, by Java's own tool."""
+    made = Secrets(folder / "broker.p12", folder / "ca.pem", secrets.token_hex(16))
+    store = ["-alias", "broker", "-keystore", str(made.keys), "-storepass", made.password]
+    tool = str(Path(JAVA).with_name("keytool"))
+    for command in (
+        ["-genkeypair", "-keyalg", "RSA", "-keysize", "2048", "-dname", "CN=localhost", "-validity", "2",
+         "-ext", "san=dns:localhost,ip:127.0.0.1", *store],
+        ["-exportcert", "-rfc", "-file", str(made.certificate), *store],
+    ):  # fmt: skip
+        subprocess.run([tool, *command], check=True, capture_output=True)
+    return made
+
+
+class GuardedKafka(Kafka):
+    """A broker whose one door for clients is SASL over TLS."""
+
+    secrets: Secrets
+
+    @override
+    def prepare(self, ports: dict[str, int]) -> None:
+        if not self.data.exists():
+            # Whom it lets in is written when its folder is formatted.
+            self._write_properties(ports, self._formatting)
+            run_java(
+                jars.classpath("kafka"), "kafka.tools.StorageTool", "format", "-t", self._cluster_id(),
+                "-c", self._properties, "--add-scram", f"SCRAM-SHA-512=[name={NAME},password={self.secrets.password}]",
+                log=self.folder / "log" / "format.log", heap="256m", expected="expected a folder", remedy="see its log",
+            )  # fmt: skip
+            self._formatting.rename(self.data)
+        super().prepare(ports)
+
+    @override
+    def properties(self, ports: dict[str, int], data: Path) -> dict[str, object]:
+        host, password = self.settings.host, self.secrets.password
+        module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+        return super().properties(ports, data) | {
+            "listeners": f"SASL_SSL://{host}:{ports['broker']},CONTROLLER://{host}:{ports['controller']}",
+            "advertised.listeners": f"SASL_SSL://{host}:{ports['broker']}",
+            "listener.security.protocol.map": "SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "SASL_SSL",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config":
+                f'{module} required username="{NAME}" password="{password}";',
+            "ssl.keystore.location": self.secrets.keys,
+            "ssl.keystore.type": "PKCS12",
+            "ssl.keystore.password": password,
+            "ssl.truststore.location": self.secrets.certificate,
+            "ssl.truststore.type": "PEM",
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Secrets]]:
+    """The address of such a broker, and what gets one in."""
+    at, home = stack.addresses(), tmp_path_factory.mktemp("guarded")
+    GuardedKafka.secrets = made = make_secrets(home)
+    settings = load(
+        home=home,
+        class_archives=False,
+        kafka_memory="256m",
+        kafka_config=made.config(),
+        hbase_thrift="{}:{}".format(*at.hbase_thrift),
+        hbase_zookeeper=at.hbase_zookeeper,
+        spark=at.spark,
+        postgres=at.postgres,
+        redis=at.redis,
+    )
+    others = Stack(settings)
+    others.servers["kafka"] = GuardedKafka(settings)
+    try:
+        yield others.up().kafka, made
+    finally:
+        others.down(grace=5)
+
+
+def own(settings: Settings, home: Path, config: dict[str, str]) -> Settings:
+    """Settings of a home and namespace of the test's own."""
+    update = {"namespace": f"guarded_{secrets.token_hex(4)}", "home": home, "kafka_config": config}
+    return settings.model_copy(update=update)
+
+
+def test_rows_pass_a_guarded_broker(
+    guarded: tuple[str, Secrets], spark: SparkSession, settings: Settings, tmp_path: Path
+) -> None:
+    """If this fails, whoever guards their Kafka cannot use the project with it."""
+    kafka, made = guarded
+    mine = own(settings, tmp_path, made.config())
+    chunks = click_chunks(mine)
+    rows, checksum = total(chunks)
+    assert topic.produce(CLICK_STREAM, mine, kafka).rows == rows
+    found = topic.measure(CLICK_STREAM, mine, kafka).measure
+    assert (found.rows, found.checksum) == (rows, checksum)
+    assert streamed.stream(spark, CLICK_STREAM, mine, kafka) == rows
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"sasl_password": "wrong"}, "Authentication failed"),
+        ({"sasl_username": "stranger"}, "Authentication failed"),
+        ({"ssl_ca_location": ""}, "certificate"),
+        ({"security_protocol": "SASL_PLAINTEXT"}, "disconnected|transport|EOF"),
+    ],
+    ids=["password", "name", "certificate", "plain text"],
+)
+def test_strangers_are_refused_and_told_why(
+    guarded: tuple[str, Secrets],
+    settings: Settings,
+    tmp_path: Path,
+    changed: dict[str, str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If this fails, the guard lets everyone in; or people look for a broker that is down, and it is their password."""
+    kafka, made = guarded
+    monkeypatch.setattr(topic, "ADMIN_SECONDS", 3)
+    config = {name: value for name, value in made.config(**changed).items() if value}
+    mine = own(settings, tmp_path, config)
+    click_chunks(mine)
+    with pytest.raises(TopicError, match=reason):
+        topic.produce(CLICK_STREAM, mine, kafka)
+
+
+def test_spark_is_refused_and_told_why(
+    guarded: tuple[str, Secrets], spark: SparkSession, settings: Settings, tmp_path: Path
+) -> None:
+    """If this fails, the stream waits for ever for a broker that does not let it in."""
+    kafka, made = guarded
+    inside = own(settings, tmp_path, made.config())
+    click_chunks(inside)
+    topic.produce(CLICK_STREAM, inside, kafka)
+    outside = inside.model_copy(update={"kafka_config": made.config(sasl_password="wrong")})
+    with pytest.raises(LakeError, match=r"[Aa]uthentication"):
+        streamed.stream(spark, CLICK_STREAM, outside, kafka)
