@@ -126,7 +126,7 @@ def connect(url: str) -> psycopg.Connection:
     except psycopg.OperationalError as error:
         # The message names host and port, never the password.
         raise PostgresError(
-            f"PostgreSQL does not take a connection: {str(error).strip()}; `ecom status` shows whether it runs"
+            f"PostgreSQL does not take a connection: {' '.join(str(error).split())}; `ecom status` shows whether it runs"
         ) from None
 
 

@@ -262,6 +262,9 @@ def test_thrift_and_redis_killed_under_a_page(stack: Stack, address: str, page: 
     expect(page.get_by_text("Customer 32")).to_be_visible(timeout=SECONDS)
     settled(page)
     kill("redis")
+    menu = page.get_by_test_id("stExpandSidebarButton")
+    if menu.is_visible():  # a phone has the pages behind it
+        menu.click()
     page.get_by_role("link", name="Overview").click()
     expect(page.locator(".st-key-card-years [data-testid=stVegaLiteChart] :is(canvas, svg)").first).to_be_visible(
         timeout=2 * SECONDS
