@@ -52,7 +52,9 @@ def behind(streams: dict[str, live.Stream | None]) -> None:
     """How far the tables are behind their topics."""
     with card("lag", "Behind the topic", "Between the newest record in Kafka and the newest one in the table."):
         kafka = Stack(settings()).address("kafka")
-        for column, (name, table) in zip(st.columns(len(TABLES)), TABLES.items(), strict=True):
+        with st.container(key="counters-lag"):
+            columns = st.columns(len(TABLES))
+        for column, (name, table) in zip(columns, TABLES.items(), strict=True):
             stream, newest = streams[name], live.topic_newest(table, settings(), kafka)
             if newest is None:
                 told = "no records"
