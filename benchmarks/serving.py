@@ -1,8 +1,12 @@
-"""The query service under load: users on loopback, the cache cold and warm, p50 and p99.
+"""The query service under load and the pages in a browser: a cache cold and warm, p50 and p99.
 
-`python benchmarks/serving.py --home HOME --users 16 --seconds 10`; the home must be published and its stack up. Each
-user is a thread that asks what a page asks, one question after the other. Cold: Redis has just been flushed and all
-users miss at once, so that one computation serves them all. Orders are read from HBase each time.
+`python -m benchmarks.serving --home HOME --users 16 --seconds 10`; the home must be published and its stack up. One
+user asks each question alone, then each user is a thread that asks what a page asks, one question after the other.
+Cold: Redis has just been flushed and all users miss at once, so that one computation serves them all. Orders are read
+from HBase each time.
+
+With `--pages` a headless Chromium opens the pages of `ecom dashboard` instead: first with Redis flushed, then several
+times over. A page is there when its last part is, every chart is drawn and nothing runs any more.
 """
 
 from __future__ import annotations
@@ -11,12 +15,15 @@ import argparse
 import json
 import os
 import random
+import shutil
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 
@@ -24,39 +31,118 @@ from ecom_assets.services.stack import Stack
 from ecom_assets.serving import lookup
 from ecom_assets.serving.queries import Queries
 from ecom_assets.serving.questions import QUESTIONS
-from ecom_assets.settings import load
+from ecom_assets.settings import Settings, load
 
-NAMES = [name for name, question in QUESTIONS.items() if not question.parameters]
+HITS = 200
+"""Answers from Redis that one user asks for."""
+
+PAGES = {"": "years", "live": "events", "lookup": "session", "proof": "runs"}
+"""Path of a page -> its last part."""
+
+IS_THERE = """part => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
+    && document.querySelector('.st-key-card-' + part)
+    && !document.querySelector('[data-testid=stSkeleton]')
+    && [...document.querySelectorAll('[data-testid=stVegaLiteChart]')].every(c => c.querySelector('canvas, svg'))"""
 
 
 def main() -> None:
     """Measure, and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=Path(".ecom"))
     parser.add_argument("--users", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--pages", action="store_true", help="time the pages in a browser instead")
+    parser.add_argument("--repeats", type=int, default=5, help="how often a warm page is opened")
     given = parser.parse_args()
     os.environ["ECOM_HOME"] = str(given.home)
-    settings, rng = load(), random.Random(0)
-    service = Queries(settings)
-    at = service.addresses
+    settings = load()
+    told = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 1)}
+    told |= pages(settings, given.repeats) if given.pages else service(settings, given)
+    print(json.dumps(told, indent=1))
+
+
+def service(settings: Settings, given: argparse.Namespace) -> dict[str, Any]:
+    """The query service: one user, then many."""
+    rng, queries = random.Random(0), Queries(settings)
+    at = queries.addresses
     ids = lookup.sample_customers(settings, at) or sys.exit("expected orders in HBase, found none; `ecom run`")
-    with Redis.from_url(Stack(settings).address("redis")) as client:
-        client.flushdb()
+    names = list(QUESTIONS)
 
     def ask(name: str) -> float:
-        return timed(lambda: service.snapshot().ask(name))
+        return timed(lambda: queries.snapshot().ask(name))
 
+    flush(settings)
+    told: dict[str, Any] = {"miss_ms": {name: round(ask(name)) for name in names}}
+    told |= {"hit_ms": summary([ask(rng.choice(names)) for _ in range(HITS)])}
+    flush(settings)
     began = time.perf_counter()
-    cold = users(given.users, lambda: [ask(name) for name in NAMES])
-    told = {"users": given.users, "cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 1)}
+    cold = users(given.users, lambda: [ask(name) for name in names])
+    told |= {"users": given.users}
     told |= {"cold_page_s": round(time.perf_counter() - began, 2), "cold_ms": summary(cold)}
-    warm = for_a_while(given, lambda: ask(rng.choice(NAMES)))
+    warm = for_a_while(given, lambda: ask(rng.choice(names)))
     told |= {"warm_ms": summary(warm), "warm_answers_per_s": round(len(warm) / given.seconds)}
     reads = for_a_while(given, lambda: timed(lambda: lookup.orders(rng.choice(ids), settings, at)))
     told |= {"hbase_orders_ms": summary(reads), "hbase_reads_per_s": round(len(reads) / given.seconds)}
-    service.close()
-    print(json.dumps(told, indent=1))
+    queries.close()
+    return told
+
+
+def pages(settings: Settings, repeats: int) -> dict[str, Any]:
+    """Seconds that each page takes in a browser, from the click to the last chart."""
+    address = Stack(settings).address("dashboard")
+    with browser() as tab:
+
+        def opened(path: str) -> float:
+            def page() -> None:
+                tab.goto(f"{address}/{path}")
+                tab.wait_for_function(IS_THERE, arg=PAGES[path])
+
+            return timed(page) / 1000
+
+        def chosen(option: str) -> float:
+            def choice() -> None:
+                tab.get_by_role("combobox", name="Category").click()
+                tab.get_by_role("option", name=option).click()
+                tab.get_by_text(f"Revenue of {option} by month").wait_for()
+                tab.wait_for_function(IS_THERE, arg=PAGES[""])
+
+            return timed(choice) / 1000
+
+        opened("")  # the browser's own cache, the server's imports
+        told: dict[str, Any] = {}
+        for path in PAGES:
+            flush(settings)
+            cold = opened(path)
+            told[path or "overview"] = {
+                "cold_s": round(cold, 2),
+                "warm_s": spread([opened(path) for _ in range(repeats)]),
+            }
+        opened("")
+        options = ["Apparel", "Footwear"] * repeats
+        told["overview, filtered"] = {"warm_s": spread([chosen(option) for option in options[: max(repeats, 2)]])}
+    return told
+
+
+@contextmanager
+def browser() -> Generator[Any]:
+    """A tab of the system's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not program:
+        sys.exit("expected Chromium on this machine, found none: `apt-get install chromium`, or put one on the PATH")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        tab = chromium.new_page(viewport={"width": 1280, "height": 900})
+        tab.set_default_timeout(300_000)
+        yield tab
+        chromium.close()
+
+
+def flush(settings: Settings) -> None:
+    """Empty Redis."""
+    with Redis.from_url(Stack(settings).address("redis")) as client:
+        client.flushdb()
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -100,6 +186,15 @@ def summary(milliseconds: list[float]) -> dict[str, float]:
     """The figures that count."""
     cut = statistics.quantiles(milliseconds, n=100)
     return {"p50": round(cut[49], 2), "p99": round(cut[98], 2), "max": round(max(milliseconds), 2)}
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Median and range."""
+    return {
+        "median": round(statistics.median(seconds), 2),
+        "min": round(min(seconds), 2),
+        "max": round(max(seconds), 2),
+    }
 
 
 if __name__ == "__main__":

@@ -524,6 +524,7 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
 
     from ecom_assets.pipeline.flow import Flow, room_for
     from ecom_assets.progress import bars
+    from ecom_assets.serving import history
     from ecom_assets.tables import LAYERS
 
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
@@ -564,7 +565,7 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
     flags = [m.materialization.metadata.get("unchanged") for m in made if m.asset_key and m.asset_key.path[0] in LAYERS]
     outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags)
     layers = [*LAYERS, "proof", "serving"]
-    found = [_told(e) for e in result.get_asset_check_evaluations()]
+    found = [history.told(e) for e in result.get_asset_check_evaluations()]
     outcome.checks = sorted(found, key=lambda c: layers.index(c["asset"].split("/")[0]))
     return outcome
 
@@ -601,18 +602,6 @@ def _submit(job_name: str, settings: Settings, through: str) -> _Outcome:
         outcome.errors.append(f"the run ended as {status.value}; http://{through}/runs/{run_id} tells why")
     outcome.verdicts = Flow(settings).verdicts(settings.route)
     return outcome
-
-
-def _told(evaluation: Any) -> dict[str, str]:
-    """A check's evaluation as the command line tells it."""
-    state = "passed" if evaluation.passed else "warns" if evaluation.severity.value == "WARN" else "failed"
-    found = "; ".join(f"{name}: {value.value}" for name, value in evaluation.metadata.items() if name != "samples")
-    return {
-        "asset": evaluation.asset_key.to_user_string(),
-        "check": evaluation.check_name,
-        "state": state,
-        "found": found,
-    }
 
 
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")

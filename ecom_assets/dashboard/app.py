@@ -12,7 +12,7 @@ st.set_page_config(page_title="ecom", page_icon=str(Path(__file__).with_name("ic
 st.html(STYLE)
 st.navigation(
     [
-        st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", url_path="overview", default=True),
+        st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", default=True),
         st.Page("views/live.py", title="Live", icon=":material/bolt:", url_path="live"),
         st.Page("views/lookup.py", title="Look-up", icon=":material/search:", url_path="lookup"),
         st.Page("views/proof.py", title="Proof", icon=":material/verified:", url_path="proof"),

@@ -212,7 +212,9 @@ def _names(field: str) -> Chart:
 
 
 def _amounts(field: str, title: str) -> Chart:
-    axis = {"format": SHORT, "tickCount": 4, "domain": False, "ticks": False}
+    # Short for a thousand millions is G to physicists alone.
+    short = {"format": SHORT, "labelExpr": "replace(datum.label, 'G', ' bn')"}
+    axis = {**short, "tickCount": 4, "domain": False, "ticks": False}
     return {"field": field, "type": "quantitative", "title": title, "axis": axis}
 
 

@@ -34,7 +34,7 @@ h2 { font-size: 1.25rem !important; padding-top: 1.4rem !important; }
   .block-container { padding-left: 0.9rem; padding-right: 0.9rem; }
   h1 { font-size: 1.5rem !important; }
   [data-testid="stMetricValue"] { font-size: 1.4rem; }
-  .st-key-counters [data-testid="stColumn"] { min-width: 40% !important; flex: 1 1 40% !important; }
+  [class*="st-key-counters"] [data-testid="stColumn"] { min-width: 40% !important; flex: 1 1 40% !important; }
 }
 </style>
 """

@@ -11,6 +11,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from ecom_assets.serving.questions import TOP
+
 UNKNOWN = "not given"
 """What a null is called."""
 
@@ -109,6 +111,18 @@ def places(shipments: pa.Table, chosen: Filter) -> pl.DataFrame:
     """Bookings by where they go: ``latitude``, ``longitude``, ``bookings``."""
     frame = _frame(shipments).filter(pl.col("year").is_between(chosen.first_year, chosen.last_year))
     return frame.group_by("latitude", "longitude").agg(pl.col("bookings").sum()).sort("bookings", "latitude")
+
+
+def top_products(best: pa.Table, chosen: Filter) -> pl.DataFrame:
+    """The products that earned most, the best first: ``product_id``, ``name``, ``category``, ``units``, ``amount``."""
+    frame, place = _frame(best), "place_in_category" if chosen.category else "place"
+    # Years in which nothing was booked begin and end no span.
+    sold = frame.filter(pl.col("first_year") >= chosen.first_year, pl.col("last_year") <= chosen.last_year)
+    frame = _chosen(sold, chosen).filter(
+        pl.col("first_year") == sold["first_year"].min(), pl.col("last_year") == sold["last_year"].max()
+    )
+    frame = frame.filter(pl.col(place) <= TOP).sort(place).with_columns(pl.col("name").fill_null("(no name)"))
+    return frame.select("product_id", "name", "category", "units", "amount")
 
 
 def count(counts: pa.Table, table: str) -> int:

@@ -190,7 +190,10 @@ class Postgres(_Native):
 
 
 class Redis(_Native):
-    """Valkey, the open continuation of Redis, as a cache: nothing in it outlives its process."""
+    """Valkey, the open continuation of Redis, as a cache.
+
+    It keeps its answers over a stop, for they hold as long as the tables they are of; it may lose them at any time.
+    """
 
     name = "redis"
     usual: ClassVar = {"redis": 6379}
@@ -209,7 +212,9 @@ class Redis(_Native):
             "port": ports["redis"],
             "requirepass": self.password,
             "dir": f'"{self.folder}"',
-            "save": '""',
+            "save": "60 1",
+            # A disk that is full must not make it refuse answers that fit into its memory.
+            "stop-writes-on-bgsave-error": "no",
             "appendonly": "no",
             "maxmemory": f"{self.settings.redis_memory}b",
             "maxmemory-policy": "allkeys-lru",

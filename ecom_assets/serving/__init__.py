@@ -2,6 +2,6 @@
 
 ``questions`` says what is asked, in SQL that Spark and DuckDB both read; ``engines`` compute it over the merged
 tables; ``postgres`` and ``analysis`` are the second way to the same numbers; ``publication`` says which versions
-count; ``cache`` is Redis; ``lookup`` reads single rows from HBase; ``live`` looks at the stream; ``queries`` is
-what a page or a program calls. Carrying rows from CSV to HBase does not belong here.
+count; ``cache`` is Redis; ``lookup`` reads single rows from HBase; ``live`` looks at the stream; ``history`` at what
+Dagster remembers; ``queries`` is what a page or a program calls. Carrying rows from CSV to HBase does not belong here.
 """

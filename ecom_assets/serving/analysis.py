@@ -30,8 +30,8 @@ from ecom_assets.tables import TABLES, Table
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-ANALYSES = tuple(name for name, question in QUESTIONS.items() if not question.parameters)
-"""The questions that are analysed: those that need no parameter."""
+ANALYSES = tuple(QUESTIONS)
+"""The questions that are analysed: all."""
 
 TTL = 24 * 3600
 """Seconds a result stays in Redis."""
@@ -50,7 +50,7 @@ class Result:
 
     Attributes:
         table: Its rows.
-        version: Of the tables in PostgreSQL that it was computed from.
+        version: Of the tables in PostgreSQL that it was computed from, and of the question.
     """
 
     table: pa.Table
@@ -77,18 +77,19 @@ def analyse(spark: SparkSession, settings: Settings, url: str, name: str) -> tup
     Raises:
         PostgresError: PostgreSQL holds no tables, does not answer, or was loaded anew meanwhile.
     """
-    version = postgres.version(url, settings)
-    if not version:
+    tables = postgres.version(url, settings)
+    if not tables:
         raise PostgresError(
             f"PostgreSQL holds no tables of {settings.namespace} yet; materialise postgres first (job analysis)"
         )
+    question = QUESTIONS[name]
+    version = f"{tables[:16]}-{question.digest}"
     if (last := result(name, settings)) and last.version == version:
         return last, True
-    question = QUESTIONS[name]
     frames = {t: frame(spark, url, TABLES[t], settings) for t in question.tables}
-    table = ask_spark(spark, question, {}, frames)
+    table = ask_spark(spark, question, frames)
     # The parts of a table are read by queries of their own: a load in between would mix two versions.
-    if postgres.version(url, settings) != version:
+    if postgres.version(url, settings) != tables:
         raise PostgresError(f"PostgreSQL was loaded anew while analysis/{name} was computed; run it again")
     memo = CommitProperties(custom_metadata={"postgres": json.dumps(version)})
     path = folder(name, settings)

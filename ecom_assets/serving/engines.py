@@ -30,8 +30,6 @@ from ecom_assets.tables import TABLES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-Parameters = Mapping[str, str | int]
-
 
 class SparkEngine:
     """One session with the home's Spark server, made when it is needed and again when it broke.
@@ -49,7 +47,7 @@ class SparkEngine:
         self._own: SparkSession | None = None
         self._lock = threading.Lock()
 
-    def compute(self, question: Question, parameters: Parameters, published: Publication) -> pa.Table:
+    def compute(self, question: Question, published: Publication) -> pa.Table:
         """Answer a question.
 
         Raises:
@@ -64,7 +62,7 @@ class SparkEngine:
             for name, (folder, version) in folders.items()
         }
         try:
-            return _settled(ask_spark(session, question, parameters, tables))
+            return _settled(ask_spark(session, question, tables))
         except grpc.RpcError as error:
             raise SparkConnectionError(f"Spark: the server went away ({type(error).__name__}); `ecom up`") from error
 
@@ -84,9 +82,7 @@ class SparkEngine:
             session.stop()
 
 
-def ask_spark(
-    session: SparkSession, question: Question, parameters: Parameters, tables: Mapping[str, DataFrame]
-) -> pa.Table:
+def ask_spark(session: SparkSession, question: Question, tables: Mapping[str, DataFrame]) -> pa.Table:
     """Run a question over Spark data frames.
 
     The frames are handed over with the query, by ``{name}``: no view of that name need exist, so that queries of
@@ -95,8 +91,6 @@ def ask_spark(
     frames = dict(tables)
     if "sales" in question.sql:
         frames["sales"] = session.sql(_named(SALES["Spark"], "transactions"), transactions=tables["transactions"])
-    if parameters:
-        frames["asked"] = session.createDataFrame(pa.Table.from_pylist([dict(parameters)]))
     text = question.sql
     for name in frames:
         text = _named(text, name)
@@ -118,7 +112,7 @@ class DuckDBEngine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def compute(self, question: Question, parameters: Parameters, published: Publication) -> pa.Table:
+    def compute(self, question: Question, published: Publication) -> pa.Table:
         """Answer a question.
 
         Raises:
@@ -136,8 +130,6 @@ class DuckDBEngine:
                 connection.register(name, dataset)
             if "sales" in question.sql:
                 connection.execute(f"CREATE VIEW sales AS {SALES['DuckDB']}")
-            if parameters:
-                connection.register("asked", pa.Table.from_pylist([dict(parameters)]))
             return _settled(connection.sql(question.sql).to_arrow_table())
 
     def close(self) -> None:

@@ -124,9 +124,9 @@ def connect(url: str) -> psycopg.Connection:
     try:
         return psycopg.connect(url, connect_timeout=5)
     except psycopg.OperationalError as error:
-        # The message names host and port, never the password.
+        said = " ".join(str(error).split())  # host and port, never the password
         raise PostgresError(
-            f"PostgreSQL does not take a connection: {str(error).strip()}; `ecom status` shows whether it runs"
+            f"PostgreSQL does not take a connection: {said}; `ecom status` shows whether it runs"
         ) from None
 
 

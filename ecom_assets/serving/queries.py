@@ -6,7 +6,6 @@ What pages, programs and the benchmark call. All answers of one ``Snapshot`` are
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 from collections.abc import Callable
@@ -114,21 +113,21 @@ class Queries:
         except ServiceError as error:
             raise lookup.LookupUnavailableError(str(error).replace("\nRemedy: ", "; ")) from error
 
-    def compute(self, name: str, parameters: dict[str, str | int], published: Publication) -> tuple[pa.Table, str]:
-        """Compute an answer, by Spark if it is there; by DuckDB, which starts quicker, while a person waits.
+    def compute(self, name: str, published: Publication) -> tuple[pa.Table, str]:
+        """Compute an answer, by Spark if it is there, else by DuckDB.
 
         Returns:
             The answer, and what has computed it.
         """
         question = QUESTIONS[name]
-        if not question.parameters and time.monotonic() >= self._no_spark_until:
+        if time.monotonic() >= self._no_spark_until:
             try:
-                return self.spark.compute(question, parameters, published), self.spark.source
+                return self.spark.compute(question, published), self.spark.source
             except Exception as error:
                 if not spark_unavailable(error):
                     raise
                 self._no_spark_until = time.monotonic() + _WITHOUT_SPARK
-        return self.duckdb.compute(question, parameters, published), self.duckdb.source
+        return self.duckdb.compute(question, published), self.duckdb.source
 
     def close(self) -> None:
         """Release what was opened."""
@@ -185,17 +184,9 @@ class Snapshot:
         """Bookings by place: ``year, latitude, longitude, bookings``."""
         return self._aggregate("shipments")
 
-    def top_products(self, first_year: int, last_year: int, category: str = "") -> Answer:
-        """The products that earned most: ``product_id, name, category, units, amount``.
-
-        Args:
-            first_year: From the beginning of this year.
-            last_year: To the end of this one.
-            category: A master category; all if empty.
-        """
-        return self._aggregate(
-            "top_products", first_year=int(first_year), last_year=int(last_year), category=str(category)
-        )
+    def top_products(self) -> Answer:
+        """The products that earned most, by span of years: ``first_year, last_year, place, …``, see ``questions``."""
+        return self._aggregate("top_products")
 
     def customer(self, customer_id: str) -> Answer:
         """A customer's row, or none.
@@ -243,23 +234,23 @@ class Snapshot:
         )
 
     def ask(self, name: str) -> Answer:
-        """One of the questions without parameters, by its name."""
+        """One of the questions, by its name."""
         return self._aggregate(name)
 
     def warm(self) -> dict[str, Answer]:
-        """Ask every question without parameters, so that whoever asks next finds the answers."""
-        names = [name for name, question in QUESTIONS.items() if not question.parameters]
+        """Ask every question, so that whoever asks next finds the answers."""
         # On small tables an engine plans longer than it reads, and plans for several at once.
         with ThreadPoolExecutor(WARMERS) as pool:
-            return dict(zip(names, pool.map(self._aggregate, names), strict=True))
+            return dict(zip(QUESTIONS, pool.map(self._aggregate, QUESTIONS), strict=True))
 
-    def _aggregate(self, name: str, **parameters: str | int) -> Answer:
-        version = self.published.key(QUESTIONS[name].tables)
+    def _aggregate(self, name: str) -> Answer:
+        question = QUESTIONS[name]
+        version = self.published.key(question.tables)
 
         def compute() -> tuple[pa.Table, str, bool]:
-            return *self.service.compute(name, parameters, self.published), True
+            return *self.service.compute(name, self.published), True
 
-        return self._ask(name, parameters, version, compute)
+        return self._ask(name, question.digest, version, compute)
 
     def _from_hbase(self, name: str, key: str, table: Table, read: Callable[[Addresses], list[lookup.Row]]) -> Answer:
         """Rows from HBase, which knows no versions: they are kept only if it held what is published all the time."""
@@ -276,21 +267,24 @@ class Snapshot:
             schema = pa.schema([(c, pa.string()) for c in table.names])
             return pa.Table.from_pylist(rows, schema=schema), "HBase", before and settled()
 
-        return self._ask(name, {"key": key}, self.published.state[table.name], compute)
+        return self._ask(name, _digest(key), self.published.state[table.name], compute)
 
     def _ask(
         self,
         name: str,
-        parameters: dict[str, str | int],
+        asked: str,
         version: str,
         compute: Callable[[], tuple[pa.Table, str, bool]],
     ) -> Answer:
         began = time.perf_counter()
-        asked = hashlib.sha256(json.dumps([name, parameters], sort_keys=True).encode()).hexdigest()[:16]
         found = self._cache.answer(f"{name}:{asked}:{version}", compute)
         milliseconds = (time.perf_counter() - began) * 1000
         age = max(0.0, time.time() - found.computed_at)
         return Answer(found.table, found.source, found.computed_by, age, milliseconds, version, self._cache.ratio())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _customer_number(text: str) -> str:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
-from collections.abc import Iterator
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from ecom_assets.dashboard import charts, figures
+from ecom_assets.dashboard.figures import Filter
+from ecom_assets.pipeline import merged
+from ecom_assets.pipeline.flow import Flow
 from ecom_assets.pipeline.manifest import write_json
+from ecom_assets.services.serving import Dashboard
 from ecom_assets.services.stack import Stack
-from ecom_assets.serving import publication
+from ecom_assets.serving import analysis, postgres, publication
 from ecom_assets.serving.queries import Queries
-from ecom_assets.settings import Settings
+from ecom_assets.settings import Settings, load, remember
+from ecom_assets.source import synthetic
+from ecom_assets.tables import CUSTOMER, TABLES
+from ecom_assets_tests.runs import ecom, environment
+from ecom_assets_tests.shop import settings_for
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SECONDS = 30_000
@@ -30,22 +49,93 @@ PAGES = {
     "": ("The shop at a glance", CHARTS),
     "live": ("Live", ("lag", "arrivals", "events")),
     "lookup": ("Look-up", ("customer", "orders", "session")),
-    "proof": ("Proof", ("ways",)),
+    "proof": (
+        "Proof",
+        ("sheet-customer", "sheet-product", "sheet-transactions", "sheet-click_stream", "quarantine", "ways", "checks",
+         "runs"),
+    ),
+}  # fmt: skip
+SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
+    "": (re.compile(r"Redis, computed by Spark · .* old · [\d.]+ ms · \d+% hits"), re.compile(r"Published \d")),
+    "live": ("Behind the topic", "0 s", re.compile("Read from Delta's logs")),
+    "lookup": (re.compile(r"(HBase|Redis, computed by HBase) · .* old · [\d.]+ ms"), re.compile(r"\d+ orders")),
+    "proof": (
+        re.compile(r"The sheet balances: [\d,]+ rows proven, 1 in quarantine"),
+        "1 rows with their reasons",
+        re.compile(r"✓ (\d+) of \1 answers computed both ways, all equal"),
+        re.compile(r"✓ \d+ passed, 0 warn, 0 failed"),
+    ),
 }
+"""What a page says, beside what it draws."""
+SERVERS = ("kafka", "spark", "hbase_thrift", "hbase_zookeeper", "postgres", "redis")
+
+
+@contextmanager
+def dashboard_of(settings: Settings) -> Generator[str]:
+    """The dashboard of a home, as `ecom dashboard` starts it."""
+    stack = Stack(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SERVERS:
+            patch.setenv(f"ECOM_{name.upper()}", getattr(settings, name))
+        stack.up(also=("dashboard",))
+    try:
+        yield stack.address("dashboard")
+    finally:
+        stack.down()
+    assert not any(s.service == "dashboard" for s in stack.status())
+
+
+@contextmanager
+def started(**environment: str) -> Generator[str]:
+    """The dashboard alone, which asks none of its servers whether it is there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    settings = load(home=Path(environment["ECOM_HOME"]))
+    server = Dashboard(settings)
+    server.make_folders()
+    server.prepare({"http": port})
+    process = subprocess.Popen(
+        server.command({"http": port}), cwd=server.folder, env=os.environ | server.environment | environment
+    )
+    try:
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while not server.answers(address):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="module")
 def address(shop: Settings) -> Iterator[str]:
-    """The dashboard of the small shop, as `ecom dashboard` starts it."""
+    """The dashboard of the small shop."""
     Queries(shop).snapshot().warm()
-    stack = Stack(shop)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("kafka", "spark", "hbase_thrift", "hbase_zookeeper", "postgres", "redis"):
-            patch.setenv(f"ECOM_{name.upper()}", getattr(shop, name))
-        stack.up(also=("dashboard",))
-    yield stack.address("dashboard")
-    stack.down()
-    assert not any(s.service == "dashboard" for s in stack.status())
+    with dashboard_of(shop) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def whole(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The dashboard of a home that went all the way, with a bad row, by both ways."""
+    source = tmp_path_factory.mktemp("source")
+    synthetic.generate(source, 0.0005, 3)
+    with (source / CUSTOMER.csv).open("a") as file:
+        file.write("short,row\n")
+    env = environment(tmp_path_factory.mktemp("whole"), stack.addresses(), "seen")
+    code, _, err = ecom(env, "run", "--source", str(source), "--json")
+    assert code == 0, err
+    settings = load(home=Path(env["ECOM_HOME"]), **{name: env[f"ECOM_{name.upper()}"] for name in SERVERS})
+    postgres.load(settings, settings.postgres)
+    with Flow(settings) as flow:
+        for name in analysis.ANALYSES:
+            analysis.analyse(flow.spark, settings, settings.postgres, name)
+            analysis.keep(name, settings, settings.redis)
+    with dashboard_of(settings) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +182,10 @@ def settled(page: Page) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p or "overview")
-def test_every_page_shows_all_it_has(address: str, page: Page, path: str) -> None:
+def test_every_page_shows_all_it_has(whole: str, page: Page, path: str) -> None:
     """If this fails, a page is broken for everyone."""
     title, cards = PAGES[path]
-    page.goto(f"{address}/{path}")
+    page.goto(f"{whole}/{path}")
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=SECONDS)
     settled(page)
     for key in cards:
@@ -103,22 +193,36 @@ def test_every_page_shows_all_it_has(address: str, page: Page, path: str) -> Non
         expect(card).to_be_visible()
         if path == "" or key == "arrivals":
             expect(card.locator("[data-testid=stVegaLiteChart] :is(canvas, svg)").first).to_be_visible()
+    for text in SAID[path]:
+        expect(page.get_by_text(text).first).to_be_visible()
     # Nothing stands out of the page to the side.
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_a_filter_changes_what_is_shown(address: str, page: Page) -> None:
-    """The numbers must follow the choice, and a choice without data must be said."""
+def test_filters_change_what_is_shown(shop: Settings, address: str, page: Page) -> None:
+    """The numbers must follow the choice, of a category and of years."""
+    asked = Queries(shop).snapshot()
+    years = figures.years(asked.events().table, asked.bookings().table)
+
+    def earned(chosen: Filter) -> str:
+        return charts.rupiah(int(figures.over_time(asked.revenue().table, chosen)["amount"].sum()))
+
     page.goto(address)
     settled(page)
     revenue = page.locator(".st-key-card-revenue h3")
-    before = revenue.inner_text()
+    expect(revenue).to_have_text(earned(Filter(years[0], years[-1])))
     page.get_by_role("combobox", name="Category").click()
     page.get_by_role("option", name="Accessories").click()
     expect(page.get_by_text("Revenue of Accessories by month")).to_be_visible()
     settled(page)
-    assert revenue.inner_text() != before
+    expect(revenue).to_have_text(earned(Filter(years[0], years[-1], "Accessories")))
     expect(page.locator(".st-key-card-top")).to_contain_text("Accessories")
+    first, last = page.get_by_role("slider").all()
+    for _ in range(2):
+        first.press("ArrowRight")
+    last.press("ArrowLeft")
+    expect(revenue).to_have_text(earned(Filter(years[2], years[-2], "Accessories")))
+    settled(page)
 
 
 def test_a_look_up_answers_and_tells_what_is_wrong(address: str, page: Page) -> None:
@@ -134,19 +238,137 @@ def test_a_look_up_answers_and_tells_what_is_wrong(address: str, page: Page) -> 
     assert page.locator("[data-testid=stException]").count() == 0
 
 
-def test_an_unpublished_home_says_what_to_do(shop: Settings, address: str, browser: Browser) -> None:
+def test_thrift_and_redis_killed_under_a_page(stack: Stack, address: str, page: Page) -> None:
+    """The same open page must say that a server is gone, go on without a cache, and work when both are back."""
+
+    def kill(name: str) -> None:
+        (pid,) = [s.pid for s in stack.status() if s.service == name]
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+
+    page.goto(f"{address}/lookup")
+    settled(page)
+    box = page.get_by_label("Customer number")
+    kill("thrift")
+    box.fill("31")
+    box.press("Enter")
+    gone = page.locator("[data-testid=stAlertContentWarning]").first
+    expect(gone).to_contain_text("HBase does not answer", timeout=SECONDS)
+    expect(gone).to_contain_text("ecom up")
+    assert page.locator("[data-testid=stException]").count() == 0
+    stack.up()
+    box.fill("32")
+    box.press("Enter")
+    expect(page.get_by_text("Customer 32")).to_be_visible(timeout=SECONDS)
+    settled(page)
+    kill("redis")
+    menu = page.get_by_test_id("stExpandSidebarButton")
+    if menu.is_visible():  # a phone has the pages behind it
+        menu.click()
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator(".st-key-card-years [data-testid=stVegaLiteChart] :is(canvas, svg)").first).to_be_visible(
+        timeout=2 * SECONDS
+    )
+    settled(page)
+    expect(page.get_by_text(re.compile("^Spark · ")).first).to_be_visible()
+    stack.up()
+
+
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory: pytest.TempPathFactory, shop: Settings) -> Iterator[str]:
+    """The dashboard of the small shop, none of whose servers is there."""
+    nowhere = dict.fromkeys(("ECOM_KAFKA", "ECOM_HBASE_THRIFT", "ECOM_HBASE_ZOOKEEPER"), "127.0.0.1:1")
+    nowhere |= {
+        "ECOM_SPARK": "sc://127.0.0.1:1",
+        "ECOM_POSTGRES": "postgresql://ecom:secret@127.0.0.1:1/postgres",
+        "ECOM_REDIS": "redis://:secret@127.0.0.1:1/0",
+    }
+    with started(ECOM_HOME=str(shop.home), **nowhere) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "DuckDB ·"),
+        ("live", "Kafka does not answer at 127.0.0.1:1"),
+        ("lookup", "HBase does not answer at 127.0.0.1:1"),
+        ("proof", "The second way has not been gone, or Redis does not run"),
+    ],
+    ids=["overview", "live", "lookup", "proof"],
+)
+def test_without_any_server_pages_say_what_is_missing(lonely: str, page: Page, path: str, said: str) -> None:
+    """After a restart of the machine people must read what to do, and still see what needs no server."""
+    page.goto(f"{lonely}/{path}")
+    expect(page.get_by_text(said).first).to_be_visible(timeout=2 * SECONDS)
+    if path == "":
+        settled(page)
+    elif path in ("live", "lookup"):
+        expect(page.get_by_text("ecom status").first).to_be_visible()
+    for box in ("[data-testid=stException]", "[data-testid=stAlertContentError]"):
+        assert page.locator(box).count() == 0
+    assert "secret" not in page.content()
+
+
+@pytest.fixture(scope="module")
+def empty(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The dashboard of a home in which nothing has been made."""
+    settings = settings_for(tmp_path_factory.mktemp("empty"), stack.addresses(), "empty")
+    remember(settings)
+    with dashboard_of(settings) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "Nothing is published"),
+        ("live", "Nothing has been streamed yet"),
+        ("lookup", "Nothing is published"),
+        ("proof", "Nothing has been proven yet"),
+    ],
+    ids=["overview", "live", "lookup", "proof"],
+)
+def test_an_empty_home_says_what_to_do(empty: str, page: Page, path: str, said: str) -> None:
     """The first thing that many will see."""
+    page.goto(f"{empty}/{path}")
+    expect(page.get_by_text(said).first).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text("ecom run").first).to_be_visible()
+    settled(page)
+
+
+def test_a_missing_layer_is_said(shop: Settings, address: str, page: Page) -> None:
+    """The bulk route makes no merged tables: the overview has nothing to show, and must say why."""
     path = publication.file(shop)
     before = path.read_text()
-    page = browser.new_page()
     try:
-        path.unlink()
+        write_json(path, json.loads(before) | {"merged": dict.fromkeys(TABLES, "")})
         page.goto(address)
-        expect(page.get_by_text("Nothing is published")).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text("There is no merged table")).to_be_visible(timeout=SECONDS)
         expect(page.get_by_text("ecom run")).to_be_visible()
+        settled(page)
     finally:
         path.write_text(before)
-        page.close()
+
+
+def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page) -> None:
+    """A shop that has sold nothing yet is no fault: zeros and sentences, no error box."""
+    folders = [merged.folder(table, shop) for table in TABLES.values()]
+    rows = [pa.table(DeltaTable(str(folder)).to_pyarrow_table()) for folder in folders]
+    try:
+        for folder, table in zip(folders, rows, strict=True):
+            write_deltalake(str(folder), table.slice(0, 0), mode="overwrite")
+        publication.publish(shop)
+        page.goto(address)
+        expect(page.get_by_text("Nothing here for this choice").first).to_be_visible(timeout=2 * SECONDS)
+        settled(page)
+        for counter in page.get_by_test_id("stMetricValue").all():
+            expect(counter).to_have_text("0")
+        assert page.locator("[data-testid=stVegaLiteChart]").count() == 0
+    finally:
+        for folder, table in zip(folders, rows, strict=True):
+            write_deltalake(str(folder), table, mode="overwrite")
+        publication.publish(shop)
 
 
 def test_a_failed_proof_is_red(shop: Settings, address: str, browser: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
 import dagster as dg
@@ -17,6 +18,7 @@ from ecom_assets.resources.home import HomeResource
 from ecom_assets.resources.kafka import KafkaResource
 from ecom_assets.resources.spark import SparkConnectResource
 from ecom_assets.services.stack import Stack
+from ecom_assets.serving import live as page
 from ecom_assets.settings import Settings, remember
 from ecom_assets.tables import CLICK_STREAM, PRODUCT, TABLES
 from ecom_assets_tests.shop import settings_for
@@ -141,6 +143,37 @@ def test_the_job_that_follows_topics(flow: Flow, live: Settings, resource: HomeR
     assert ended.success
     assert not streamed.is_followed(CLICK_STREAM, live)
     assert streamed.records(streamed.folder(CLICK_STREAM, live)) == before + done.rows
+
+
+def test_the_live_page_tells_how_far_the_table_is_behind(flow: Flow, live: Settings) -> None:
+    """If this fails, a stream that stands still looks as if it were up to date, or the other way round."""
+    table, kafka = CLICK_STREAM, flow.addresses.kafka
+
+    def seen() -> tuple[page.Stream, float]:
+        stream, newest = page.stream(table, live), page.topic_newest(table, live, kafka)
+        assert stream
+        assert stream.newest
+        assert newest
+        return stream, (newest - stream.newest).total_seconds()
+
+    flow.build("streamed", table)
+    before, lag = seen()
+    assert lag == 0
+    done = topic.simulate(table, live, kafka, 2000, Event(), rows=300)
+    behind, lag = seen()
+    assert behind.rows == before.rows
+    assert lag > 0
+    flow.build("streamed", table)
+    after, lag = seen()
+    assert lag == 0
+    assert after.rows == before.rows + done.rows
+    assert sum(rows for at, rows in after.commits if at > before.commits[-1][0]) == done.rows
+    now = datetime.now(UTC)
+    assert after.rate(now) * 60 >= done.rows
+    assert after.rate(now + timedelta(minutes=2)) == 0
+    last = page.last_records(table, live, 5)
+    assert last[0]["_timestamp"] == after.newest
+    assert [r["_timestamp"] for r in last] == sorted((r["_timestamp"] for r in last), reverse=True)
 
 
 def test_a_simulation_begins_where_it_is_told(flow: Flow, live: Settings) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import psycopg
 import pyarrow as pa
@@ -21,8 +24,13 @@ from deltalake import DeltaTable, write_deltalake
 
 from ecom_assets.dashboard import figures
 from ecom_assets.dashboard.figures import Filter
+from ecom_assets.defs.serving.assets import answers_ahead, published
 from ecom_assets.pipeline import expand, merged
 from ecom_assets.pipeline.flow import Flow
+from ecom_assets.resources.hbase import HBaseResource
+from ecom_assets.resources.home import HomeResource
+from ecom_assets.resources.kafka import KafkaResource
+from ecom_assets.resources.spark import SparkConnectResource
 from ecom_assets.services.stack import Stack
 from ecom_assets.serving import analysis, live, lookup, postgres, publication
 from ecom_assets.serving.cache import Cache
@@ -34,7 +42,21 @@ from ecom_assets.settings import Settings
 from ecom_assets.tables import CLICK_STREAM, PRODUCT, TABLES
 
 EVER = Filter(1900, 2999)
-SOME_YEARS = {"first_year": 2018, "last_year": 2020, "category": "Apparel"}
+CHOICES = {
+    "all": EVER,
+    "some years": Filter(2018, 2020),
+    "one category": Filter(1900, 2999, "Footwear"),
+    "both": Filter(2019, 2021, "Apparel"),
+    "no year with data": Filter(1901, 1902, "Apparel"),
+}
+
+
+@pytest.fixture
+def resource(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> HomeResource:
+    """The shop's home as Dagster gives it to an asset."""
+    for name in ("kafka", "spark", "hbase_thrift", "hbase_zookeeper", "postgres", "redis", "namespace", "home"):
+        monkeypatch.setenv(f"ECOM_{name.upper()}", str(getattr(shop, name)))
+    return HomeResource(kafka=KafkaResource(), spark=SparkConnectResource(), hbase=HBaseResource())
 
 
 @pytest.fixture
@@ -120,14 +142,103 @@ def test_ages_years_revenue_and_funnel_are_the_files(shop: Settings) -> None:
     assert figures.count(asked.counts().table, "click_stream") == clicks.height
 
 
+def within(time: str, chosen: Filter) -> bool:
+    """Whether a moment lies in the years that are chosen."""
+    return chosen.first_year <= int(time[:4]) <= chosen.last_year
+
+
+def sold(settings: Settings, chosen: Filter) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, int]]]:
+    """Paid items of the files that a choice takes: the booking, the product, and the item."""
+    products = {row["id"]: row for row in raw(settings, "product").to_dicts()}
+    for booking in raw(settings, "transactions").to_dicts():
+        for item in ast.literal_eval(booking["product_metadata"]):
+            product = products.get(str(item["product_id"]), {"masterCategory": None})
+            if (
+                booking["payment_status"] == "Success"
+                and within(booking["created_at"], chosen)
+                and chosen.category in ("", product["masterCategory"])
+            ):
+                yield booking, product, item
+
+
+@pytest.mark.parametrize("chosen", CHOICES.values(), ids=CHOICES)
+def test_what_was_sold_is_the_files_month_by_month(shop: Settings, chosen: Filter) -> None:
+    """If this fails, a filter shows the revenue or the best products of something else than it says."""
+    months: Counter[str] = Counter()
+    units: Counter[int] = Counter()
+    earned: Counter[int] = Counter()
+    for booking, _, item in sold(shop, chosen):
+        value = item["quantity"] * item["item_price"]
+        months[booking["created_at"][:7]] += value
+        units[item["product_id"]] += item["quantity"]
+        earned[item["product_id"]] += value
+    asked = Queries(shop).snapshot()
+    revenue = figures.over_time(asked.revenue().table, chosen)
+    assert {f"{row['month']:%Y-%m}": row["amount"] for row in revenue.to_dicts()} == months
+    assert revenue["units"].sum() == sum(units.values())
+    best = sorted(earned, key=lambda number: (-earned[number], number))[:20]
+    shown_best = figures.top_products(asked.top_products().table, chosen)
+    assert shown_best.select("product_id", "units", "amount").rows() == [(n, units[n], earned[n]) for n in best]
+    names = {int(row["id"]): row["productDisplayName"] or "(no name)" for row in raw(shop, "product").to_dicts()}
+    assert shown_best["name"].to_list() == [names[n] for n in best]
+
+
+@pytest.mark.parametrize("chosen", CHOICES.values(), ids=CHOICES)
+def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Filter) -> None:
+    """If this fails, the years that a person chose are not those that the charts show."""
+    asked = Queries(shop).snapshot()
+    bookings = [b for b in raw(shop, "transactions").to_dicts() if within(b["created_at"], chosen)]
+    clicks = raw(shop, "click_stream").to_dicts()
+    table = asked.bookings().table
+    assert shown(figures.per_year(table, chosen)) == Counter(int(b["created_at"][:4]) for b in bookings)
+    methods = Counter(b["payment_method"] for b in bookings)
+    assert shown(figures.share(table, "payment_method", "bookings", chosen)) == methods
+    promo = Counter(b["promo_code"] for b in bookings if b["promo_code"])
+    assert shown(figures.promotions(table, chosen)) == promo
+    discounts: Counter[str] = Counter()
+    for booking in bookings:
+        if booking["promo_code"]:
+            discounts[booking["promo_code"]] += int(booking["promo_amount"])
+    assert dict(figures.promotions(table, chosen).select("promo_code", "discount").iter_rows()) == discounts
+    part = sum(promo.values()) / len(bookings) if bookings else 0.0
+    assert figures.promotion_share(table, chosen) == pytest.approx(part)
+
+    def square(degrees: str) -> float:
+        return math.floor(float(degrees) * 2) / 2 + 0.25
+
+    squares = Counter((square(b["shipment_location_lat"]), square(b["shipment_location_long"])) for b in bookings)
+    places = figures.places(asked.shipments().table, chosen).select("latitude", "longitude", "bookings")
+    assert {(latitude, longitude): n for latitude, longitude, n in places.iter_rows()} == squares
+
+    events = asked.events().table
+    for column in ("event_name", "traffic_source"):
+        counted_ = Counter(c[column] for c in clicks if within(c["event_time"], chosen))
+        assert shown(figures.share(events, column, "events", chosen)) == counted_
+    begun: dict[str, str] = {}
+    reached: dict[str, set[str]] = {step: set() for step in ("HOMEPAGE", "ADD_TO_CART", "BOOKING", "paid")}
+    for click in clicks:
+        session = click["session_id"]
+        begun[session] = min(begun.get(session, "9"), click["event_time"])
+        reached.setdefault(click["event_name"], set()).add(session)
+        if click["event_name"] == "BOOKING" and "'Success'" in (click["event_metadata"] or ""):
+            reached["paid"].add(session)
+    inside = {session for session, time in begun.items() if within(time, chosen)}
+    steps = [len(reached[step] & inside) for step in ("HOMEPAGE", "ADD_TO_CART", "BOOKING", "paid")]
+    funnel = figures.funnel(asked.funnel().table, chosen)
+    assert funnel["sessions"].to_list() == steps
+    assert funnel["share"].to_list() == pytest.approx([n / len(inside) if inside else 0.0 for n in steps])
+    goods = [p for p in raw(shop, "product").to_dicts() if chosen.category in ("", p["masterCategory"])]
+    usage = Counter(p["usage"] or figures.UNKNOWN for p in goods)
+    assert shown(figures.share(asked.catalogue().table, "usage", "products", chosen)) == usage
+
+
 def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries: Queries) -> None:
     """The two ways and the two engines must never contradict one another on a page."""
     published = publication.latest(shop)
     for name, question in QUESTIONS.items():
-        asked = {} if not question.parameters else SOME_YEARS
-        spark = queries.spark.compute(question, asked, published)
+        spark = queries.spark.compute(question, published)
         assert spark.num_rows, name
-        assert analysis.same(spark, queries.duckdb.compute(question, asked, published)), name
+        assert analysis.same(spark, queries.duckdb.compute(question, published)), name
     loaded = postgres.load(shop, shop.postgres)
     assert {name: done.rows for name, done in loaded.items()} == {name: raw(shop, name).height for name in TABLES}
     assert not any(done.unparsed or done.orphans for done in loaded.values())
@@ -136,7 +247,7 @@ def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries
         for name in analysis.ANALYSES:
             result, unchanged = analysis.analyse(flow.spark, shop, shop.postgres, name)
             assert not unchanged
-            assert analysis.same(result.table, queries.duckdb.compute(QUESTIONS[name], {}, published)), name
+            assert analysis.same(result.table, queries.duckdb.compute(QUESTIONS[name], published)), name
             assert analysis.analyse(flow.spark, shop, shop.postgres, name)[1]
             analysis.keep(name, shop, shop.redis)
     kept, left = queries.cache.get(f"analysis:{name}")
@@ -174,9 +285,11 @@ def test_of_many_who_miss_one_computes(shop: Settings) -> None:
     assert Counter(a.source for a in answers) == {"test": 1, "Redis": 11}
 
 
-def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries) -> None:
+@pytest.mark.parametrize("engine", ["Spark", "DuckDB"])
+def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, engine: str) -> None:
     """A publication while pages are read: each page shows all of one version, and in the end the new one."""
-    without_spark(queries)
+    if engine == "DuckDB":
+        without_spark(queries)
     folder = merged.folder(PRODUCT, shop)
     rows = pa.table(DeltaTable(str(folder)).to_pyarrow_table())
     sizes = {rows.num_rows}
@@ -191,6 +304,13 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries) -
             usage = figures.share(asked.catalogue().table, "usage", "products")["products"].sum()
             pages.append((counts, int(catalogue), int(usage)))
 
+    def await_page(size: int) -> None:
+        deadline = time.monotonic() + 60
+        while not any(page[0] == size for page in pages[-4:]):
+            assert time.monotonic() < deadline, f"expected pages of {size} products, got {pages[-4:]}"
+            assert all(reader.is_alive() for reader in readers), "a page failed"
+            time.sleep(0.01)
+
     readers = [threading.Thread(target=read) for _ in range(4)]
     for reader in readers:
         reader.start()
@@ -198,9 +318,9 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries) -
         for less in range(1, 6):
             write_deltalake(str(folder), rows.slice(less * 5), mode="overwrite")
             time.sleep(0.2)  # written, not published: nobody may see it
-            publication.publish(shop)
             sizes.add(rows.num_rows - less * 5)
-            time.sleep(0.2)
+            publication.publish(shop)
+            await_page(rows.num_rows - less * 5)
     finally:
         stop.set()
         for reader in readers:
@@ -209,8 +329,58 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries) -
         publication.publish(shop)
     assert all(len(set(page)) == 1 for page in pages), "a page mixed two versions"
     assert {page[0] for page in pages} <= sizes
-    assert len({page[0] for page in pages}) > 2
-    assert figures.count(queries.snapshot().counts().table, "product") == rows.num_rows
+    assert {page[0] for page in pages} >= sizes - {rows.num_rows}
+    answer = queries.snapshot().counts()
+    assert figures.count(answer.table, "product") == rows.num_rows
+    assert answer.computed_by == engine
+
+
+def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Queries, resource: HomeResource) -> None:
+    """Without this, the first people after a publication wait until Spark has read all tables."""
+    queries.snapshot().warm()
+    folder = merged.folder(PRODUCT, shop)
+    rows = pa.table(DeltaTable(str(folder)).to_pyarrow_table())
+    stop, seen, sources = threading.Event(), set[int](), Counter[str]()
+    reader = Queries(shop)
+
+    def read() -> None:
+        while not stop.is_set():
+            asked = reader.snapshot()
+            answers = {name: asked.ask(name) for name in QUESTIONS}
+            sources.update(a.source for a in answers.values())
+            seen.add(figures.count(answers["counts"].table, "product"))
+
+    thread = threading.Thread(target=read)
+    try:
+        write_deltalake(str(folder), rows.slice(3), mode="overwrite")
+        thread.start()
+        while not seen:
+            time.sleep(0.01)
+        with dg.DagsterInstance.ephemeral() as instance:
+            done = dg.materialize([answers_ahead, published], instance=instance, resources={"home": resource})
+        assert done.success
+        deadline = time.monotonic() + 30
+        while rows.num_rows - 3 not in seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        stop.set()
+        thread.join()
+        write_deltalake(str(folder), rows, mode="overwrite")
+        publication.publish(shop)
+    assert seen == {rows.num_rows, rows.num_rows - 3}
+    assert set(sources) == {"Redis"}
+    assert reader.cache._misses == 0, "somebody waited for an answer"
+    reader.close()
+
+
+def test_an_answer_to_another_text_is_none(shop: Settings, queries: Queries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers outlive the program: another version of it may ask otherwise, and must not get what was kept before."""
+    without_spark(queries)
+    assert [queries.snapshot().counts().source for _ in range(2)] == ["DuckDB", "Redis"]
+    other = "SELECT 'product' AS name, CAST(7 AS BIGINT) AS n"
+    monkeypatch.setitem(QUESTIONS, "counts", dataclasses.replace(QUESTIONS["counts"], sql=other))
+    answer = queries.snapshot().counts()
+    assert (answer.source, figures.count(answer.table, "product")) == ("DuckDB", 7)
 
 
 def test_without_redis_answers_are_slower_and_the_same(shop: Settings, queries: Queries) -> None:
@@ -223,6 +393,26 @@ def test_without_redis_answers_are_slower_and_the_same(shop: Settings, queries: 
     assert {a.source for a in answers} == {"DuckDB"}
     assert all(a.table == expected for a in answers)
     assert time.monotonic() - began < 10
+
+
+def test_redis_killed_under_the_service(shop: Settings, stack: Stack, queries: Queries) -> None:
+    """The same process must go on without it, and take to it again when it is back."""
+    without_spark(queries)
+    expected = queries.snapshot().catalogue().table
+    (pid,) = [s.pid for s in stack.status() if s.service == "redis"]
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    answers = [queries.snapshot().catalogue() for _ in range(3)]
+    assert {a.source for a in answers} == {"DuckDB"}
+    assert all(a.table == expected for a in answers)
+    with pytest.raises(ConnectionError, match="Redis does not answer"):
+        analysis.Cache(shop.redis, "x").put("k", expected, "test")
+    stack.up()
+    deadline = time.monotonic() + 30
+    while queries.snapshot().catalogue().source != "Redis":
+        assert time.monotonic() < deadline, "Redis is back, and is not asked"
+        time.sleep(0.2)
+    assert queries.snapshot().catalogue().table == expected
 
 
 def test_without_spark_duckdb_answers(shop: Settings, queries: Queries) -> None:
@@ -279,15 +469,19 @@ def test_bad_questions_are_told(shop: Settings, queries: Queries, settings: Sett
         Queries(settings).snapshot()
     bulk_only = dataclasses.replace(asked.published, merged=dict.fromkeys(TABLES, ""))
     with pytest.raises(NotPublishedError, match="no merged table"):
-        queries.duckdb.compute(QUESTIONS["catalogue"], {}, bulk_only)
+        queries.duckdb.compute(QUESTIONS["catalogue"], bulk_only)
     gone = dataclasses.replace(asked.published, merged=asked.published.merged | {"product": "other@0"})
     with pytest.raises(NotPublishedError, match="not there any more"):
-        queries.duckdb.compute(QUESTIONS["catalogue"], {}, gone)
+        queries.duckdb.compute(QUESTIONS["catalogue"], gone)
     elsewhere = shop.model_copy(update={"namespace": "nowhere"})
     with pytest.raises(lookup.LookupUnavailableError, match="holds no table nowhere_customers"):
         lookup.customer("1", elsewhere, queries.addresses)
     with pytest.raises(PostgresError, match="holds no table"):
         list(postgres.parts(shop.postgres, PRODUCT, elsewhere, 2))
+    with pytest.raises(PostgresError, match=r"does not take a connection: .* `ecom status`"):
+        postgres.load(shop, "postgresql://ecom:secret@127.0.0.1:1/postgres")
+    with pytest.raises(ConnectionError, match=r"Kafka does not answer at 127.0.0.1:1 .* `ecom status`"):
+        live.topic_newest(CLICK_STREAM, shop, "127.0.0.1:1")
 
 
 def test_live_tells_the_newest_records(shop: Settings) -> None:
@@ -323,6 +517,54 @@ def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: St
         assert connection.execute("SELECT count(*) FROM shop.product").fetchone() == (rows,)
     assert postgres.load(shop, shop.postgres)["product"].rows == rows
     assert postgres.version(shop.postgres, shop) != before
+
+
+def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Settings) -> None:
+    """Readers must see whole tables while they are loaded anew, and the tables must be what they are said to be."""
+    postgres.load(shop, shop.postgres)
+    before = postgres.version(shop.postgres, shop)
+    rows = {name: raw(shop, name).height for name in TABLES}
+    seen: list[tuple[str, dict[str, int]]] = []
+
+    def counts() -> dict[str, int]:
+        query = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM shop.{name}" for name in TABLES)
+        with psycopg.connect(shop.postgres) as reader:
+            return dict(reader.execute(query.encode()).fetchall())
+
+    def look(*_: object) -> None:
+        seen.append((postgres.version(shop.postgres, shop), counts()))
+
+    os.utime(expand.files(PRODUCT, shop)[0])  # other files, as far as the loader can tell
+    postgres.load(shop, shop.postgres, look)
+    assert len(seen) >= len(TABLES)
+    assert all(told == (before, rows) for told in seen)
+    assert counts() == rows
+    assert postgres.version(shop.postgres, shop) != before
+
+    with psycopg.connect(shop.postgres) as connection:
+        kinds = dict(connection.execute(
+            "SELECT table_name || '.' || column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = 'shop'"
+        ).fetchall())  # fmt: skip
+        constraints = {row[0] for row in connection.execute(
+            "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE connamespace = 'shop'::regnamespace AND contype IN ('p', 'f')"
+        ).fetchall()}  # fmt: skip
+        indexes = [row[0] for row in connection.execute(
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'shop'"
+        ).fetchall()]  # fmt: skip
+        schemas = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'shop\\_\\_%'").fetchone()
+    assert schemas == (0,), "what a load needed is gone"
+    assert kinds["transactions.created_at_ts"] == "timestamp with time zone"
+    assert kinds["transactions.items"] == kinds["click_stream.metadata"] == "jsonb"
+    assert kinds["customer.birthdate_date"] == "date"
+    assert kinds["transactions.total_amount"] == "bigint"
+    for table in TABLES.values():
+        assert f"shop.{table.name} PRIMARY KEY ({table.primary_key})" in constraints
+    assert "shop.transactions FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id)" in constraints
+    for wanted in ("click_stream USING btree (session_id)", "transactions USING btree (customer_id)",
+                   "transactions USING brin (created_at_ts)", "click_stream USING brin (event_time_ts)"):  # fmt: skip
+        assert any(wanted in index for index in indexes), (wanted, indexes)
 
 
 def test_thrift_restarted_under_a_look_up(shop: Settings, stack: Stack, queries: Queries) -> None:

@@ -59,6 +59,21 @@ def test_a_killed_postgres_comes_back_with_its_data(stack: Stack) -> None:
         connection.execute("DROP TABLE kept")
 
 
+def test_redis_keeps_its_answers_over_a_stop(stack: Stack) -> None:
+    """Without this, everybody waits for Spark when the machine comes back, though no row has changed."""
+    with redis.Redis.from_url(stack.address("redis")) as client:
+        client.set("kept", "answer", ex=60)
+    (pid,) = [s.pid for s in stack.status() if s.service == "redis"]
+    assert pid
+    process = psutil.Process(pid)
+    process.terminate()
+    process.wait(10)
+    stack.up()
+    with redis.Redis.from_url(stack.address("redis")) as client:
+        assert client.get("kept") == b"answer"
+        assert 0 < client.ttl("kept") <= 60
+
+
 def test_a_store_elsewhere_is_not_started_and_its_password_not_shown(settings: Settings) -> None:
     """An address of an unreachable store must be said, without the secret in it."""
     for name in STORES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import polars as pl
@@ -51,9 +52,14 @@ def page() -> None:
 def behind(streams: dict[str, live.Stream | None]) -> None:
     """How far the tables are behind their topics."""
     with card("lag", "Behind the topic", "Between the newest record in Kafka and the newest one in the table."):
-        kafka = Stack(settings()).address("kafka")
-        for column, (name, table) in zip(st.columns(len(TABLES)), TABLES.items(), strict=True):
-            stream, newest = streams[name], live.topic_newest(table, settings(), kafka)
+        home = settings()
+        kafka = Stack(home).address("kafka")
+        with st.container(key="counters-lag"):
+            columns = st.columns(len(TABLES))
+        with ThreadPoolExecutor(len(TABLES)) as pool:  # each mostly waits for Kafka
+            latest = pool.map(lambda table: live.topic_newest(table, home, kafka), TABLES.values())
+        for column, name, newest in zip(columns, TABLES, latest, strict=True):
+            stream = streams[name]
             if newest is None:
                 told = "no records"
             elif stream is None or stream.newest is None:

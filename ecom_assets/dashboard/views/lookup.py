@@ -100,6 +100,8 @@ def _table(table: pa.Table, columns: list[str], numbers: list[str] | None = None
             frame[name] = frame[name].str.slice(0, 19).str.replace("T", " ", regex=False)
     for name in numbers or []:
         frame[name] = frame[name].astype("int64")
+    texts = [name for name in columns if name not in (numbers or [])]
+    frame[texts] = frame[texts].fillna("–")
     config = {name: st.column_config.NumberColumn(format="localized") for name in numbers or []}
     rows = min(len(frame), 12)
     st.dataframe(frame, hide_index=True, height=35 * (rows + 1) + 3, column_config=config)

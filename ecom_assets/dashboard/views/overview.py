@@ -85,11 +85,11 @@ def sales(asked: Snapshot, chosen: Filter) -> None:
         drawn = charts.bars(frame.select("promo_code", "bookings"), "promo_code", "bookings", "bookings")
         chart(drawn, answer, empty=frame.is_empty())
     with right, card("top", f"Products{of} that earned most"):
-        answer = asked.top_products(chosen.first_year, chosen.last_year, chosen.category)
-        if answer.table.num_rows:
-            most = max(answer.table["amount"].to_pylist())
+        answer = asked.top_products()
+        frame = figures.top_products(answer.table, chosen)
+        if not frame.is_empty():
             st.dataframe(
-                answer.table.select(["name", "category", "units", "amount"]).to_pandas(),
+                frame.drop("product_id"),
                 hide_index=True,
                 height=320,
                 column_config={
@@ -100,7 +100,7 @@ def sales(asked: Snapshot, chosen: Filter) -> None:
                         "Revenue, IDR",
                         format="localized",
                         min_value=0,
-                        max_value=most,
+                        max_value=int(frame["amount"][0]),
                     ),
                 },
             )

@@ -14,16 +14,20 @@ from ecom_assets.dashboard.common import ago, card, guarded, header, service, se
 from ecom_assets.pipeline import sheet, streamed
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.pipeline.sheet import Verdict
-from ecom_assets.serving import analysis
+from ecom_assets.serving import analysis, history
 from ecom_assets.serving.questions import QUESTIONS
 from ecom_assets.tables import TABLES
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from collections.abc import Sequence
+
+    from dagster import DagsterInstance, RunRecord
 
 RUNS = 8
 SHOWN = 200
 """Rows of a quarantine that are shown; all are counted."""
+
+MARKS = {"passed": "✓", "warns": "!", "failed": "✗"}
 
 DAGSTER = "http://127.0.0.1:3000"
 """Where `ecom dev` puts Dagster's pages."""
@@ -40,8 +44,8 @@ def page() -> None:
         quarantine()
     with guarded("The two ways"):
         two_ways()
-    with guarded("The last runs"):
-        runs()
+    with guarded("The checks and runs"):
+        checks_and_runs()
 
 
 def verdict(verdicts: dict[str, Verdict]) -> None:
@@ -121,28 +125,35 @@ def two_ways() -> None:
         "The same questions, asked of the tables of both ways.",
     ):
         asked, cache = service().snapshot(), service().cache
-        lines = []
+        lines, equal, known = [], 0, 0
         for name in analysis.ANALYSES:
             kept, left = cache.get(f"analysis:{name}")
-            same = (
-                "" if kept is None else "✓ equal" if analysis.same(kept.table, asked.ask(name).table) else "✗ differs"
-            )
+            same = kept is not None and analysis.same(kept.table, asked.ask(name).table)
+            known, equal = known + (kept is not None), equal + same
             lines.append(
                 {
+                    "": "" if kept is None else MARKS["passed" if same else "failed"],
                     "question": QUESTIONS[name].doc,
                     "by PostgreSQL": "not computed" if kept is None else f"{kept.table.num_rows:,} rows",
-                    "beside the merged tables": same,
                     "stays": ago(left) if kept else "",
                 }
             )
-        if all(line["by PostgreSQL"] == "not computed" for line in lines):
+        if not known:
             st.info(
                 "The second way has not been gone, or Redis does not run. The job `analysis` in Dagster loads"
                 " PostgreSQL, computes the answers and puts them into Redis.",
                 icon=":material/alt_route:",
             )
+            return
+        if equal < known:
+            st.warning(
+                f"{known - equal} of {known} answers differ: PostgreSQL holds the tables of other files, or one way is"
+                " wrong. The job `analysis` loads them anew.",
+                icon=":material/alt_route:",
+            )
         else:
-            st.dataframe(lines, hide_index=True)
+            st.markdown(f"{MARKS['passed']} {equal} of {len(lines)} answers computed both ways, all equal.")
+        st.dataframe(lines, hide_index=True)
 
 
 @st.cache_resource(show_spinner=False)
@@ -152,14 +163,41 @@ def _instance(folder: str) -> DagsterInstance:
     return dg.DagsterInstance.from_config(folder)
 
 
-def runs() -> None:
-    """The last runs."""
-    st.header("Last runs", anchor=False)
+def checks_and_runs() -> None:
+    """What each check found last, and the last runs."""
+    st.header("Checks and runs", anchor=False)
     if not (settings().dagster / "dagster.yaml").exists():
         st.info("No run yet; `ecom run` makes one.", icon=":material/history:")
         return
+    instance = _instance(str(settings().dagster))
+    records = instance.get_run_records(limit=RUNS)
+    with card("checks", "Checks", f"What each found last, by the last {RUNS} runs; `ecom check` evaluates all."):
+        checks(history.checks(instance, [r.dagster_run.run_id for r in records]))
+    with card("runs", "Runs of this home", f"The links open in Dagster while `ecom dev` runs, at {DAGSTER}."):
+        runs(records)
+
+
+def checks(found: list[dict[str, str]]) -> None:
+    """What each check found, the worst first."""
+    if not found:
+        st.info("No check has been evaluated yet; `ecom run` and `ecom check` do so.", icon=":material/rule:")
+        return
+    count = {state: sum(c["state"] == state for c in found) for state in history.STATES}
+    told = f"{count['passed']} passed, {count['warns']} warn, {count['failed']} failed."
+    st.markdown(f"{MARKS['failed' if count['failed'] else 'passed']} {told}")
+    lines = [
+        {"": MARKS[c["state"]], **{k: c[k] for k in ("asset", "check", "found")}, "when": when(c["at"])} for c in found
+    ]
+    st.dataframe(lines, hide_index=True, height=min(320, 35 * (len(lines) + 1) + 3))
+
+
+def runs(records: Sequence[RunRecord]) -> None:
+    """The last runs."""
+    if not records:
+        st.info("No run yet; `ecom run` makes one.", icon=":material/history:")
+        return
     lines = []
-    for record in _instance(str(settings().dagster)).get_run_records(limit=RUNS):
+    for record in records:
         run = record.dagster_run
         began = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else None
         took = record.end_time - record.start_time if record.end_time and record.start_time else None
@@ -172,12 +210,8 @@ def runs() -> None:
                 "in Dagster": f"{DAGSTER}/runs/{run.run_id}",
             }
         )
-    with card("runs", "Runs of this home", f"The links open in Dagster while `ecom dev` runs, at {DAGSTER}."):
-        if not lines:
-            st.info("No run yet; `ecom run` makes one.", icon=":material/history:")
-        else:
-            link = st.column_config.LinkColumn(display_text="open")
-            st.dataframe(lines, hide_index=True, column_config={"in Dagster": link})
+    link = st.column_config.LinkColumn(display_text="open")
+    st.dataframe(lines, hide_index=True, column_config={"in Dagster": link})
 
 
 page()

@@ -8,7 +8,7 @@ from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.stack import Stack
 from ecom_assets.serving import analysis, lookup, publication
 from ecom_assets.serving.publication import NotPublishedError
-from ecom_assets.serving.queries import Queries
+from ecom_assets.serving.queries import Queries, Snapshot
 from ecom_assets.settings import load
 from ecom_assets.tables import TABLES
 
@@ -34,26 +34,18 @@ def holds_every_booking(home: HomeResource) -> dg.AssetCheckResult:
 
 
 @dg.asset(
-    key=["serving", "publication"],
+    key=["serving", "answers"],
     deps=[dg.AssetKey(["proof", "sheet"]), orders_by_customer],
     group_name="serving",
-    kinds={"python"},
+    kinds={"spark", "redis"},
     owners=factory.OWNERS,
 )
-def published(home: HomeResource) -> dg.MaterializeResult:
-    """One version of every table, all proven: from now on the pages are answered from these."""
-    now, changed = publication.publish(home.flow.settings)
-    return dg.MaterializeResult(metadata={"unchanged": not changed, "versions": dg.MetadataValue.json(now.merged)})
-
-
-@dg.asset(key=["serving", "answers"], deps=[published], group_name="serving", kinds={"spark", "redis"},
-          owners=factory.OWNERS)  # fmt: skip
-def warm_answers(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
-    """The answers to the pages' questions, computed once and kept in Redis."""
+def answers_ahead(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+    """The answers to the pages' questions, in Redis before anybody can ask: pages show what was published before."""
     flow = home.flow
     service = Queries(flow.settings, lambda: flow.spark)
     try:
-        answers = service.snapshot().warm()
+        answers = Snapshot(service, publication.current(flow.settings)).warm()
     except NotPublishedError as error:
         context.log.warning("nothing to answer from: %s", error)
         return dg.MaterializeResult(metadata={"unchanged": True, "note": str(error)})
@@ -68,6 +60,14 @@ def warm_answers(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
     )
 
 
+@dg.asset(key=["serving", "publication"], deps=[answers_ahead], group_name="serving", kinds={"python"},
+          owners=factory.OWNERS)  # fmt: skip
+def published(home: HomeResource) -> dg.MaterializeResult:
+    """One version of every table, all proven and answered: from now on the pages show these."""
+    now, changed = publication.publish(home.flow.settings)
+    return dg.MaterializeResult(metadata={"unchanged": not changed, "versions": dg.MetadataValue.json(now.merged)})
+
+
 def _url() -> str:
     settings = load()
     try:
@@ -79,7 +79,7 @@ def _url() -> str:
 DASHBOARD = dg.AssetSpec(
     ["dashboard"],
     deps=[
-        warm_answers,
+        published,
         *(factory.asset_key("hbase", t) for t in TABLES.values()),
         *(factory.asset_key("streamed", t) for t in TABLES.values()),
         *(dg.AssetKey(["cache", name]) for name in analysis.ANALYSES),
