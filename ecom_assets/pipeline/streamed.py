@@ -570,8 +570,9 @@ def _told(schema: Schema) -> str:
 def _first_offsets(table: Table, settings: Settings, kafka: str) -> dict[int, int]:
     """Partition -> the first offset that a table's topic still holds."""
     name = table.topic(settings.namespace)
+    clients = topic.Clients(kafka, settings.kafka_config)
     try:
-        admin = topic.Clients(kafka, settings.kafka_config).admin()
+        admin = clients.admin()
         # All topics: to ask for one by name would create it.
         found = admin.list_topics(timeout=KAFKA_PATIENCE).topics.get(name)
         if found is None:
@@ -582,7 +583,7 @@ def _first_offsets(table: Table, settings: Settings, kafka: str) -> dict[int, in
     except KafkaException as error:
         raise LakeError(
             f"table {table.name}, topic {name}: no Kafka broker has answered at {kafka} within"
-            f" {KAFKA_PATIENCE:g} s ({error.args[0].str()}); `ecom status` shows which servers run"
+            f" {KAFKA_PATIENCE:g} s ({clients.refusal() or error.args[0].str()}); `ecom status` shows which servers run"
         ) from error
 
 
