@@ -13,7 +13,6 @@ from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run h
     admin,
     named,
     test_a_task_that_fails_says_why,
-    test_interrupted_load_is_repeated,
     test_spark_ends_in_the_same_cells,
 )
 from ecom_assets_tests.integration.test_spark import (  # noqa: F401  they run here too, on the topics made below

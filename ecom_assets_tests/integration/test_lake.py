@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,22 +13,25 @@ from pyspark.sql import SparkSession
 
 from ecom_assets import lake
 from ecom_assets.lake import HdfsPath, LakeError, exists, remove
-from ecom_assets.pipeline import merged, streamed, upkeep
-from ecom_assets.services.stack import Stack
+from ecom_assets.pipeline import hbase, hbase_bulk, merged, streamed, upkeep
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.services.hbase_admin import HBaseAdmin
+from ecom_assets.services.stack import Addresses, Stack
 from ecom_assets.serving import live
 from ecom_assets.serving.publication import current
 from ecom_assets.settings import Settings
-from ecom_assets.tables import PRODUCT, Table
+from ecom_assets.tables import PRODUCT, TRANSACTIONS, Table
 from ecom_assets_tests.hdfs import Hdfs
-from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run here too, with the settings made below
-    addresses,
-    admin,
-    named,
-    test_a_task_that_fails_says_why,
-    test_interrupted_load_is_repeated,
+from ecom_assets_tests.integration import test_hfile
+from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
+from ecom_assets_tests.integration.test_hfile import (
+    Breaking,
+    test_a_task_that_fails_says_why,  # noqa: F401  runs here too, with the settings made below
 )
 from ecom_assets_tests.integration.test_spark import test_stream  # noqa: F401  runs here too, on a topic made below
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
+
+addresses, admin, named = test_hfile.addresses, test_hfile.admin, test_hfile.named
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +125,27 @@ def test_pages_and_upkeep(spark: SparkSession, make_topic: MakeTopic) -> None:
     assert rows_of(spark, PRODUCT, topic.settings) == rows
     assert current(topic.settings).merged["product"] == seen[-1]
     assert not merged.due(PRODUCT, topic.settings)
+
+
+def test_interrupted_load_goes_on(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]
+) -> None:
+    """What a broken load has left in HDFS or in HBase would spoil the next one, or stay for good."""
+    here = settings.model_copy(update={"namespace": "test_lake_again"})
+    named(TRANSACTIONS.hbase_table(here.namespace))
+    rows = random_rows(TRANSACTIONS, 1500)
+    keys = hbase.row_keys(rows, TRANSACTIONS)
+    hbase.create(TRANSACTIONS, here, admin, hbase.split_keys(keys, 4))
+    breaking: Any = Breaking(admin, 1)
+    with pytest.raises(ServiceError, match="broke off"):
+        hbase_bulk.load(TRANSACTIONS, [rows], keys, here, breaking)
+    assert 0 < hbase.measure(TRANSACTIONS, here, addresses).measure.rows < 1500
+    staging = hbase_bulk.folder(TRANSACTIONS, here)
+    assert isinstance(staging, HdfsPath)
+    (staging / "region-00000" / "payment_info" / "other").write_bytes(b"left by a kill")
+    assert hbase_bulk.load(TRANSACTIONS, [rows], keys, here, admin) == 1500
+    assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
+    assert not staging.exists()
 
 
 @pytest.fixture
