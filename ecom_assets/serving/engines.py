@@ -166,10 +166,10 @@ def _gone(name: str, published: Publication) -> NotPublishedError:
 
 
 def _settled(table: pa.Table) -> pa.Table:
-    """The answer in types that do not depend on the engine."""
+    """The answer in types and in an order that do not depend on the engine, nor on the day."""
     plain = {pa.int32(): pa.int64(), pa.large_string(): pa.string()}
     fields = [pa.field(f.name, plain.get(f.type, f.type)) for f in table.schema]
-    return table.cast(pa.schema(fields)).combine_chunks()
+    return table.cast(pa.schema(fields)).sort_by([(f.name, "ascending") for f in fields]).combine_chunks()
 
 
 def spark_unavailable(error: Exception) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import redis
 from deltalake import DeltaTable, write_deltalake
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
@@ -27,7 +28,7 @@ from ecom_assets.pipeline.flow import Flow
 from ecom_assets.pipeline.manifest import write_json
 from ecom_assets.services.serving import Dashboard
 from ecom_assets.services.stack import Stack
-from ecom_assets.serving import analysis, postgres, publication
+from ecom_assets.serving import analysis, lookup, postgres, publication
 from ecom_assets.serving.queries import Queries
 from ecom_assets.settings import Settings, load, remember
 from ecom_assets.source import synthetic
@@ -238,7 +239,7 @@ def test_a_look_up_answers_and_tells_what_is_wrong(address: str, page: Page) -> 
     assert page.locator("[data-testid=stException]").count() == 0
 
 
-def test_thrift_and_redis_killed_under_a_page(stack: Stack, address: str, page: Page) -> None:
+def test_thrift_and_redis_killed_under_a_page(shop: Settings, stack: Stack, address: str, page: Page) -> None:
     """The same open page must say that a server is gone, go on without a cache, and work when both are back."""
 
     def kill(name: str) -> None:
@@ -246,21 +247,25 @@ def test_thrift_and_redis_killed_under_a_page(stack: Stack, address: str, page: 
         assert pid
         os.kill(pid, signal.SIGKILL)
 
+    redis.Redis.from_url(shop.redis).flushdb()
+    Queries(shop).snapshot().warm()
+    first, second = lookup.sample_customers(shop, Queries(shop).addresses)[-2:]
     page.goto(f"{address}/lookup")
     settled(page)
     box = page.get_by_label("Customer number")
     kill("thrift")
-    box.fill("31")
+    box.fill(first)
     box.press("Enter")
     gone = page.locator("[data-testid=stAlertContentWarning]").first
     expect(gone).to_contain_text("HBase does not answer", timeout=SECONDS)
     expect(gone).to_contain_text("ecom up")
     assert page.locator("[data-testid=stException]").count() == 0
     stack.up()
-    box.fill("32")
+    box.fill(second)
     box.press("Enter")
-    expect(page.get_by_text("Customer 32")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text(f"Customer {second}", exact=True)).to_be_visible(timeout=SECONDS)
     settled(page)
+    expect(page.locator(".st-key-card-orders")).to_contain_text("orders")
     kill("redis")
     menu = page.get_by_test_id("stExpandSidebarButton")
     if menu.is_visible():  # a phone has the pages behind it
