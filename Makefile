@@ -40,8 +40,8 @@ test: install ## Run every test, those on the real stack included; OPTS='-k name
 test-unit: install ## Run the tests that need no servers
 	$(RUN) pytest ecom_assets_tests/unit $(OPTS)
 
-test-cluster: install ## Kill servers of a cluster of processes under a run, and see that no row is lost (takes long)
-	$(RUN) pytest ecom_assets_tests/cluster $(OPTS)
+test-cluster: install ## Test a lake in HDFS, a guarded Kafka, and a cluster whose servers are killed under a run (takes long)
+	$(RUN) pytest ecom_assets_tests/options ecom_assets_tests/cluster $(OPTS)
 
 test-faults: install ## Kill servers in the middle of runs, and see that no row is lost (takes long)
 	$(RUN) pytest ecom_assets_tests/faults $(OPTS)

@@ -1,0 +1,1 @@
+"""What the default leaves switched off, on real servers: a lake in HDFS, a Kafka that asks for a password."""
