@@ -154,16 +154,12 @@ class _Ways:
     def fetch(self) -> int:
         """All cells through HBase's own RPC, thrown away: what bounds the proof."""
         with closing(self._connect()) as connection:
-            told = connection.table(self.name).regions()
+            regions = hbase.regions(self.name, connection)
 
         def pages(region: hbase_rpc.Region) -> int:
             with hbase_rpc.Connection(region.server) as connection:
                 return sum(map(len, connection.pages(region, region.start, region.stop)))
 
-        regions = [
-            hbase_rpc.Region(r["name"], r["start_key"], r["end_key"], (r["server_name"].decode(), int(r["port"])))
-            for r in told
-        ]
         with ThreadPoolExecutor(hbase.CONNECTIONS) as pool:
             return sum(pool.map(pages, regions))
 

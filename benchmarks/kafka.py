@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ def produce(stage: Stage) -> Generator[Step]:
 
     def loop() -> Sample:
         with stage.new_topic() as name:
-            return timed(lambda: _send(stage, name, min(rows, stage.fewer), TUNING, _avro))
+            return timed(lambda: _send(stage, name, _messages(stage, min(rows, stage.fewer), _avro), TUNING))
 
     def limit() -> Sample:
         parts = itertools.islice(stage.batches(), LIMIT_BATCHES)
@@ -84,11 +84,11 @@ def produce(stage: Stage) -> Generator[Step]:
             for value, key in zip(avro.encode(part, TABLE), part.column(TABLE.entity_key).to_pylist(), strict=True)
         ]
         with stage.new_topic() as name:
-            return timed(lambda: _hand_over(stage, name, ready))
+            return timed(lambda: _send(stage, name, ready, TUNING, after=None))
 
     def row_by_row() -> Sample:
         with stage.new_topic() as name:
-            return timed(lambda: _send(stage, name, min(rows, 2000), {}, _text, flush=True))
+            return timed(lambda: _send(stage, name, _messages(stage, min(rows, 2000), _text), {}, Producer.flush))
 
     yield Step(
         "produce",
@@ -156,45 +156,38 @@ def _text(row: dict[str, str]) -> bytes:
     return json.dumps(row).encode()
 
 
+def _messages(stage: Stage, rows: int, encode: Callable[[dict[str, str]], bytes]) -> Iterator[tuple[bytes, str]]:
+    """Value and key of the first rows, made one by one as a script would."""
+    for row in itertools.islice(_rows(stage), rows):
+        yield encode(row), row[TABLE.entity_key]
+
+
+def _poll(producer: Producer) -> object:
+    return producer.poll(0)
+
+
 def _send(
     stage: Stage,
     name: str,
-    rows: int,
+    messages: Iterable[tuple[bytes, str]],
     config: dict[str, str],
-    encode: Callable[[dict[str, str]], bytes],
-    *,
-    flush: bool = False,
+    after: Callable[[Producer], object] | None = _poll,
 ) -> int:
-    """Send rows as a script would; with ``flush`` each is waited for."""
+    """Send messages as a script would, and do something after each; returns how many when the broker has them all."""
     producer = Producer({**stage.settings.kafka_config, **config, "bootstrap.servers": stage.addresses.kafka})
-    for row in itertools.islice(_rows(stage), rows):
-        value = encode(row)
-        while True:
-            try:
-                producer.produce(name, value, row[TABLE.entity_key])
-                break
-            except BufferError:
-                producer.poll(0.05)
-        if flush:
-            producer.flush()
-        else:
-            producer.poll(0)
-    producer.flush()
-    return rows
-
-
-def _hand_over(stage: Stage, name: str, ready: list[tuple[bytes, str]]) -> int:
-    """Give librdkafka records, and wait until the broker has them."""
-    producer = Producer({**stage.settings.kafka_config, **TUNING, "bootstrap.servers": stage.addresses.kafka})
-    for value, key in ready:
+    sent = 0
+    for value, key in messages:
         while True:
             try:
                 producer.produce(name, value, key)
                 break
             except BufferError:
                 producer.poll(0.05)
+        sent += 1
+        if after:
+            after(producer)
     producer.flush()
-    return len(ready)
+    return sent
 
 
 def _receive(stage: Stage, name: str, rows: int) -> int:

@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import happybase
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -486,7 +487,12 @@ def scan(
 
 def _regions(name: str, lend: Lend) -> list[Region]:
     with lend() as connection:
-        told = connection.happybase.table(name).regions()
+        return regions(name, connection.happybase)
+
+
+def regions(name: str, connection: happybase.Connection) -> list[Region]:
+    """The regions of a table, by its full name, and where each is served now."""
+    told = connection.table(name).regions()
     return [Region(r["name"], r["start_key"], r["end_key"], (r["server_name"].decode(), int(r["port"]))) for r in told]
 
 

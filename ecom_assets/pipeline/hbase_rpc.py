@@ -13,16 +13,15 @@ block: int32 size and bytes of each (see ``hfile`` for these bytes); the result 
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 from ecom_assets.pipeline import block, wire
+from ecom_assets.pipeline.link import Link
 
 TIMEOUT = 120.0
 """Longest silence of a server, in seconds."""
@@ -79,8 +78,8 @@ class Page:
         return len(self.counts)
 
 
-class Connection:
-    """A connection to a region server; a context manager.
+class Connection(Link):
+    """A connection to a region server; a context manager. When it is closed, the server closes its scanners.
 
     Args:
         server: Host and port.
@@ -90,21 +89,10 @@ class Connection:
     """
 
     def __init__(self, server: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(server, TIMEOUT)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(server, TIMEOUT)
         self._calls = 0
         header = wire.message({1: wire.message({1: b"ecom"}), 2: b"ClientService", 3: _CODEC})
-        self._socket.sendall(b"HBas\x00\x50" + struct.pack(">i", len(header)) + header)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket; the server closes its scanners."""
-        self._socket.close()
+        self.send(header, opening=b"HBas\x00\x50")
 
     def pages(self, region: Region, start: bytes, stop: bytes) -> Iterator[Page]:
         """Scan a range of rows of a region in order.
@@ -148,7 +136,7 @@ class Connection:
         self._calls += 1
         header = wire.message({1: self._calls, 3: b"Scan", 4: 1})
         body = wire.delimited(header) + wire.delimited(wire.message(request))
-        self._socket.sendall(struct.pack(">i", len(body)) + body)
+        self.send(body)
 
     def _reply(self) -> tuple[Page, int, bool]:
         """Read a reply.
@@ -156,8 +144,7 @@ class Connection:
         Returns:
             The rows, the scanner's number, and whether there may be more rows.
         """
-        (size,) = _SIZE(self._receive(4))
-        data = self._receive(size, block.ROOM)  # so that a window of that size fits at any cell
+        data = self.receive(block.ROOM)  # so that a window of that size fits at any cell
         length, at = wire.read_varint(data, 0)
         header = dict(wire.read_message(memoryview(data)[at : at + length]))
         at += length
@@ -182,17 +169,6 @@ class Connection:
                     more_here = bool(value)
         counts = np.concatenate([plain, np.array(further, np.int64)])
         return Page(memoryview(data)[at + length :], counts), scanner, more and more_here
-
-    def _receive(self, size: int, room: int = 0) -> bytearray:
-        """Read so many bytes, with some zeros behind them."""
-        data = bytearray(size + room)
-        view, done = memoryview(data), 0
-        while done < size:
-            read = self._socket.recv_into(view[done:size])
-            if not read:
-                raise ConnectionResetError("HBase: the region server closed the connection within a reply")
-            done += read
-        return data
 
 
 class Cells:

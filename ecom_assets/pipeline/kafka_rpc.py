@@ -2,8 +2,8 @@
 
 What belongs here: a connection to a broker, and Arrow columns made of record batches. What does not: topics and what
 their records mean (see ``topic``). The protocol is described in https://kafka.apache.org/protocol, record batches in
-https://kafka.apache.org/documentation/#recordbatch. A client that makes an object of each record takes 3 us for it;
-here a record takes 0.3 us. It is for brokers that ask for neither encryption nor a password, and for the codecs that
+https://kafka.apache.org/documentation/#recordbatch. A client that makes an object of each record takes 2.6 us for it,
+here a record takes 0.8. It is for brokers that ask for neither encryption nor a password, and for the codecs that
 Arrow knows; for all else there is librdkafka.
 
 **Fetch, version 4.** int32 size of the rest; int16 api (1), int16 version, int32 correlation, string client; then
@@ -20,17 +20,16 @@ batch's, key and value each with a varint size before it, headers. Varints are z
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 from ecom_assets.pipeline import block
+from ecom_assets.pipeline.link import Link
 
 TIMEOUT = 30.0
 """Longest silence of a broker, in seconds."""
@@ -67,7 +66,7 @@ class Records:
         return len(self.offsets)
 
 
-class Connection:
+class Connection(Link):
     """A connection to a broker; a context manager.
 
     Args:
@@ -78,15 +77,8 @@ class Connection:
     """
 
     def __init__(self, broker: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(broker, TIMEOUT)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(broker, TIMEOUT)
         self._calls = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[tuple[Records, int]]:
         """Read the committed records of a partition, as far as they can be read now.
@@ -128,12 +120,11 @@ class Connection:
         self._calls += 1
         name = topic.encode()
         body = struct.pack(f">hhih4siiiibih{len(name)}siiqi", 1, 4, self._calls, 4, b"ecom", -1, WAIT, 1, FETCH_BYTES, 1, 1, len(name), name, 1, partition, offset, FETCH_BYTES)  # fmt: skip  # noqa: E501
-        self._socket.sendall(struct.pack(">i", len(body)) + body)
+        self.send(body)
 
     def _reply(self) -> tuple[list[_Batch], list[tuple[int, int]]]:
         """The whole batches of a reply, and the transactions that were aborted, as (first offset, producer)."""
-        (size,) = struct.unpack(">i", self._receive(4))
-        data = self._receive(size)
+        data = self.receive()
         correlation, _, topics, length = struct.unpack_from(">iiih", data)
         if correlation != self._calls or topics != 1:
             raise FetchError(f"expected a reply to call {self._calls} of one topic, got one to {correlation}")
@@ -145,16 +136,6 @@ class Connection:
         at += 16 * len(gone)
         (size,) = struct.unpack_from(">i", data, at)
         return list(_batches(memoryview(data)[at + 4 : at + 4 + max(0, size)])), sorted(gone)
-
-    def _receive(self, size: int) -> bytearray:
-        data = bytearray(size)
-        view, done = memoryview(data), 0
-        while done < size:
-            read = self._socket.recv_into(view[done:])
-            if not read:
-                raise ConnectionResetError("Kafka: the broker closed the connection within a reply")
-            done += read
-        return data
 
 
 @dataclass(frozen=True)

@@ -411,7 +411,7 @@ def measure(
 
     def add(partition: int) -> None:
         nonlocal found, bad_rows
-        with closing(_records(clients, topic, partition, ends[partition])) as parts:
+        with closing(_records(clients, topic, partition, ends[partition], leaders.get(partition))) as parts:
             for part in parts:
                 batch, bad = avro.decode_good(part.values, table)
                 hashes = canon.batch_hashes(batch, table.names)
@@ -425,32 +425,33 @@ def measure(
                         progress(len(part))
 
     with _kafka(clients, f"read {topic}"):
-        ends = _ends(clients.admin(), topic)
+        admin = clients.admin()
+        ends, leaders = _ends(admin, topic), _leaders(admin, topic) if clients.plain else {}
         # A thread for each: much of their work is done outside of the interpreter's lock.
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(add, ends))
     return TopicMeasure(found + Measure(seconds=time.perf_counter() - began), bad_rows, tuple(named))
 
 
-def _records(clients: Clients, topic: str, partition: int, end: int) -> Generator[kafka_rpc.Records]:
+def _records(
+    clients: Clients, topic: str, partition: int, end: int, leader: tuple[str, int] | None
+) -> Generator[kafka_rpc.Records]:
     """Read what is committed of a partition, from the start up to an end offset.
 
-    From its leader by Kafka's own protocol, as long as that goes; the rest, an open transaction at its end for
-    instance, by librdkafka, which knows of everything and says what is wrong.
+    From its leader, if one is told, by Kafka's own protocol, as long as that goes; the rest, an open transaction at
+    its end for instance, by librdkafka, which knows of everything and says what is wrong.
 
     Raises:
         TopicError: As ``_read``.
     """
     at = 0
-    if clients.plain and end:
+    if leader and end:
         try:
-            told = clients.admin().list_topics(topic, timeout=ADMIN_SECONDS)
-            leader = told.brokers[told.topics[topic].partitions[partition].leader]
-            with kafka_rpc.Connection((str(leader.host), leader.port)) as connection:
+            with kafka_rpc.Connection(leader) as connection:
                 for part, behind in connection.read(topic, partition, at, end):
                     yield part
                     at = behind
-        except (kafka_rpc.FetchError, OSError, KeyError) as error:
+        except (kafka_rpc.FetchError, OSError) as error:
             _log.info("topic %s, partition %d: librdkafka reads from offset %d on (%s)", topic, partition, at, error)
     if at < end:
         for messages in _read(clients, topic, {partition: end}, at):
@@ -981,6 +982,16 @@ def _ends(admin: AdminClient, topic: str) -> dict[int, int]:
     asked = {TopicPartition(topic, p.id): OffsetSpec.latest() for p in found[topic].partitions}
     futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_SECONDS)
     return {at.partition: future.result().offset for at, future in futures.items()}
+
+
+def _leaders(admin: AdminClient, topic: str) -> dict[int, tuple[str, int]]:
+    """Partition -> host and port of its leader, where there is one."""
+    return {
+        p.id: (p.leader.host, p.leader.port)
+        for told in _describe(admin, [topic]).values()
+        for p in told.partitions
+        if p.leader
+    }
 
 
 def _describe(admin: AdminClient, topics: Iterable[str]) -> dict[str, TopicDescription]:

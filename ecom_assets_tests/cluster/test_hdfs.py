@@ -7,7 +7,6 @@ import pytest
 from ecom_assets.services.process import Record
 from ecom_assets.services.stack import Stack
 from ecom_assets.settings import Settings
-from ecom_assets.tables import Table
 from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run here too, with the settings made below
     addresses,
     admin,
@@ -24,7 +23,6 @@ from ecom_assets_tests.integration.test_spark import (  # noqa: F401  they run h
     test_typed_columns_and_batches,
     test_undecodable_records,
 )
-from ecom_assets_tests.topics import MakeTopic, Topic
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +37,3 @@ def settings(cluster: Stack) -> Settings:
     record = Record.read(cluster.servers["namenode"].record)
     assert record
     return cluster.settings.model_copy(update={"lake_uri": f"hdfs://{record.host}:{record.ports['rpc']}/lakes"})
-
-
-@pytest.fixture(scope="module")
-def make_topic(settings: Settings, cluster: Stack, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
-    """Makes an empty topic, with a lake of its own in HDFS."""
-
-    def make(table: Table) -> Topic:
-        home = tmp_path_factory.mktemp("cluster_lake")
-        own = {"home": home, "namespace": home.name}
-        return Topic(table, settings.model_copy(update=own), cluster.addresses().kafka)
-
-    return make

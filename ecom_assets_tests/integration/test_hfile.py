@@ -386,11 +386,8 @@ class Breaking:
             raise ServiceError("broke off", "try again")
 
 
-def test_interrupted_load_is_repeated(
-    settings: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]
-) -> None:
-    """Broken: what a broken load has left in HBase or in the staging folder spoils the next one."""
-    here = settings.model_copy(update={"namespace": "test_hfile_again"})
+def repeated_after_a_break(here: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]) -> int:
+    """See that a load that broke off is repeated; returns how many regions HBase was asked to take over before."""
     named(TRANSACTIONS.hbase_table(here.namespace))
     rows = random_rows(TRANSACTIONS, 1500)
     keys = hbase.row_keys(rows, TRANSACTIONS)
@@ -398,7 +395,6 @@ def test_interrupted_load_is_repeated(
     breaking: Any = Breaking(admin, 1)
     with pytest.raises(ServiceError, match="broke off"):
         hbase_bulk.load(TRANSACTIONS, [rows], keys, here, breaking)
-    assert breaking.calls == 3  # the third began before anybody heard of the second, the fourth did not
     partly = hbase.measure(TRANSACTIONS, here, addresses).measure.rows
     assert 0 < partly < 1500
     left = hbase_bulk.folder(TRANSACTIONS, here) / "region-00000" / "payment_info"
@@ -407,6 +403,16 @@ def test_interrupted_load_is_repeated(
     assert hbase_bulk.load(TRANSACTIONS, [rows], keys, here, admin) == 1500
     assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
     assert not hbase_bulk.folder(TRANSACTIONS, here).exists()
+    return breaking.calls
+
+
+def test_interrupted_load_is_repeated(
+    settings: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]
+) -> None:
+    """Broken: what a broken load has left in HBase or in the staging folder spoils the next one."""
+    here = settings.model_copy(update={"namespace": "test_hfile_again"})
+    # The third began before anybody heard of the second, the fourth did not.
+    assert repeated_after_a_break(here, addresses, admin, named) == 3
 
 
 def test_region_that_changed_is_not_loaded(

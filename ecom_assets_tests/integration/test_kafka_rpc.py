@@ -6,13 +6,15 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from ecom_assets.pipeline import kafka_rpc, topic
 from ecom_assets.pipeline.topic import Clients
+from ecom_assets.services.servers import split
 from ecom_assets.services.stack import Addresses
 
 Found = list[tuple[int, bytes | None]]
@@ -42,9 +44,8 @@ def end(name: str, kafka: str) -> int:
 
 
 def read(name: str, kafka: str, start: int = 0) -> Found:
-    host, _, port = kafka.rpartition(":")
     found: Found = []
-    with kafka_rpc.Connection((host, int(port))) as connection:
+    with kafka_rpc.Connection(split(kafka)) as connection:
         for records, behind in connection.read(name, 0, start, end(name, kafka)):
             assert len(records) == 0 or start <= records.offsets[0] <= records.offsets[-1] < behind
             found += zip(records.offsets.tolist(), records.values.to_pylist(), strict=True)
@@ -137,8 +138,7 @@ def test_records_that_came_after_the_end_are_left_out(name: str, kafka: str) -> 
     for n in range(100):  # one batch
         out.produce(name, b"%d" % n)
     out.flush()
-    host, _, port = kafka.rpartition(":")
-    with kafka_rpc.Connection((host, int(port))) as connection:
+    with kafka_rpc.Connection(split(kafka)) as connection:
         found = [v for records, _ in connection.read(name, 0, 0, 42) for v in records.values.to_pylist()]
     assert found == [b"%d" % n for n in range(42)]
 
@@ -151,17 +151,15 @@ def test_what_is_not_known_is_refused(name: str, kafka: str) -> None:
     with pytest.raises(kafka_rpc.FetchError, match="codecs"):
         read(name, kafka)
     # A topic read as the project does it goes on with librdkafka.
-    with topic.closing(topic._records(Clients(kafka), name, 0, end(name, kafka))) as parts:
+    with closing(topic._records(Clients(kafka), name, 0, end(name, kafka), split(kafka))) as parts:
         found = [value for part in parts for value in part.values.to_pylist()]
     assert found == [value for _, value in librdkafkas(name, kafka)]
     assert len(found) == 1000
 
 
 def test_a_broker_that_refuses_is_told(kafka: str) -> None:
-    host, _, port = kafka.rpartition(":")
-    missing = TopicPartition("no-such-topic", 0)
     with (
-        kafka_rpc.Connection((host, int(port))) as connection,
+        kafka_rpc.Connection(split(kafka)) as connection,
         pytest.raises(kafka_rpc.FetchError, match="Kafka's error 3"),
     ):
-        next(connection.read(missing.topic, 0, 0, 1))
+        next(connection.read("no-such-topic", 0, 0, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,23 +12,21 @@ from pyspark.sql import SparkSession
 
 from ecom_assets import lake
 from ecom_assets.lake import HdfsPath, LakeError, exists, remove
-from ecom_assets.pipeline import hbase, hbase_bulk, merged, streamed, upkeep
-from ecom_assets.services.errors import ServiceError
+from ecom_assets.pipeline import hbase_bulk, merged, streamed, upkeep
 from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.services.stack import Addresses
 from ecom_assets.serving import live
 from ecom_assets.serving.publication import current
 from ecom_assets.settings import Settings
-from ecom_assets.tables import PRODUCT, TRANSACTIONS, Table
+from ecom_assets.tables import PRODUCT, TRANSACTIONS
 from ecom_assets_tests.hdfs import Hdfs
 from ecom_assets_tests.integration import test_hfile
-from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
 from ecom_assets_tests.integration.test_hfile import (
-    Breaking,
+    repeated_after_a_break,
     test_a_task_that_fails_says_why,  # noqa: F401  runs here too, with the settings made below
 )
 from ecom_assets_tests.integration.test_spark import test_stream  # noqa: F401  runs here too, on a topic made below
-from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
+from ecom_assets_tests.topics import MakeTopic, product, rows_of
 
 addresses, admin, named = test_hfile.addresses, test_hfile.admin, test_hfile.named
 
@@ -38,18 +35,6 @@ addresses, admin, named = test_hfile.addresses, test_hfile.admin, test_hfile.nam
 def settings(settings: Settings, hdfs: Hdfs) -> Settings:
     """The session's home, with its lake in HDFS."""
     return settings.model_copy(update={"lake_uri": f"{hdfs.uri}/lakes"})
-
-
-@pytest.fixture(scope="module")
-def make_topic(settings: Settings, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
-    """Makes an empty topic, with a lake of its own in HDFS."""
-
-    def make(table: Table) -> Topic:
-        home = tmp_path_factory.mktemp("hdfs_lake")
-        own = {"home": home, "namespace": home.name}
-        return Topic(table, settings.model_copy(update=own), stack.addresses().kafka)
-
-    return make
 
 
 @pytest.fixture
@@ -132,20 +117,8 @@ def test_interrupted_load_goes_on(
 ) -> None:
     """What a broken load has left in HDFS or in HBase would spoil the next one, or stay for good."""
     here = settings.model_copy(update={"namespace": "test_lake_again"})
-    named(TRANSACTIONS.hbase_table(here.namespace))
-    rows = random_rows(TRANSACTIONS, 1500)
-    keys = hbase.row_keys(rows, TRANSACTIONS)
-    hbase.create(TRANSACTIONS, here, admin, hbase.split_keys(keys, 4))
-    breaking: Any = Breaking(admin, 1)
-    with pytest.raises(ServiceError, match="broke off"):
-        hbase_bulk.load(TRANSACTIONS, [rows], keys, here, breaking)
-    assert 0 < hbase.measure(TRANSACTIONS, here, addresses).measure.rows < 1500
-    staging = hbase_bulk.folder(TRANSACTIONS, here)
-    assert isinstance(staging, HdfsPath)
-    (staging / "region-00000" / "payment_info" / "other").write_bytes(b"left by a kill")
-    assert hbase_bulk.load(TRANSACTIONS, [rows], keys, here, admin) == 1500
-    assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
-    assert not staging.exists()
+    assert isinstance(hbase_bulk.folder(TRANSACTIONS, here), HdfsPath)
+    repeated_after_a_break(here, addresses, admin, named)
 
 
 @pytest.fixture
