@@ -87,6 +87,10 @@ class HdfsPath:
         """When it was last written, in milliseconds since the epoch."""
         return self._ask(lambda hdfs, path: hdfs.get_file_info(path)).modification_time
 
+    def size(self) -> int:
+        """Its bytes."""
+        return self._ask(lambda hdfs, path: hdfs.get_file_info(path)).length
+
     def iterdir(self) -> Iterator[HdfsPath]:
         """What a folder holds."""
         found = self._ask(lambda hdfs, path: [status.path for status in hdfs.list_status(path)])
@@ -159,6 +163,11 @@ Location: TypeAlias = Path | HdfsPath
 """A file or folder of the lake."""
 
 
+def location(name: str) -> Location:
+    """A file or folder of the lake by what ``str`` makes of it."""
+    return HdfsPath(name) if "://" in name else Path(name)
+
+
 @cache
 def _client(at: str) -> Client:
     from hdfs_native import Client
@@ -187,6 +196,15 @@ def stamp(path: Location) -> tuple[int, ...]:
         state = path.stat()
         return state.st_mtime_ns, state.st_ino
     return (path.modified(),)
+
+
+def size(path: Location) -> int:
+    """A file's bytes.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    return path.stat().st_size if isinstance(path, Path) else path.size()
 
 
 def rmtree(path: Location) -> None:

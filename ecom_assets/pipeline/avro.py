@@ -69,12 +69,15 @@ def decode(values: pa.Array, table: Table) -> pa.RecordBatch:
     try:
         batch = pyruhvro.deserialize_array(values.to_pylist(), table.avro)  # ty: ignore[missing-attribute]
         batch = batch.cast(table.arrow)
-        batch.validate(full=True)  # pyruhvro takes any bytes for text
     except (ValueError, TypeError) as error:
-        raise AvroError(f"expected Avro records of schemas/{table.name}.avsc, got {error}") from error
+        raise _not_records(values, table, "that are none") from error
+    try:
+        batch.validate(full=True)  # pyruhvro takes any bytes for text
+    except ValueError as error:
+        raise _not_records(values, table, "with text that is not UTF-8") from error
     # pyruhvro ignores bytes behind a record.
     if not _encode(batch, table).equals(values):
-        raise AvroError(f"expected Avro records of schemas/{table.name}.avsc, got other bytes behind or within one")
+        raise _not_records(values, table, "that are not exactly one")
     return batch
 
 
@@ -97,6 +100,20 @@ def decode_good(values: pa.Array, table: Table) -> tuple[pa.RecordBatch, list[tu
     left, bad = decode_good(values.slice(0, middle), table)
     right, more = decode_good(values.slice(middle), table)
     return pa.concat_batches([left, right]), bad + [(middle + index, reason) for index, reason in more]
+
+
+def tombstone(table: Table) -> str:
+    """Why a record without a value is no row."""
+    return f"expected one Avro record of {table.name}, got no value (a tombstone)"
+
+
+def _not_records(values: pa.Array, table: Table, flaw: str) -> AvroError:
+    if len(values) != 1:
+        return AvroError(f"expected Avro records of schemas/{table.name}.avsc, got among them bytes {flaw}")
+    value = values[0].as_py()
+    if value is None:
+        return AvroError(tombstone(table))
+    return AvroError(f"expected one Avro record of {table.name}, got {len(value)} bytes {flaw}")
 
 
 def _encode(batch: pa.RecordBatch, table: Table) -> pa.Array:

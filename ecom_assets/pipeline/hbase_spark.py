@@ -23,6 +23,7 @@ from ecom_assets.lake import Location
 from ecom_assets.pipeline.hbase import KEY_SEPARATOR, TIMESTAMP, Layout, Progress
 from ecom_assets.pipeline.hbase_bulk import Region, Steps, emptied, folder, handing_over
 from ecom_assets.pipeline.hfile import Files
+from ecom_assets.pipeline.streamed import last_words
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.services.hbase_admin import HBaseAdmin
 from ecom_assets.settings import Settings
@@ -68,7 +69,7 @@ def load(
                 hand_over(staging / path, regions[region], count)
         except PySparkException as error:
             raise ServiceError(
-                f"HBase table {name}: expected Spark's tasks to write files into {staging}, got: {_cause(error)}",
+                f"HBase table {name}: expected Spark's tasks to write files into {staging}, got: {last_words(error)}",
                 "see that Spark's workers run ecom_assets and may write there; or load with ECOM_HBASE_ROUTE=hfile",
             ) from error
     return steps.total
@@ -115,10 +116,3 @@ def _writer(
             yield pa.RecordBatch.from_pydict({"region": [region], "folder": [attempt], "rows": [rows]})
 
     return write
-
-
-def _cause(error: PySparkException) -> str:
-    """What a task's Python has said last, without the way there."""
-    lines = [line for line in str(error).split("\n\nJVM stacktrace")[0].splitlines() if line.strip()]
-    said = [line for line in lines if line.partition(":")[0].endswith("Error")]
-    return (said or lines or ["nothing"])[-1][:1000]

@@ -28,10 +28,9 @@ from confluent_kafka.admin import OffsetSpec
 from deltalake import DeltaTable, Schema
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
-from pyspark.sql.avro.functions import from_avro, to_avro
 
 from ecom_assets.lake import LakeError, Location, exists, remove
-from ecom_assets.pipeline import canon, topic
+from ecom_assets.pipeline import canon, delta_sink, topic
 from ecom_assets.pipeline.manifest import Measure
 from ecom_assets.pipeline.records import ordered_map
 from ecom_assets.settings import Settings
@@ -39,7 +38,7 @@ from ecom_assets.tables import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
-    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming import DataStreamWriter, StreamingQuery
 
 RECORDS_PER_BATCH = 4_000_000
 """Offsets of one micro-batch; memory does not depend on it, and a commit costs about a second."""
@@ -51,17 +50,6 @@ KAFKA_PATIENCE = 10.0
 """Seconds within which a broker must answer."""
 
 SPARK_TYPES = {"long": "bigint", "string": "string"}
-
-PLACE = (
-    pa.field("_topic", pa.string()),
-    pa.field("_partition", pa.int32()),
-    pa.field("_offset", pa.int64()),
-    pa.field("_timestamp", pa.timestamp("us", "UTC")),
-)
-"""Where a row of the streamed table comes from."""
-
-UNDECODED = pa.struct([("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())])
-"""A record that is not a row of the table; null beside a row."""
 
 QUARANTINE = "table string, stage string, source string, line_or_offset bigint, key string, raw string, reason string"
 """Columns of every quarantine table, partitioned by stage: each stage replaces its own part alone."""
@@ -324,16 +312,12 @@ def _query(
         if not crc.with_name(crc.name[1 : -len(".crc")]).exists():
             crc.unlink()
     start = _start(spark, table, settings, kafka)
-    _create(table, target)
-    frame = read_topic(spark, table, settings, kafka, start)
+    create(table, target)
+    records = read_topic(spark, table, settings, kafka, start)
+    writer = into_table(records, table, table.topic(settings.namespace), target, checkpoint)
     query = None
     try:
-        query = (
-            frame.writeStream.format("delta")
-            .option("checkpointLocation", str(checkpoint))
-            .trigger(**trigger)
-            .start(str(target))
-        )
+        query = writer.trigger(**trigger).start()
         yield query
         # A query that failed in its first second has ended before it was waited for.
         if error := query.exception():
@@ -353,7 +337,7 @@ def delete(table: Table, settings: Settings) -> None:
 
 
 def read_topic(spark: SparkSession, table: Table, settings: Settings, kafka: str, start: str) -> DataFrame:
-    """The records of a table's topic as a stream, decoded (see ``decoded``).
+    """The records of a table's topic as a stream, as Spark's Kafka source gives them.
 
     Args:
         spark: A Spark Connect session.
@@ -379,45 +363,28 @@ def read_topic(spark: SparkSession, table: Table, settings: Settings, kafka: str
         "failOnDataLoss": "true",
         "maxOffsetsPerTrigger": str(RECORDS_PER_BATCH),
     }
-    return decoded(spark.readStream.format("kafka").options(**options).load(), table)
+    return spark.readStream.format("kafka").options(**options).load()
 
 
-def decoded(source: DataFrame, table: Table) -> DataFrame:
-    """Kafka's columns to those of the streamed table.
+def into_table(
+    records: DataFrame, table: Table, topic: str, target: Location, checkpoint: Location
+) -> DataStreamWriter:
+    """A stream of a topic's records, decoded, into the streamed table.
 
     Args:
-        source: ``key``, ``value``, ``topic``, ``partition``, ``offset`` and ``timestamp`` of records.
+        records: As ``read_topic`` gives them.
         table: Whose records.
+        topic: The topic's name.
+        target: The table; it must exist.
+        checkpoint: The query's own folder.
+
+    Returns:
+        The query, to be given a trigger and started.
     """
-    row, value = sf.col("_row"), sf.col("value")
-    # A record that from_avro cannot read has nulls in place of all fields, the required ones too.
-    readable = row[table.primary_key].isNotNull()
-    text = [row[c.name] for c in table.columns if c.avro == "string"]
-    utf8 = sf.lit(True)
-    for column in text:
-        utf8 &= sf.coalesce(sf.is_valid_utf8(column), sf.lit(True))
-    got = sf.concat(sf.lit(f"expected one Avro record of {table.name}, got "), sf.octet_length(value).cast("string"))
-    reason = (
-        sf.when(value.isNull(), sf.lit(f"expected one Avro record of {table.name}, got no value (a tombstone)"))
-        .when(~readable, sf.concat(got, sf.lit(" bytes that are none")))
-        # from_avro takes no notice of bytes after the record.
-        .when(to_avro(row, table.avro) != value, sf.concat(got, sf.lit(" bytes that are not exactly one")))
-        .when(~utf8, sf.concat(got, sf.lit(" bytes with text that is not UTF-8")))
-    )
-    own = [sf.when(sf.col("_reason").isNull(), row[c.name]).alias(c.name) for c in table.columns]
-    bad = sf.struct(sf.col("key"), value, sf.col("_reason").alias("reason"))
-    return (
-        source.withColumn("_row", from_avro("value", table.avro, {"mode": "PERMISSIVE"}))
-        .withColumn("_reason", reason)
-        .select(
-            *own,
-            sf.col("topic").alias("_topic"),
-            sf.col("partition").alias("_partition"),
-            sf.col("offset").alias("_offset"),
-            sf.col("timestamp").alias("_timestamp"),
-            sf.when(sf.col("_reason").isNotNull(), bad).alias("_undecoded"),
-        )
-    )
+    records.sparkSession.dataSource.register(delta_sink.StreamedSink)
+    options = {"table": table.name, "topic": topic, "target": str(target), "checkpoint": str(checkpoint)}
+    writer = records.select(*delta_sink.RECORDS).writeStream.format(delta_sink.StreamedSink.name())
+    return writer.options(**options, checkpointLocation=str(checkpoint))
 
 
 def measure(table: Table, settings: Settings) -> Measure:
@@ -441,8 +408,8 @@ def records(path: Location) -> int:
 def measure_delta(table: Table, path: Location, null: str | None = None) -> Measure:
     """Count and checksum a Delta table as it lies on disk.
 
-    Not by Spark, which wrote it: two programs that read the same rows prove more than one, and
-    this one takes a third of the time.
+    Not by Spark, which writes the merged table and reads the streamed one for it: two programs that read the same
+    rows prove more than one, and this one takes a third of the time.
 
     Args:
         table: Whose columns to hash.
@@ -537,9 +504,13 @@ def _files(path: Location) -> pa.Table:
     return pa.table(DeltaTable(str(path)).get_add_actions(flatten=True))
 
 
-def _create(table: Table, target: Location) -> None:
-    """Make the empty table, or see that the one there is of the same contract."""
-    wanted = Schema.from_arrow(_columns(table))
+def create(table: Table, target: Location) -> None:
+    """Make the empty streamed table, or see that the one there is of the same contract.
+
+    Raises:
+        LakeError: It is of another.
+    """
+    wanted = Schema.from_arrow(delta_sink.columns(table))
     if exists(target):
         there = DeltaTable(str(target)).schema()
         if [(f.name, f.type) for f in there.fields] != [(f.name, f.type) for f in wanted.fields]:
@@ -555,12 +526,6 @@ def _create(table: Table, target: Location) -> None:
         "delta.checkpointInterval": "50",
     }
     DeltaTable.create(str(target), wanted, configuration=configuration)
-
-
-def _columns(table: Table) -> pa.Schema:
-    """The columns of a streamed table; all may be null, as Delta needs no second contract."""
-    own = [field.with_nullable(True) for field in table.arrow]
-    return pa.schema([*own, *PLACE, pa.field("_undecoded", UNDECODED)])
 
 
 def _told(schema: Schema) -> str:
@@ -639,8 +604,17 @@ def _set_aside_undecoded(spark: SparkSession, table: Table, settings: Settings) 
     replace_quarantine(bad, table, settings, "topic")
 
 
+def last_words(error: PySparkException) -> str:
+    """What Spark says was wrong; of a Python worker's traceback the last line alone."""
+    text = str(error).split("\n\nJVM stacktrace")[0].strip()
+    if "Traceback (most recent call last)" in text:
+        errors = [line for line in text.splitlines() if line.partition(":")[0].endswith("Error")]
+        text = errors[-1] if errors else text
+    return text[:1500]
+
+
 def _stream_error(table: Table, settings: Settings, kafka: str, error: PySparkException) -> LakeError:
-    cause = str(error).split("\n\nJVM stacktrace")[0].strip()[:1500]
+    cause = last_words(error)
     remedy = "see the server's log (`ecom status` names it) and run again: it resumes where it stopped"
     if "DATA_LOSS" in cause or "failOnDataLoss" in cause:
         remedy = (
