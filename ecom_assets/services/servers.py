@@ -570,6 +570,7 @@ class Spark(Server):
         options = [
             *OPENS,
             f"-Dderby.system.home={self.folder / 'tmp'}",
+            "-XX:+UseParallelGC",  # rows are many and soon forgotten: a sixth less processor time for a merge
             "-Djdk.reflect.useDirectMethodHandle=false",
             "-Dio.netty.tryReflectionSetAccessible=true",
         ]
