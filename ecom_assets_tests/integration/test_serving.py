@@ -486,8 +486,8 @@ def test_bad_questions_are_told(shop: Settings, queries: Queries, settings: Sett
         live.topic_newest(CLICK_STREAM, shop, "127.0.0.1:1")
 
 
-def test_live_tells_the_newest_records(shop: Settings) -> None:
-    """The live page reads logs and the newest file alone, and must still be right."""
+def test_live_tells_the_newest_records(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live page reads logs and the newest file alone, nothing while no record comes, and must still be right."""
     stream = live.stream(CLICK_STREAM, shop)
     assert stream
     assert stream.rows == raw(shop, "click_stream").height
@@ -495,6 +495,9 @@ def test_live_tells_the_newest_records(shop: Settings) -> None:
     assert last["_offset"] == stream.rows - 1
     assert last["event_id"] == raw(shop, "click_stream")["event_id"][-1]
     assert live.topic_newest(CLICK_STREAM, shop, shop.kafka) is None
+    monkeypatch.setattr(live, "DeltaTable", None)
+    assert live.stream(CLICK_STREAM, shop) == stream
+    assert live.last_records(CLICK_STREAM, shop, 1) == [last]
 
 
 def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: Stack) -> None:
