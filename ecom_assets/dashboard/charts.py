@@ -20,8 +20,8 @@ import polars as pl
 WEST, EAST, NORTH, SOUTH = 94.0, 142.0, 7.0, -12.0
 """What the map shows, in degrees; as near to the equator, degrees are squares."""
 
-DOTS = 24
-"""Width of the map's biggest dot, pixels."""
+DOT = 0.045
+"""Width of the map's biggest dot, of the map's width."""
 
 Bar = tuple[float, float, str]
 """Of an upright bar: its middle in percent of the width, its value, and what it says."""
@@ -108,7 +108,8 @@ def moments(frame: pl.DataFrame, value: str, title: str) -> str:
 def steps(frame: pl.DataFrame) -> str:
     """A funnel: what share of all sessions came to each step."""
     drawn = (
-        f'<dt>{escape(step)}</dt><dd><b>{share:.1%}</b> · {sessions:,}<div><i style="width:{share:.2%}"></i></div></dd>'
+        f"<dt>{escape(step)}<span><b>{share:.1%}</b> · {sessions:,}</span></dt>"
+        f'<dd><i style="width:{share:.2%}"></i></dd>'
         for step, sessions, share in frame.select("step", "sessions", "share").rows()
     )
     return f'<dl class="steps">{"".join(drawn)}</dl>'
@@ -120,7 +121,7 @@ def shipment_map(frame: pl.DataFrame) -> str:
     most = max((n for _, _, n in rows), default=1)
     dots = (
         f'<i style="left:{(lon - WEST) / (EAST - WEST):.2%};top:{(NORTH - lat) / (NORTH - SOUTH):.2%};'
-        f'width:{max(2.5, DOTS * math.sqrt(n / most)):.1f}px" title="{n:,} bookings at {lat:.2f}, {lon:.2f}"></i>'
+        f'width:{DOT * math.sqrt(n / most):.2%}" title="{n:,} bookings at {lat:.2f}, {lon:.2f}"></i>'
         for lat, lon, n in rows
     )
     return f'<div class="map"><img src="{_land()}" alt="Indonesia">{"".join(dots)}</div>'
@@ -153,7 +154,7 @@ def _plot(told: Sequence[Bar], width: str, labels: Iterable[Label], title: str) 
     )
     axis = (f'<span style="left:{x:.2f}%">{escape(text)}</span>' for x, text in labels)
     parts = (part for of in (lines, numbers, drawn, axis) for part in of)
-    return f'<small class="unit">{escape(title)}</small><div class="plot">{"".join(parts)}</div>'
+    return f'<small>{escape(title)}</small><div class="plot">{"".join(parts)}</div>'
 
 
 def _short(number: float) -> str:
