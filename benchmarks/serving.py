@@ -36,8 +36,8 @@ from ecom_assets.settings import Settings, load
 HITS = 200
 """Answers from Redis that one user asks for."""
 
-PAGES = {"": "years", "live": "events", "lookup": "session", "proof": "runs"}
-"""Path of a page -> its last part."""
+PAGES = {"": "years .plot i", "live": "events canvas", "lookup": "session canvas", "proof": "runs canvas"}
+"""Path of a page -> what is drawn last."""
 
 IS_THERE = """part => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
     && document.querySelector('.st-key-card-' + part)

@@ -144,7 +144,7 @@ def _plot(told: Sequence[Bar], width: str, labels: Iterable[Label], title: str) 
     """Upright bars over an axis with labels, before lines with numbers."""
     most = max((n for _, n, _ in told), default=0) or 1
     size = 10 ** math.floor(math.log10(most / 4))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor * 4 >= most)
+    step = max(1, next(size * factor for factor in (1, 2, 5, 10) if size * factor * 4 >= most))
     top = math.ceil(most / step) * step
     lines = (f'<hr style="bottom:{n * step / top:.2%}">' for n in range(round(top / step) + 1))
     numbers = (f'<b style="bottom:{n * step / top:.2%}">{_short(n * step)}</b>' for n in range(round(top / step) + 1))

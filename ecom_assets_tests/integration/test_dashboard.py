@@ -197,6 +197,8 @@ def test_every_page_shows_all_it_has(whole: str, page: Page, path: str) -> None:
         expect(card).to_be_visible()
         if path == "" or key == "arrivals":
             expect(card.locator(SHAPES).filter(visible=True).first).to_be_visible()
+    for land in page.locator(".map img").all():
+        assert land.evaluate("image => image.complete && image.naturalWidth > 0"), "the map has no land"
     for text in SAID[path]:
         expect(page.get_by_text(text).first).to_be_visible()
     # Nothing stands out of the page to the side.
