@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from benchmarks.harness import Goal, Result, Spread
-from ecom_assets.dashboard.charts import AMBER, INK, MUTED, RULE, TEAL
 from ecom_assets.settings import ROOT
 
 RATIOS = (
@@ -31,6 +30,9 @@ RATIOS = (
 
 HISTORY = ROOT / "benchmarks" / "history.jsonl"
 CHART = ROOT / "docs" / "images" / "benchmark.svg"
+
+INK, MUTED, RULE, TEAL, AMBER = "#1C2430", "#6B7280", "#E3DFD6", "#0F6E6E", "#D9822B"
+"""Colours of the chart, those of the dashboard."""
 
 Json = dict[str, Any]
 

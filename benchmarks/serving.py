@@ -36,13 +36,13 @@ from ecom_assets.settings import Settings, load
 HITS = 200
 """Answers from Redis that one user asks for."""
 
-PAGES = {"": "years", "live": "events", "lookup": "session", "proof": "runs"}
-"""Path of a page -> its last part."""
+PAGES = {"": "years .plot i", "live": "events canvas", "lookup": "session canvas", "proof": "runs canvas"}
+"""Path of a page -> what is drawn last."""
 
 IS_THERE = """part => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
     && document.querySelector('.st-key-card-' + part)
     && !document.querySelector('[data-testid=stSkeleton]')
-    && [...document.querySelectorAll('[data-testid=stVegaLiteChart]')].every(c => c.querySelector('canvas, svg'))"""
+    && [...document.querySelectorAll('[data-testid=stDataFrame]')].every(c => c.querySelector('canvas'))"""
 
 
 def main() -> None:

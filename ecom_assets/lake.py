@@ -207,6 +207,15 @@ def size(path: Location) -> int:
     return path.stat().st_size if isinstance(path, Path) else path.size()
 
 
+def last_commit(folder: Location) -> tuple[object, ...]:
+    """What differs when a Delta table has a new version, by a look at its folder; empty where there is none."""
+    try:
+        last = max((folder / "_delta_log").glob("*.json"), key=lambda p: p.name)
+        return last.name, *stamp(last)
+    except (FileNotFoundError, ValueError):
+        return ()
+
+
 def rmtree(path: Location) -> None:
     """Delete a folder with all that it holds, if it is there."""
     if isinstance(path, Path):

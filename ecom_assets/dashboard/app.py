@@ -6,10 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from ecom_assets.dashboard.common import STYLE
+HERE = Path(__file__).parent
 
-st.set_page_config(page_title="ecom", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
-st.html(STYLE)
+st.set_page_config(page_title="ecom", page_icon=str(HERE / "icon.png"), layout="wide")
+st.html(HERE / "style.css")
 st.navigation(
     [
         st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", default=True),

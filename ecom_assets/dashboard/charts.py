@@ -1,40 +1,33 @@
-"""How numbers look: one palette, one way of writing numbers, a function per form of chart.
+"""How numbers look: one way of writing numbers, a function per form of chart.
 
-Takes frames and gives Vega-Lite specifications as plain data: a library to write them would take ten times as long
-as all the rest of a page. Knows nothing of Streamlit.
+Takes frames and gives HTML, every bar an element with its number as a hint: a library for charts would take a browser
+longer than all the rest of a page. Colours and sizes are in ``style.css``. Knows nothing of Streamlit.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from functools import cache
+from html import escape
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-INK, MUTED, RULE, LAND = "#1C2430", "#6B7280", "#E3DFD6", "#E6E2D8"
-TEAL, AMBER, PALE = "#0F6E6E", "#D9822B", "#CFE3E0"
+WEST, EAST, NORTH, SOUTH = 94.0, 142.0, 7.0, -12.0
+"""What the map shows, in degrees; as near to the equator, degrees are squares."""
 
-ROW = 28
-"""Height of a horizontal bar, pixels."""
+DOT = 0.045
+"""Width of the map's biggest dot, of the map's width."""
 
-LABELS = 120
-"""Most pixels that the names beside bars take; a phone is 360 wide."""
+Bar = tuple[float, float, str]
+"""Of an upright bar: its middle in percent of the width, its value, and what it says."""
 
-SHORT = "~s"
-"""Axes: 1.2M rather than 1,200,000."""
-
-Chart = dict[str, Any]
-
-_CONFIG: Chart = {
-    "font": '"Source Sans", sans-serif',
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
-        "gridColor": RULE, "domainColor": RULE, "tickColor": RULE, "labelLimit": LABELS,
-    },
-}  # fmt: skip
+Label = tuple[float, str]
+"""Of an axis: its middle in percent of the width, and its text."""
 
 
 def rupiah(amount: float) -> str:
@@ -45,7 +38,7 @@ def rupiah(amount: float) -> str:
     return f"Rp {amount:.0f}"
 
 
-def bars(frame: pl.DataFrame, name: str, value: str, title: str, most: int = 12) -> Chart:
+def bars(frame: pl.DataFrame, name: str, value: str, title: str, most: int = 12) -> str:
     """Horizontal bars with their numbers, the biggest above; beyond ``most`` the rest is one bar.
 
     Args:
@@ -55,192 +48,133 @@ def bars(frame: pl.DataFrame, name: str, value: str, title: str, most: int = 12)
         title: What is counted.
         most: Bars shown.
     """
-    rows: list[dict[str, Any]] = frame.select(pl.col(name).alias("name"), pl.col(value).alias("value")).to_dicts()
+    rows: list[tuple[str, int]] = frame.select(name, value).rows()
     if len(rows) > most:
         rest = rows[most - 1 :]
-        rows = [*rows[: most - 1], {"name": f"{len(rest)} others", "value": sum(r["value"] for r in rest)}]
-    total = sum(r["value"] for r in rows) or 1
-    rows = [r | {"share": r["value"] / total} for r in rows]
+        rows = [*rows[: most - 1], (f"{len(rest)} others", sum(n for _, n in rest))]
+    total = sum(n for _, n in rows) or 1
     # Room at the right for the numbers.
-    x: Chart = {"field": "value", "type": "quantitative", "axis": None}
-    x["scale"] = {"domain": [0, 1.3 * max((r["value"] for r in rows), default=1)]}
-    chart = {
-        "encoding": {
-            "y": _names("name"),
-            "tooltip": [_tip("name", " "), _tip("value", title, ","), _tip("share", "share", ".1%")],
-        },
-        "layer": [
-            {"mark": _bar(height={"band": 0.68}, cornerRadiusEnd=3), "encoding": {"x": x}},
-            {
-                "mark": {"type": "text", "align": "left", "dx": 5, "color": INK, "fontSize": 12},
-                "encoding": {"x": x, "text": {"field": "value", "format": ","}},
-            },
-        ],
-    }
-    return _finished(chart, rows, max(ROW, ROW * len(rows)))
+    width = 72 / max((n for _, n in rows), default=1)
+    drawn = (
+        f'<tr title="{n:,} {escape(title)}, {n / total:.1%}"><th scope="row">{escape(text)}</th>'
+        f'<td><i style="width:{n * width:.1f}%"></i>{n:,}</td></tr>'
+        for text, n in rows
+    )
+    return f'<table class="bars">{"".join(drawn)}</table>'
 
 
-def columns(frame: pl.DataFrame, name: str, value: str, title: str, axis: str) -> Chart:
-    """Vertical bars in the order of ``name``."""
-    chart = {
-        "mark": _bar(cornerRadiusEnd=3),
-        "encoding": {
-            "x": {
-                "field": name, "type": "ordinal", "title": axis,
-                "axis": {"labelAngle": 0, "labelOverlap": True, "ticks": False},
-            },
-            "y": _amounts(value, title),
-            "tooltip": [_tip(name, axis), _tip(value, title, ",")],
-        },
-    }  # fmt: skip
-    return _finished(chart, frame.to_dicts(), 230)
+def columns(frame: pl.DataFrame, name: str, value: str, title: str, axis: str) -> str:
+    """Upright bars in the order of ``name``."""
+    rows: list[tuple[int, int]] = frame.select(name, value).rows()
+    step = 100 / max(1, len(rows))
+    at = [(place + 0.5) * step for place in range(len(rows))]
+    told = [(x, n, f"{axis} {key}: {n:,} {title}") for x, (key, n) in zip(at, rows, strict=True)]
+    labels = [(x, str(key)) for x, (key, _) in zip(at, rows, strict=True)]
+    return _plot(told, f"{step * 0.8:.2f}%", labels, title)
 
 
-def trend(frame: pl.DataFrame, value: str, title: str) -> Chart:
+def trend(frame: pl.DataFrame, value: str, title: str) -> str:
     """A value over months."""
-    # A date without a time would be read as midnight in the zone of whoever looks.
-    rows = [{"month": f"{r['month']}T00:00:00", value: r[value]} for r in frame.to_dicts()]
-    chart = {
-        "encoding": {
-            "x": {
-                "field": "month", "type": "temporal", "title": None,
-                "axis": {"format": "%Y", "tickCount": "year", "grid": False},
-            },
-            "y": _amounts(value, title),
-            "tooltip": [
-                {"field": "month", "type": "temporal", "title": "month", "format": "%B %Y"},
-                _tip(value, title, ","),
-            ],
-        },
-        "layer": [
-            {
-                "mark": {
-                    "type": "area", "color": PALE, "interpolate": "monotone",
-                    "line": {"color": TEAL, "strokeWidth": 2},
-                }
-            },
-            {"mark": {"type": "point", "opacity": 0, "size": 200}},
-        ],
-    }  # fmt: skip
-    return _finished(chart, rows, 280)
+    rows = frame.select("month", value).sort("month").rows()
+    if not rows:
+        return ""
+    # Months without a value keep their place.
+    first = rows[0][0].year * 12 + rows[0][0].month
+    step = 100 / (rows[-1][0].year * 12 + rows[-1][0].month - first + 1)
+    told = [
+        ((month.year * 12 + month.month - first + 0.5) * step, n, f"{month:%B %Y}: {n:,} {title}") for month, n in rows
+    ]
+    years = range(rows[0][0].year, rows[-1][0].year + 1)
+    labels = [(at, str(year)) for year in years if 0 <= (at := (year * 12 + 1 - first + 0.5) * step) <= 100]
+    return _plot(told, f"{step * 0.8:.2f}%", labels, title)
 
 
-def steps(frame: pl.DataFrame) -> Chart:
-    """A funnel: what share of all sessions came to each step."""
-    rows = [r | {"whole": 1, "label": f"{r['share']:.1%}  ·  {r['sessions']:,}"} for r in frame.to_dicts()]
-    shape: Chart = {"height": {"band": 0.7}, "cornerRadius": 3}
-
-    def x(field: str) -> Chart:
-        return {"field": field, "type": "quantitative", "axis": None, "scale": {"domain": [0, 1]}}
-
-    chart = {
-        "encoding": {
-            "y": _names("step"),
-            "tooltip": [_tip("step", " "), _tip("sessions", "sessions", ","), _tip("share", "of all sessions", ".1%")],
-        },
-        "layer": [
-            {"mark": _bar(RULE, **shape), "encoding": {"x": x("whole")}},
-            {"mark": _bar(**shape), "encoding": {"x": x("share")}},
-            {
-                "mark": {
-                    "type": "text", "align": "left", "dx": 8, "color": "white", "fontSize": 12, "fontWeight": "bold",
-                },
-                "encoding": {"x": {"datum": 0, "type": "quantitative"}, "text": {"field": "label"}},
-            },
-        ],
-    }  # fmt: skip
-    return _finished(chart, rows, 56 * len(rows))
-
-
-def shipment_map(frame: pl.DataFrame) -> Chart:
-    """Where bookings go, on Indonesia's outline."""
-    chart = {
-        "projection": {"type": "mercator"},
-        "layer": [
-            {
-                "data": {"values": _land()},
-                "mark": {"type": "geoshape", "fill": LAND, "stroke": "#CFC9BB", "strokeWidth": 0.6},
-            },
-            {
-                "data": {"values": frame.to_dicts()},
-                "mark": {"type": "circle", "color": TEAL, "opacity": 0.6, "stroke": "white", "strokeWidth": 0.3},
-                "encoding": {
-                    "longitude": {"field": "longitude", "type": "quantitative"},
-                    "latitude": {"field": "latitude", "type": "quantitative"},
-                    "size": {
-                        "field": "bookings", "type": "quantitative", "scale": {"range": [8, 420]}, "legend": None,
-                    },
-                    "tooltip": [
-                        _tip("bookings", "bookings", ","),
-                        _tip("latitude", "latitude", ".2f"),
-                        _tip("longitude", "longitude", ".2f"),
-                    ],
-                },
-            },
-        ],
-    }  # fmt: skip
-    return _finished(chart, None, 250)
-
-
-def moments(frame: pl.DataFrame, value: str, title: str) -> Chart:
+def moments(frame: pl.DataFrame, value: str, title: str) -> str:
     """Single moments in time and how much came with each."""
-    rows = [{"at": f"{r['at']:%Y-%m-%dT%H:%M:%S}", value: r[value]} for r in frame.to_dicts()]
-    chart = {
-        "mark": _bar(AMBER, width=8, cornerRadiusEnd=2),
-        "encoding": {
-            "x": {
-                "field": "at", "type": "temporal", "title": "UTC",
-                "axis": {"format": "%H:%M:%S", "labelOverlap": True, "tickCount": 5, "grid": False},
-            },
-            "y": _amounts(value, title),
-            "tooltip": [
-                {"field": "at", "type": "temporal", "title": "at", "format": "%d %b %H:%M:%S"},
-                _tip(value, title, ","),
-            ],
-        },
-    }  # fmt: skip
-    return _finished(chart, rows, 220)
+    rows = frame.select("at", value).sort("at").rows()
+    if not rows:
+        return ""
+    first = rows[0][0]
+    span = max(rows[-1][0] - first, timedelta(seconds=1))
+
+    def place(part: float) -> float:
+        return 10 + 80 * part  # labels at the ends are not cut off
+
+    told = [(place((at - first) / span), n, f"{at:%d %b %H:%M:%S} UTC: {n:,} {title}") for at, n in rows]
+    labels = [(place(part), f"{first + span * part:%H:%M:%S}") for part in (0, 0.5, 1)]
+    return _plot(told, "8px", labels, f"{title}, by time in UTC")
 
 
-def _bar(color: str = TEAL, **more: Any) -> Chart:
-    return {"type": "bar", "color": color, **more}
+def steps(frame: pl.DataFrame) -> str:
+    """A funnel: what share of all sessions came to each step."""
+    drawn = (
+        f"<dt>{escape(step)}<span><b>{share:.1%}</b> · {sessions:,}</span></dt>"
+        f'<dd><i style="width:{share:.2%}"></i></dd>'
+        for step, sessions, share in frame.select("step", "sessions", "share").rows()
+    )
+    return f'<dl class="steps">{"".join(drawn)}</dl>'
 
 
-def _names(field: str) -> Chart:
-    axis = {"ticks": False, "domain": False, "labelPadding": 6}
-    return {"field": field, "type": "nominal", "sort": None, "title": None, "axis": axis}
+def shipment_map(frame: pl.DataFrame) -> str:
+    """Where bookings go, on Indonesia's outline: an area of a dot is its number."""
+    rows = frame.select("latitude", "longitude", "bookings").rows()
+    most = max((n for _, _, n in rows), default=1)
+    dots = (
+        f'<i style="left:{(lon - WEST) / (EAST - WEST):.2%};top:{(NORTH - lat) / (NORTH - SOUTH):.2%};'
+        f'width:{DOT * math.sqrt(n / most):.2%}" title="{n:,} bookings at {lat:.2f}, {lon:.2f}"></i>'
+        for lat, lon, n in rows
+    )
+    return f'<div class="map"><img src="{_land()}" alt="Indonesia">{"".join(dots)}</div>'
 
 
-def _amounts(field: str, title: str) -> Chart:
-    # Short for a thousand millions is G to physicists alone.
-    short = {"format": SHORT, "labelExpr": "replace(datum.label, 'G', ' bn')"}
-    axis = {**short, "tickCount": 4, "domain": False, "ticks": False}
-    return {"field": field, "type": "quantitative", "title": title, "axis": axis}
+def ranking(frame: pl.DataFrame) -> str:
+    """Products in their order: ``name``, ``category``, ``units``, ``amount``."""
+    rows = frame.select("name", "category", "units", "amount").rows()
+    most = max((amount for *_, amount in rows), default=1) or 1
+    drawn = (
+        f"<tr><td>{escape(name)}</td><td>{escape(category or '–')}</td><td>{units:,}</td>"
+        f'<td style="background-size:{amount / most:.1%} 70%">{amount:,}</td></tr>'
+        for name, category, units, amount in rows
+    )
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("Product", "Category", "Units", "Revenue, IDR"))
+    return f'<div class="ranking"><table><thead><tr>{head}</tr></thead><tbody>{"".join(drawn)}</tbody></table></div>'
 
 
-def _tip(field: str, title: str, form: str | None = None) -> Chart:
-    told = {"field": field, "title": title, "type": "quantitative" if form else "nominal"}
-    return told | ({"format": form} if form else {})
+def _plot(told: Sequence[Bar], width: str, labels: Iterable[Label], title: str) -> str:
+    """Upright bars over an axis with labels, before lines with numbers."""
+    most = max((n for _, n, _ in told), default=0) or 1
+    size = 10 ** math.floor(math.log10(most / 4))
+    step = max(1, next(size * factor for factor in (1, 2, 5, 10) if size * factor * 4 >= most))
+    top = math.ceil(most / step) * step
+    lines = (f'<hr style="bottom:{n * step / top:.2%}">' for n in range(round(top / step) + 1))
+    numbers = (f'<b style="bottom:{n * step / top:.2%}">{_short(n * step)}</b>' for n in range(round(top / step) + 1))
+    drawn = (
+        f'<i style="left:{x:.2f}%;width:{width};height:{n / top:.2%}" title="{escape(text)}"></i>'
+        for x, n, text in told
+    )
+    axis = (f'<span style="left:{x:.2f}%">{escape(text)}</span>' for x, text in labels)
+    parts = (part for of in (lines, numbers, drawn, axis) for part in of)
+    return f'<small>{escape(title)}</small><div class="plot">{"".join(parts)}</div>'
 
 
-def _finished(chart: Chart, rows: list[dict[str, Any]] | None, height: int) -> Chart:
-    data = {} if rows is None else {"data": {"values": rows}}
-    frame = {"height": height, "background": None, "autosize": {"type": "fit-x", "contains": "padding"}}
-    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", **data, **chart, **frame, "config": _CONFIG}
+def _short(number: float) -> str:
+    """A number of an axis: ``1.5 m``."""
+    for size, name in ((1e12, " tn"), (1e9, " bn"), (1e6, " m"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:g}{name}"
+    return f"{number:g}"
 
 
 @cache
-def _land() -> dict[str, object]:
-    """Indonesia's outline, from Natural Earth's 1:50m countries (public domain), as packed by world-atlas 2.0.2.
+def _land() -> str:
+    """Indonesia's outline as an image, from Natural Earth's 1:50m countries (public domain), by world-atlas 2.0.2.
 
     Rounded to hundredths of a degree, islands smaller than 0.01 square degrees left out.
     """
     shape = json.loads((Path(__file__).parent / "indonesia.json").read_text(encoding="utf-8"))
-    # d3 wants outer rings clockwise; the other way round they mean all the world but the island.
-    turned = [[ring if _clockwise(ring) else ring[::-1] for ring in polygon[:1]] for polygon in shape["coordinates"]]
-    return {"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": turned}, "properties": {}}
-
-
-def _clockwise(ring: list[list[float]]) -> bool:
-    pairs = zip(ring, [*ring[1:], ring[0]], strict=True)
-    return sum((b[0] - a[0]) * (b[1] + a[1]) for a, b in pairs) > 0
+    land = "".join(f"M{' '.join(f'{x:g},{-y:g}' for x, y in polygon[0])}z" for polygon in shape["coordinates"])
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{WEST:g} {-NORTH:g} {EAST - WEST:g} {NORTH - SOUTH:g}">'
+        f'<path fill="#E6E2D8" stroke="#CFC9BB" stroke-width="0.05" d="{land}"/></svg>'
+    )
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

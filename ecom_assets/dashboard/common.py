@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from ecom_assets.dashboard.charts import Chart
 from ecom_assets.pipeline.streamed import LakeError
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.serving.lookup import LookupUnavailableError
@@ -19,25 +18,6 @@ from ecom_assets.serving.queries import Answer, BadQuestionError, Queries
 from ecom_assets.settings import Settings, load
 
 log = logging.getLogger(__name__)
-
-STYLE = """
-<style>
-.block-container { padding-top: 4.2rem; padding-bottom: 3rem; max-width: 1240px; }
-h1 { font-size: 1.9rem !important; letter-spacing: -0.02em; padding-bottom: 0 !important; }
-h2 { font-size: 1.25rem !important; padding-top: 1.4rem !important; }
-[data-testid="stMetric"] { background: #FFFFFF; }
-[data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; font-size: 1.75rem; }
-[data-testid="stVerticalBlockBorderWrapper"], .card { background: #FFFFFF; }
-[class*="st-key-card-"] { background: #FFFFFF; border-radius: 0.6rem; }
-[data-testid="stMainBlockContainer"] table { font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-@media (max-width: 640px) {
-  .block-container { padding-left: 0.9rem; padding-right: 0.9rem; }
-  h1 { font-size: 1.5rem !important; }
-  [data-testid="stMetricValue"] { font-size: 1.4rem; }
-  [class*="st-key-counters"] [data-testid="stColumn"] { min-width: 40% !important; flex: 1 1 40% !important; }
-}
-</style>
-"""
 
 
 @st.cache_resource(show_spinner=False)
@@ -115,12 +95,12 @@ def card(key: str, title: str, note: str = "") -> Generator[None]:
             yield
 
 
-def chart(drawn: Chart, answer: Answer | None = None, *, empty: bool = False) -> None:
+def chart(drawn: str, answer: Answer | None = None, *, empty: bool = False) -> None:
     """A chart, or a sentence where there is nothing to draw; and its source."""
     if empty:
         st.info("Nothing here for this choice. Take more years or all categories.", icon=":material/filter_alt:")
     else:
-        st.vega_lite_chart(drawn, width="stretch", theme=None)
+        st.html(drawn)
     if answer:
         st.caption(source(answer))
 

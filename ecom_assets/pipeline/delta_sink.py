@@ -51,7 +51,7 @@ PLACE = (
 UNDECODED = pa.struct([("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())])
 """A record that is not a row of the table; null beside a row."""
 
-GROUP_ROWS = 1 << 17
+GROUP_ROWS = 1 << 16
 """Rows of a Parquet row group: as many as are in memory at a time."""
 GROUP_BYTES = 64 << 20
 """Bytes of them in memory."""

@@ -9,18 +9,22 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import polars as pl
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from deltalake import DeltaTable
 
+from ecom_assets.lake import Location, last_commit
 from ecom_assets.pipeline import streamed
 from ecom_assets.pipeline.topic import Clients
 from ecom_assets.settings import Settings
 from ecom_assets.tables import Table
+
+COMMITS = 50
+"""Micro-batches that are remembered of each table."""
 
 LOOK_BACK = 16
 """Offsets looked at before the end of a partition: the last ones may be marks of transactions, which are no records."""
@@ -48,46 +52,63 @@ class Stream:
         return sum(n for at, n in self.commits if now - at <= timedelta(seconds=seconds)) / seconds
 
 
-def stream(table: Table, settings: Settings, commits: int = 50) -> Stream | None:
-    """Look at a streamed table; ``None`` if there is none."""
+def stream(table: Table, settings: Settings) -> Stream | None:
+    """Look at a streamed table, if it has changed since the last look; ``None`` if there is none."""
     path = streamed.folder(table, settings)
-    if not streamed.exists(path):
-        return None
-    delta = DeltaTable(str(path))
-    batches = []
-    for entry in delta.history(commits):
-        rows = int((entry.get("operationMetrics") or {}).get("numOutputRows") or 0)
-        if rows:
-            batches.append((datetime.fromtimestamp(entry["timestamp"] / 1000, UTC), rows))
-    newest = last_records(table, settings, 1)
-    return Stream(streamed.records(path), newest[0]["_timestamp"] if newest else None, tuple(reversed(batches)))
+    commit = last_commit(path)
+    return _stream(path, commit) if commit else None
 
 
 def last_records(table: Table, settings: Settings, count: int) -> list[dict[str, Any]]:
     """The newest records of a streamed table, the latest first, with their place in the topic."""
     path = streamed.folder(table, settings)
-    if not streamed.exists(path):
-        return []
-    files = pa.table(DeltaTable(str(path)).get_add_actions(flatten=True))
-    files = files.filter(pc.greater(files["num_records"], 0))
-    if not files.num_rows:
-        return []
-    # A micro-batch writes a file per partition of the topic: those of the last one.
-    latest = pc.max(files["modification_time"])
-    near = pc.greater_equal(files["modification_time"], pc.subtract(latest, 2000))  # milliseconds
-    names = [*table.names, "_partition", "_offset", "_timestamp"]
-    found = []
-    for name in files.filter(near)["path"].to_pylist():
-        with (path / name).open("rb") as source:
-            file = pq.ParquetFile(source)
-            rows = file.read_row_group(file.num_row_groups - 1, columns=names)
-        found.append(rows.take(pc.select_k_unstable(rows, min(count, rows.num_rows), [("_offset", "descending")])))
-    together = pa.concat_tables(found).sort_by([("_timestamp", "descending"), ("_offset", "descending")])
-    records = together.slice(0, count).to_pylist()
-    for record in records:
-        if record["_timestamp"].tzinfo is None:
-            record["_timestamp"] = record["_timestamp"].replace(tzinfo=UTC)
-    return records
+    commit = last_commit(path)
+    return _last_records(path, commit, (*table.names, "_partition"), count).to_dicts() if commit else []
+
+
+@lru_cache(maxsize=16)
+def _stream(path: Location, commit: tuple[object, ...]) -> Stream:  # noqa: ARG001  part of the cache's key
+    delta = DeltaTable(str(path))
+    batches = [
+        (datetime.fromtimestamp(entry["timestamp"] / 1000, UTC), rows)
+        for entry in delta.history(COMMITS)
+        if (rows := int((entry.get("operationMetrics") or {}).get("numOutputRows") or 0))
+    ]
+    newest = _newest(path, delta, (), 1)
+    return Stream(
+        int(_files(delta)["num_records"].sum()),
+        newest["_timestamp"][0] if len(newest) else None,
+        tuple(reversed(batches)),
+    )
+
+
+@lru_cache(maxsize=16)
+def _last_records(
+    path: Location,
+    commit: tuple[object, ...],  # noqa: ARG001  part of the cache's key
+    columns: tuple[str, ...],
+    count: int,
+) -> pl.DataFrame:
+    return _newest(path, DeltaTable(str(path)), columns, count)
+
+
+def _newest(path: Location, delta: DeltaTable, columns: tuple[str, ...], count: int) -> pl.DataFrame:
+    """The newest rows: some columns, ``_offset`` and ``_timestamp``."""
+    order = ("_timestamp", "_offset")
+    files = _files(delta).filter(pl.col("num_records") > 0)
+    # A micro-batch writes a file per partition of the topic: those of the last one, within two seconds.
+    names = files.filter(pl.col("modification_time") >= pl.col("modification_time").max() - 2000)["path"]
+    if names.is_empty():
+        return pl.DataFrame(schema=[*columns, *order])
+    places = [path / name for name in names]
+    sources = [place if isinstance(place, Path) else place.read_bytes() for place in places]
+    rows = pl.concat(pl.scan_parquet(source).select(*columns, *order) for source in sources)
+    newest = rows.top_k(count, by=order).sort(order, descending=True)
+    return newest.with_columns(pl.col("_timestamp").cast(pl.Datetime("us", "UTC"))).collect()
+
+
+def _files(delta: DeltaTable) -> pl.DataFrame:
+    return pl.DataFrame(delta.get_add_actions(flatten=True)).select("path", "num_records", "modification_time")
 
 
 def topic_newest(table: Table, settings: Settings, kafka: str) -> datetime | None:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ecom_assets.lake import Location, stamp
+from ecom_assets.lake import Location, last_commit
 from ecom_assets.pipeline import merged
 from ecom_assets.pipeline.manifest import read_json, write_json
 from ecom_assets.settings import Settings
@@ -110,17 +110,12 @@ def _read(settings: Settings) -> Publication | None:
 
 def _merged_version(folder: Location) -> str:
     """As ``merged.version``, but a look at a folder when nothing has changed."""
-    log = folder / "_delta_log"
-    try:
-        last = max(log.glob("*.json"), key=lambda p: p.name)
-        changed = stamp(last)
-    except (FileNotFoundError, ValueError):
-        return ""
-    return _version_of(folder, last.name, changed)
+    commit = last_commit(folder)
+    return _version_of(folder, commit) if commit else ""
 
 
 @lru_cache(maxsize=64)
-def _version_of(folder: Location, name: str, changed: tuple[int, ...]) -> str:  # noqa: ARG001  part of the cache's key
+def _version_of(folder: Location, commit: tuple[object, ...]) -> str:  # noqa: ARG001  part of the cache's key
     return merged.version(folder)
 
 

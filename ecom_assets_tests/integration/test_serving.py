@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -304,10 +304,10 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, e
             usage = figures.share(asked.catalogue().table, "usage", "products")["products"].sum()
             pages.append((counts, int(catalogue), int(usage)))
 
-    def await_page(size: int) -> None:
+    def wait(done: Callable[[], bool], expected: str) -> None:
         deadline = time.monotonic() + 60
-        while not any(page[0] == size for page in pages[-4:]):
-            assert time.monotonic() < deadline, f"expected pages of {size} products, got {pages[-4:]}"
+        while not done():
+            assert time.monotonic() < deadline, f"expected {expected}, got {pages[-4:]}"
             assert all(reader.is_alive() for reader in readers), "a page failed"
             time.sleep(0.01)
 
@@ -317,10 +317,14 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, e
     try:
         for less in range(1, 6):
             write_deltalake(str(folder), rows.slice(less * 5), mode="overwrite")
-            time.sleep(0.2)  # written, not published: nobody may see it
-            sizes.add(rows.num_rows - less * 5)
+            # Written, not published, and no answer is known any more: nobody may see it.
+            redis.Redis.from_url(shop.redis).flushdb()
+            seen, size = len(pages), rows.num_rows - less * 5
+            wait(lambda: len(pages) >= seen + 2 * len(readers), "more pages")  # noqa: B023  called at once
+            assert {page[0] for page in pages} <= sizes, "a page shows what is not published"
+            sizes.add(size)
             publication.publish(shop)
-            await_page(rows.num_rows - less * 5)
+            wait(lambda: any(page[0] == size for page in pages[-4:]), f"pages of {size} products")  # noqa: B023
     finally:
         stop.set()
         for reader in readers:
@@ -486,8 +490,8 @@ def test_bad_questions_are_told(shop: Settings, queries: Queries, settings: Sett
         live.topic_newest(CLICK_STREAM, shop, "127.0.0.1:1")
 
 
-def test_live_tells_the_newest_records(shop: Settings) -> None:
-    """The live page reads logs and the newest file alone, and must still be right."""
+def test_live_tells_the_newest_records(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live page reads logs and the newest file alone, nothing while no record comes, and must still be right."""
     stream = live.stream(CLICK_STREAM, shop)
     assert stream
     assert stream.rows == raw(shop, "click_stream").height
@@ -495,6 +499,9 @@ def test_live_tells_the_newest_records(shop: Settings) -> None:
     assert last["_offset"] == stream.rows - 1
     assert last["event_id"] == raw(shop, "click_stream")["event_id"][-1]
     assert live.topic_newest(CLICK_STREAM, shop, shop.kafka) is None
+    monkeypatch.setattr(live, "DeltaTable", None)
+    assert live.stream(CLICK_STREAM, shop) == stream
+    assert live.last_records(CLICK_STREAM, shop, 1) == [last]
 
 
 def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: Stack) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -115,13 +117,64 @@ def test_charts_of_nothing_are_charts() -> None:
          "units": pa.array([], pa.int64())}
     )  # fmt: skip
     chosen = figures.Filter(2016, 2022, "Apparel")
-    assert charts.trend(figures.over_time(months, chosen), "amount", "IDR")["data"] == {"values": []}
-    assert charts.bars(pl.DataFrame({"a": [], "b": []}), "a", "b", "n")["data"] == {"values": []}
+    assert charts.trend(figures.over_time(months, chosen), "amount", "IDR") == ""
+    assert charts.moments(pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "rows": pl.Int64}), "rows", "n") == ""
+    nothing = pl.DataFrame({"a": [], "b": []}, schema={"a": pl.String, "b": pl.Int64})
+    assert "<tr" not in charts.bars(nothing, "a", "b", "n")
+    assert "<i" not in charts.columns(nothing, "a", "b", "n", "a")
 
 
 def test_the_tail_of_many_bars_is_one() -> None:
     """Whatever is not shown by name must still be in the sum."""
-    frame = pl.DataFrame({"name": list("abcdef"), "n": [6, 5, 4, 3, 2, 1]})
-    rows = charts.bars(frame, "name", "n", "n", most=4)["data"]["values"]
-    assert [(r["name"], r["value"]) for r in rows] == [("a", 6), ("b", 5), ("c", 4), ("3 others", 6)]
-    assert sum(r["share"] for r in rows) == pytest.approx(1)
+    frame = pl.DataFrame({"name": list("abcdef"), "n": [6000, 5000, 4000, 3000, 2000, 1000]})
+    drawn = charts.bars(frame, "name", "n", "things", most=4)
+    rows = re.findall(r'<tr title="([\d,]+) things, ([\d.]+)%"><th scope="row">(.*?)</th>.*?</i>([\d,]+)</td>', drawn)
+    assert [(name, number) for _, _, name, number in rows] == [
+        ("a", "6,000"),
+        ("b", "5,000"),
+        ("c", "4,000"),
+        ("3 others", "6,000"),
+    ]
+    assert all(hint == number for hint, _, _, number in rows)
+    assert sum(float(share) for _, share, _, _ in rows) == pytest.approx(100, abs=0.2)
+
+
+def test_a_bar_is_as_long_as_its_number() -> None:
+    """If this fails, a chart lies: lengths and places must follow the numbers, months without any keep their place."""
+    frame = pl.DataFrame({"month": [date(2020, 1, 1), date(2020, 2, 1), date(2020, 5, 1)], "n": [10, 40, 20]})
+    drawn = re.findall(r'<i style="left:([\d.]+)%;width:[\d.]+%;height:([\d.]+)%" title="(.*?)"', trend(frame))
+    assert [title for _, _, title in drawn] == ["January 2020: 10 IDR", "February 2020: 40 IDR", "May 2020: 20 IDR"]
+    assert [float(left) for left, _, _ in drawn] == [10, 30, 90]
+    assert [float(height) for _, height, _ in drawn] == [25, 100, 50]
+    axis = re.findall(r'<b style="bottom:([\d.]+)%">(.*?)</b>', trend(frame))
+    assert axis == [("0.00", "0"), ("25.00", "10"), ("50.00", "20"), ("75.00", "30"), ("100.00", "40")]
+    lengths = re.findall(r"width:([\d.]+)%", charts.bars(frame.cast({"month": pl.String}), "month", "n", "n"))
+    assert [float(length) / 72 for length in lengths] == pytest.approx([0.25, 1, 0.5], abs=0.01)
+    funnel = pl.DataFrame({"step": ["a", "b"], "sessions": [3, 1], "share": [1.0, 1 / 3]})
+    assert re.findall(r"width:([\d.]+)%", charts.steps(funnel)) == ["100.00", "33.33"]
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 999, 1001, 25_000, 3_999_999, 15_230_000_000, 2.4e12])
+def test_the_numbers_of_an_axis_are_round_and_reach_the_highest_bar(most: float) -> None:
+    """An axis that ends below a bar, or has twenty lines, cannot be read."""
+    drawn = trend(pl.DataFrame({"month": [date(2020, 1, 1)], "n": [most]}))
+    axis = [float(place) for place in re.findall(r'<b style="bottom:([\d.]+)%">', drawn)]
+    assert axis[0] == 0
+    assert axis[-1] == 100
+    assert 2 <= len(axis) <= 5
+    (height,) = re.findall(r"height:([\d.]+)%", drawn)
+    assert 50 < float(height) <= 100
+
+
+def test_names_in_charts_are_text() -> None:
+    """A product's name is whatever somebody has typed."""
+    name = "<img src=x onerror=alert(1)>"
+    frame = pl.DataFrame({"name": [name], "category": [name], "units": [1], "amount": [2]})
+    for drawn in (charts.bars(frame, "name", "units", name), charts.ranking(frame)):
+        assert "<img" not in drawn
+        assert "&lt;img" in drawn
+
+
+def trend(frame: pl.DataFrame) -> str:
+    """Months drawn."""
+    return charts.trend(frame, "n", "IDR")

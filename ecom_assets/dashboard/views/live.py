@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import polars as pl
@@ -12,7 +12,7 @@ from ecom_assets.dashboard import charts
 from ecom_assets.dashboard.common import ago, card, guarded, header, settings
 from ecom_assets.services.stack import Stack
 from ecom_assets.serving import live
-from ecom_assets.tables import CLICK_STREAM, TABLES
+from ecom_assets.tables import CLICK_STREAM, TABLES, Table
 
 EVERY = 2.0
 """Seconds between two looks."""
@@ -43,23 +43,28 @@ def page() -> None:
                     border=True,
                     help="Records in the streamed table, and how many came a second over the last minute",
                 )
-        behind(streams)
-        arrivals(streams)
-        last_events(now)
+        home = settings()
+
+        def newest(table: Table) -> datetime | None:
+            return live.topic_newest(table, home, Stack(home).address("kafka"))
+
+        with ThreadPoolExecutor(len(TABLES)) as pool:  # each mostly waits for Kafka
+            latest = {name: pool.submit(newest, table) for name, table in TABLES.items()}
+            place = st.container()
+            arrivals(streams)
+            last_events(now)
+            with place:
+                behind(streams, latest)
     st.caption(f"Read from Delta's logs and newest files at {now:%H:%M:%S} UTC, again every {EVERY:.0f} s.")
 
 
-def behind(streams: dict[str, live.Stream | None]) -> None:
+def behind(streams: dict[str, live.Stream | None], latest: dict[str, Future[datetime | None]]) -> None:
     """How far the tables are behind their topics."""
     with card("lag", "Behind the topic", "Between the newest record in Kafka and the newest one in the table."):
-        home = settings()
-        kafka = Stack(home).address("kafka")
         with st.container(key="counters-lag"):
             columns = st.columns(len(TABLES))
-        with ThreadPoolExecutor(len(TABLES)) as pool:  # each mostly waits for Kafka
-            latest = pool.map(lambda table: live.topic_newest(table, home, kafka), TABLES.values())
-        for column, name, newest in zip(columns, TABLES, latest, strict=True):
-            stream = streams[name]
+        for column, (name, stream) in zip(columns, streams.items(), strict=True):
+            newest = latest[name].result()
             if newest is None:
                 told = "no records"
             elif stream is None or stream.newest is None:
@@ -78,9 +83,7 @@ def arrivals(streams: dict[str, live.Stream | None]) -> None:
         if frame.is_empty():
             st.info("No micro-batch is remembered in the tables' logs.", icon=":material/hourglass_empty:")
         else:
-            st.vega_lite_chart(
-                charts.moments(frame.sort("at").tail(60), "rows", "records"), width="stretch", theme=None
-            )
+            st.html(charts.moments(frame.sort("at").tail(60), "rows", "records"))
 
 
 def last_events(now: datetime) -> None:

@@ -87,26 +87,7 @@ def sales(asked: Snapshot, chosen: Filter) -> None:
     with right, card("top", f"Products{of} that earned most"):
         answer = asked.top_products()
         frame = figures.top_products(answer.table, chosen)
-        if not frame.is_empty():
-            st.dataframe(
-                frame.drop("product_id"),
-                hide_index=True,
-                height=320,
-                column_config={
-                    "name": st.column_config.TextColumn("Product", width="medium"),
-                    "category": "Category",
-                    "units": st.column_config.NumberColumn("Units", format="localized"),
-                    "amount": st.column_config.ProgressColumn(
-                        "Revenue, IDR",
-                        format="localized",
-                        min_value=0,
-                        max_value=int(frame["amount"][0]),
-                    ),
-                },
-            )
-        else:
-            st.info("No product of this category was sold in these years.", icon=":material/filter_alt:")
-        st.caption(source(answer))
+        chart(charts.ranking(frame), answer, empty=frame.is_empty())
 
 
 def people(asked: Snapshot) -> None:
