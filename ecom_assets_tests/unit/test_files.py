@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from ecom_assets.lake import local
 from ecom_assets.pipeline import bulk, canon, chunk, expand, records
 from ecom_assets.pipeline.flow import DiskFullError, Flow
 from ecom_assets.pipeline.manifest import Measure
@@ -38,7 +39,7 @@ def home(tmp_path: Path, raw: Path) -> Callable[..., Settings]:
 
 
 def frame(table: Table, settings: Settings) -> pl.DataFrame:
-    return pl.concat([pl.read_csv(p) for p in expand.files(table, settings)])
+    return pl.concat([pl.read_csv(local(p)) for p in expand.files(table, settings)])
 
 
 def build_all(settings: Settings) -> dict[str, expand.Expansion]:
@@ -85,7 +86,7 @@ def test_every_copy_folds_back_to_the_raw_rows(home: Callable[..., Settings], ta
     assert first.same_rows(raw.measure)
     assert second.same_rows(raw.measure)
     assert third.same_rows(raw.last_copy)
-    path = expand.files(table, settings)[1]
+    path = local(expand.files(table, settings)[1])
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
@@ -149,7 +150,7 @@ def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table,
     settings = home(chunk_bytes=chunk_bytes)
     expand.build(table, settings)
     chunks = chunk.build(table, settings)
-    folder = chunk.folder(table, settings)
+    folder = local(chunk.folder(table, settings))
     assert chunk.read_manifest(folder) == chunks
     expected = expand.measure(table, settings).measure
     assert chunk.measure(table, settings).same_rows(expected)
@@ -161,7 +162,7 @@ def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table,
         assert records.read_clean(data, table).num_rows == each.rows
     # Row by row, in order, read by a reader that is not ours.
     ours = pl.concat([pl.read_csv(folder / c.name, infer_schema=False) for c in chunks])
-    assert ours.equals(pl.read_csv(expand.files(table, settings)[0], infer_schema=False))
+    assert ours.equals(pl.read_csv(local(expand.files(table, settings)[0]), infer_schema=False))
 
 
 def test_chunks_again_are_the_same(home: Callable[..., Settings]) -> None:
@@ -185,7 +186,7 @@ def cut(home: Callable[..., Settings], table: Table) -> tuple[Settings, Path, Pa
     """A table in small chunks, and the first two of them."""
     settings = home(chunk_bytes=5000)
     expand.build(table, settings)
-    first, second = (chunk.folder(table, settings) / c.name for c in chunk.build(table, settings)[:2])
+    first, second = (local(chunk.folder(table, settings)) / c.name for c in chunk.build(table, settings)[:2])
     return settings, first, second
 
 
