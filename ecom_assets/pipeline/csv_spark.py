@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PART_BYTES = 64 << 20
 """Bytes of a raw file that are a task's, about; each copy of them is a file."""
 
+WRITERS = 8
+"""Chunks that a task writes at a time: HDFS needs little work for a small file, but takes its time."""
+
 BLOCKS = pa.schema([("part", "int32"), ("at", "int64"), ("bytes", "int64"), ("line", "int64"), ("regular", "bool")])
 """What a task is told of a block of the raw file."""
 
@@ -195,13 +198,18 @@ def _cutter(table: Table, size: int, folder: Location, work: Location) -> Task:
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for unit in (unit for batch in batches for unit in batch.to_pylist()):
-            attempt = _attempt(work)
-            told = []
-            for number, (rows, checksum, body) in enumerate(chunk.cut(folder / unit["name"], table, size)):
-                (attempt / chunk.file_name(number)).write_bytes(body)
-                told.append((unit["source"], number, attempt.name, rows, len(body), f"{checksum:016x}"))
-            if told:
+            if told := cut(unit["source"], folder / unit["name"]):
                 yield _told(CUT, told)
+
+    def cut(source: int, path: Location) -> list[tuple[object, ...]]:
+        attempt = _attempt(work)
+
+        def save(each: tuple[int, tuple[int, int, bytes]]) -> tuple[object, ...]:
+            number, (rows, checksum, body) = each
+            (attempt / chunk.file_name(number)).write_bytes(body)
+            return source, number, attempt.name, rows, len(body), f"{checksum:016x}"
+
+        return list(records.ordered_map(save, enumerate(chunk.cut(path, table, size)), WRITERS))
 
     return write
 
