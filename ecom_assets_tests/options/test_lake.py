@@ -61,6 +61,7 @@ def test_files(folder: HdfsPath) -> None:
         file.seek(1000)
         assert file.read(256) == data[1000:1256]
     assert {p.name for p in (folder / "a").iterdir()} == {"12", "x7"}
+    assert (folder / "a" / "12").stat().st_size == len(data)
     assert list(folder.glob("*/[0-9]*")) == [folder / "a" / "12"]
     assert list((folder / "none").glob("*")) == []
     assert ((folder / "a").exists(), (folder / "none").exists()) == (True, False)

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from ecom_assets.lake import local
-from ecom_assets.pipeline import bulk, canon, chunk, expand, records
+from ecom_assets.pipeline import bulk, canon, chunk, csv_spark, expand, records
 from ecom_assets.pipeline.flow import DiskFullError, Flow
 from ecom_assets.pipeline.manifest import Measure
 from ecom_assets.settings import Settings, load
@@ -141,6 +141,35 @@ def test_dirt_goes_to_quarantine(home: Callable[..., Settings]) -> None:
     (told,) = map(json.loads, expand.quarantine_file(CUSTOMER, settings).read_text().splitlines())
     assert (told["source"], told["line"], told["raw"]) == ("customer.csv", 4, "broken,row")
     assert "expected 15 fields, got 2" in told["reason"]
+
+
+@pytest.mark.parametrize(
+    "dirt",
+    [b"", b"broken,row\n", b'a "stray quote"\n', b"\r\n", b'"no end\n', b'a "stray quote"' + b"x" * 3000 + b"\n"],
+    ids=["none", "row", "quote", "CR", "end", "a quote that the next block begins with"],
+)
+def test_tasks_are_told_of_the_same_blocks(
+    home: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dirt: bytes
+) -> None:
+    """If this fails, Spark's tasks read other rows than one machine, or set other rows aside."""
+    settings = home()
+    path = settings.raw / TRANSACTIONS.csv
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line + dirt * (not at % 30) for at, line in enumerate(lines, 1)).rstrip(b"\n"))
+    monkeypatch.setattr(expand, "LEAST_BLOCK", 10_000)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(csv_spark, "PART_BYTES", 50_000)
+    growth = expand.plan(TRANSACTIONS, settings)
+    told = csv_spark._sent(TRANSACTIONS, settings, growth, tmp_path).to_pylist()
+    assert [unit["part"] for unit in told] == sorted(unit["part"] for unit in told)
+    assert 3 < len({unit["part"] for unit in told}) < len(told)
+    with (tmp_path / "raw").open("rb") as raw:
+        found = list(csv_spark._read(raw, told))
+    expected = list(expand.raw_blocks(TRANSACTIONS, settings, growth))
+    ours, theirs = (
+        [(b.data, b.line, None if b.ends is None else b.ends.tolist()) for b in blocks] for blocks in (found, expected)
+    )
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("chunk_bytes", [1024, 20_000, 10_000_000])
