@@ -6,13 +6,13 @@ Both are over when the bytes are on the disk (``fdatasync``), not when they are 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus
 from benchmarks.stage import Stage
+from ecom_assets.lake import local, rmtree
 from ecom_assets.pipeline import expand as expanding
 from ecom_assets.tables import CLICK_STREAM as TABLE
 
@@ -34,10 +34,10 @@ def expand(stage: Stage) -> Generator[Step]:
 
         def work() -> float:
             expanding.build(TABLE, settings)
-            return sum(map(_sync, expanding.files(TABLE, settings))) / 1e6
+            return sum(_sync(local(path)) for path in expanding.files(TABLE, settings)) / 1e6
 
         found = timed(work)
-        shutil.rmtree(expanding.folder(TABLE, settings))
+        rmtree(expanding.folder(TABLE, settings))
         return found
 
     size = round(ours().amount)  # in MB, what dd is to write

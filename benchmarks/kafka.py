@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
+from ecom_assets.lake import local
 from ecom_assets.pipeline import avro, chunk, topic
 from ecom_assets.pipeline.manifest import write_text
 from ecom_assets.tables import CLICK_STREAM as TABLE
@@ -51,7 +52,7 @@ def produce(stage: Stage) -> Generator[Step]:
     kafka = stage.addresses.kafka
     settings = stage.home("produce", home=stage.settings.home)  # the same chunks, another topic
     empty = stage.home("produce")
-    write_text(chunk.folder(TABLE, empty) / chunk.MANIFEST, "")
+    write_text(local(chunk.folder(TABLE, empty)) / chunk.MANIFEST, "")
     stage.chunks  # noqa: B018  makes them
     first = topic.produce(TABLE, settings, kafka)
     rows, size = first.rows, round(first.bytes / first.rows)

@@ -23,6 +23,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
 from rich.console import Console
 
+from ecom_assets.lake import local
 from ecom_assets.pipeline import chunk, expand, hbase, records, topic
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.progress import track
@@ -222,13 +223,13 @@ class Stage:
         """The rows as chunk files."""
         self._expanded  # noqa: B018  makes them
         chunk.build(TABLE, self.settings)
-        return sorted(chunk.folder(TABLE, self.settings).glob("part-*.csv"))
+        return list(map(local, chunk.files(TABLE, self.settings)))
 
     @cached_property
     def _expanded(self) -> Path:
         expand.build(TABLE, self.raw)
         (path,) = expand.files(TABLE, self.raw)
-        return path
+        return local(path)
 
     @cached_property
     def arrow(self) -> Path:

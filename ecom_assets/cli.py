@@ -52,6 +52,13 @@ class Route(StrEnum):
     bulk = "bulk"
 
 
+class CsvRoute(StrEnum):
+    """Who expands and cuts CSV files."""
+
+    local = "local"
+    spark = "spark"
+
+
 class HBaseRoute(StrEnum):
     """The ways into HBase."""
 
@@ -97,6 +104,9 @@ def run(
     ] = None,
     home: Home = None,
     route: Annotated[Route | None, typer.Option(help="stream goes through Kafka and Spark, bulk does not.")] = None,
+    csv_route: Annotated[
+        CsvRoute | None, typer.Option(help="local expands and cuts files in the home; spark in the lake, by its tasks.")
+    ] = None,
     hbase_route: Annotated[
         HBaseRoute | None,
         typer.Option(help="hfile writes HBase's files; spark and importtsv let their tasks do so; thrift writes rows."),
@@ -112,7 +122,15 @@ def run(
     Ctrl-C too, and it goes on where it stood.
     """
     began = time.perf_counter()
-    settings = configure(scale=scale, source=source, expand=expand, home=home, route=route, hbase_route=hbase_route)
+    settings = configure(
+        scale=scale,
+        source=source,
+        expand=expand,
+        home=home,
+        route=route,
+        csv_route=csv_route,
+        hbase_route=hbase_route,
+    )
     dagster_home(settings)
     from ecom_assets.services.commands import start
     from ecom_assets.services.stack import Stack

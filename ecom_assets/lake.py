@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ PATIENCE = {"dfs.client.failover.max.attempts": "5"}
 
 class LakeError(RuntimeError):
     """A Delta table could not be made or read as expected; the message says what to do."""
+
+
+class Status(NamedTuple):
+    """What HDFS knows of a file, named as in ``os.stat_result``."""
+
+    st_size: int
+    st_mtime_ns: int
 
 
 class HdfsPath:
@@ -83,13 +90,10 @@ class HdfsPath:
             return False
         return True
 
-    def modified(self) -> int:
-        """When it was last written, in milliseconds since the epoch."""
-        return self._ask(lambda hdfs, path: hdfs.get_file_info(path)).modification_time
-
-    def size(self) -> int:
-        """Its bytes."""
-        return self._ask(lambda hdfs, path: hdfs.get_file_info(path)).length
+    def stat(self) -> Status:
+        """How large it is, and when it was last written."""
+        found = self._ask(lambda hdfs, path: hdfs.get_file_info(path))
+        return Status(found.length, found.modification_time * 1_000_000)
 
     def iterdir(self) -> Iterator[HdfsPath]:
         """What a folder holds."""
@@ -186,6 +190,17 @@ def hadoop_uri(path: Location) -> str:
     return f"file://{path}" if isinstance(path, Path) else str(path)
 
 
+def local(path: Location) -> Path:
+    """A file or folder for what can be done on this machine alone.
+
+    Raises:
+        LakeError: It is in HDFS.
+    """
+    if not isinstance(path, Path):
+        raise LakeError(f"{path}: expected a folder of this machine, got one in HDFS; let Spark's tasks work there")
+    return path
+
+
 def stamp(path: Location) -> tuple[int, ...]:
     """What differs when a file has been replaced.
 
@@ -195,16 +210,7 @@ def stamp(path: Location) -> tuple[int, ...]:
     if isinstance(path, Path):
         state = path.stat()
         return state.st_mtime_ns, state.st_ino
-    return (path.modified(),)
-
-
-def size(path: Location) -> int:
-    """A file's bytes.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    return path.stat().st_size if isinstance(path, Path) else path.size()
+    return (path.stat().st_mtime_ns,)
 
 
 def last_commit(folder: Location) -> tuple[object, ...]:
@@ -229,8 +235,19 @@ def remove(path: Location) -> None:
     gone = path.with_name(f".{path.name}.gone")
     rmtree(gone)
     if path.exists():
-        path.rename(gone)  # ty: ignore[invalid-argument-type]  both are of one kind
+        move(path, gone)
         rmtree(gone)
+
+
+def replace(path: Location, target: Location) -> None:
+    """Put a folder in the place of another so that a crash leaves one of them whole, or none."""
+    remove(target)
+    move(path, target)
+
+
+def move(path: Location, target: Location) -> None:
+    """Move a file or folder within the lake, all at once."""
+    path.rename(target)  # ty: ignore[invalid-argument-type]  both are of one kind
 
 
 def exists(path: Location) -> bool:

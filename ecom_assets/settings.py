@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     expand: str = Field("none", description="none, a size per table (500MB), 3GB in all, or a factor (2.5)")
     chunk_bytes: int = Field(100 * 1024, ge=1024, description="Target size of a chunk file")
     route: str = Field("stream", pattern="^(stream|bulk)$", description="stream (through Kafka) or bulk")
+    csv_route: str = Field(
+        "local",
+        pattern="^(local|spark)$",
+        description="Who expands and cuts CSV files: local (the run itself, into the home) or spark (its tasks, into"
+        " the lake)",
+    )
     namespace: str = Field("ecom", pattern="^[a-z][a-z0-9_]*$", description="Prefix of topics and HBase tables")
 
     lake_uri: str = Field(
@@ -203,14 +209,18 @@ class Settings(BaseSettings):
         return self.home / "raw"
 
     @property
-    def expanded(self) -> Path:
+    def expanded(self) -> Location:
         """CSV files grown to the target size, dirt set aside."""
-        return self.home / "expanded"
+        return self._csv / "expanded"
 
     @property
-    def chunked(self) -> Path:
+    def chunked(self) -> Location:
         """Row-aligned CSV parts, a folder per table."""
-        return self.home / "chunked"
+        return self._csv / "chunked"
+
+    @property
+    def _csv(self) -> Location:
+        return self.lake if self.csv_route == "spark" else self.home
 
     @property
     def quarantine(self) -> Path:
@@ -250,7 +260,7 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
 
-REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "namespace", "partitions")
+REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_route", "namespace", "partitions")
 """Settings that belong to a home's data: fixed by its first run."""
 
 

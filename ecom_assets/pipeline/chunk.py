@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from ecom_assets.lake import Location, local
 from ecom_assets.pipeline import canon, expand, records
 from ecom_assets.pipeline.manifest import Measure, write_text
 from ecom_assets.settings import Settings
@@ -43,12 +43,17 @@ class Chunk:
     checksum: int
 
 
-def folder(table: Table, settings: Settings) -> Path:
+def folder(table: Table, settings: Settings) -> Location:
     """Where a table's chunks lie."""
     return settings.chunked / table.name
 
 
-def read_manifest(folder: Path) -> list[Chunk]:
+def files(table: Table, settings: Settings) -> list[Location]:
+    """A table's chunks in order."""
+    return sorted(folder(table, settings).glob("part-*.csv"), key=lambda path: path.name)
+
+
+def read_manifest(folder: Location) -> list[Chunk]:
     """Read the manifest of a folder of chunks.
 
     Raises:
@@ -66,7 +71,7 @@ def read_manifest(folder: Path) -> list[Chunk]:
 
 
 def build(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> list[Chunk]:
-    """Cut a table's expanded files into chunks of about ``settings.chunk_bytes``.
+    """Cut a table's expanded files into chunks of about ``settings.chunk_bytes``, in the home.
 
     Args:
         table: The table.
@@ -76,33 +81,59 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
     Returns:
         The manifest.
     """
-    target = folder(table, settings)
+    target = local(folder(table, settings))
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    header = records.header_line(table)
     chunks: list[Chunk] = []
     for source in expand.files(table, settings):
-        # A chunk never spans two blocks, so a block is some forty chunks; the last of each is short.
-        for parsed, hashes in records.ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
-            for first, last, start, end in _cuts(parsed.ends, settings.chunk_bytes - len(header)):
-                name = f"part-{len(chunks):06d}.csv"
-                body = header + parsed.text[start:end]
-                (target / name).write_bytes(body)
-                chunks.append(Chunk(name, last - first, len(body), canon.total(hashes[first:last])))
+        for rows, checksum, body in cut(source, table, settings.chunk_bytes):
+            chunks.append(Chunk(file_name(len(chunks)), rows, len(body), checksum))
+            (target / chunks[-1].name).write_bytes(body)
             if progress:
-                progress(parsed.batch.num_rows)
+                progress(rows)
+    write_text(target / MANIFEST, manifest(chunks))
+    return chunks
+
+
+def file_name(number: int) -> str:
+    """How a chunk is called."""
+    return f"part-{number:06d}.csv"
+
+
+def manifest(chunks: Iterable[Chunk]) -> str:
+    """The manifest's text."""
     lines = (
         json.dumps({"chunk": c.name, "rows": c.rows, "bytes": c.bytes, "checksum": f"{c.checksum:016x}"})
         for c in chunks
     )
-    write_text(target / MANIFEST, "".join(f"{line}\n" for line in lines))
-    return chunks
+    return "".join(f"{line}\n" for line in lines)
+
+
+def cut(source: Location, table: Table, size: int) -> Iterator[tuple[int, int, bytes]]:
+    """Cut an expanded file into chunks.
+
+    Args:
+        source: The file.
+        table: What it holds.
+        size: Bytes of a chunk, about.
+
+    Yields:
+        A chunk's rows, their checksum and the chunk itself.
+
+    Raises:
+        records.DamagedError: The file holds a row that cannot be read.
+    """
+    header = records.header_line(table)
+    # A chunk never spans two blocks, so a block is some forty chunks; the last of each is short.
+    for parsed, hashes in records.ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
+        for first, last, start, end in _cuts(parsed.ends, size - len(header)):
+            yield last - first, canon.total(hashes[first:last]), header + parsed.text[start:end]
 
 
 def measure(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> Measure:
     """Read every chunk back and hash its rows; a missing or a damaged chunk counts as what is left of it."""
     began = time.perf_counter()
-    paths = sorted(folder(table, settings).glob("part-*.csv"))
+    paths = files(table, settings)
     found = Measure()
     groups = (paths[at : at + READ_TOGETHER] for at in range(0, len(paths), READ_TOGETHER))
     for part in records.ordered_map(lambda group: _measured(group, table), groups):
@@ -112,7 +143,7 @@ def measure(table: Table, settings: Settings, progress: Callable[[int], None] | 
     return found + Measure(seconds=time.perf_counter() - began)
 
 
-def _measured(paths: list[Path], table: Table) -> Measure:
+def _measured(paths: Sequence[Location], table: Table) -> Measure:
     """Measure chunks, all at once if each could be read alone: that takes a fifth of the time."""
     chunks = [path.read_bytes() for path in paths]
     whole = records.joined(chunks, table)
@@ -126,7 +157,7 @@ def _measured(paths: list[Path], table: Table) -> Measure:
     return Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)), size)
 
 
-def _blocks(source: Path, table: Table) -> Iterator[records.Block]:
+def _blocks(source: Location, table: Table) -> Iterator[records.Block]:
     return records.blocks(source, records.data_start(source, table))
 
 

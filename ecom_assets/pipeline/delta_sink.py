@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql.datasource import DataSource, DataSourceStreamArrowWriter, WriterCommitMessage
 
-from ecom_assets.lake import location, size
+from ecom_assets.lake import location
 from ecom_assets.pipeline import avro
 from ecom_assets.tables import TABLES, Table
 
@@ -132,7 +132,7 @@ class Writer(DataSourceStreamArrowWriter):
             raise
         nulls = {**dict.fromkeys(low, 0), "_undecoded": {"reason": rows - undecoded}}
         stats = {"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls}
-        return File(name, size(path), rows, json.dumps(stats))
+        return File(name, path.stat().st_size, rows, json.dumps(stats))
 
     def commit(self, messages: list[WriterCommitMessage | None], batchId: int) -> None:  # noqa: N803  Spark's name
         """Let the table's log name a batch's files, unless it does already."""

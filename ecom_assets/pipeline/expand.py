@@ -17,15 +17,18 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from typing_extensions import Buffer, override
 
+from ecom_assets.lake import Location, local, replace
 from ecom_assets.pipeline import canon, keys, records
 from ecom_assets.pipeline.manifest import Measure, Quarantined
 from ecom_assets.settings import Settings
@@ -34,6 +37,9 @@ from ecom_assets.tables import TABLES, Table
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[MG])B(?:/(?P<scope>table|all))?")
 _UNITS = {"M": 1_000_000, "G": 1_000_000_000}
 _EAGER = 8 << 20  # bytes that are worth a call of the disk
+
+LEAST_BLOCK = 64 << 10
+"""Bytes of a raw file's block, at least: each costs a call of its parser."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +107,19 @@ def raw_file(table: Table, settings: Settings) -> Path:
     return settings.raw / table.csv
 
 
-def folder(table: Table, settings: Settings) -> Path:
+def folder(table: Table, settings: Settings) -> Location:
     """Where a table's copies lie."""
     return settings.expanded / table.name
 
 
-def files(table: Table, settings: Settings) -> list[Path]:
-    """A table's copies in order."""
-    return sorted(folder(table, settings).glob("copy-*.csv"))
+def files(table: Table, settings: Settings) -> list[Location]:
+    """A table's copies in order; those that Spark has written, part by part."""
+    return sorted(folder(table, settings).glob("copy-*.csv"), key=lambda path: path.name)
+
+
+def file_name(copy: int, part: int | None = None) -> str:
+    """How the file of a copy is called, or one of its parts."""
+    return f"copy-{copy:03d}.csv" if part is None else f"copy-{copy:03d}-{part:06d}.csv"
 
 
 def quarantine_file(table: Table, settings: Settings) -> Path:
@@ -137,7 +148,7 @@ def plan(table: Table, settings: Settings) -> Plan:
 
 
 def build(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> Expansion:
-    """Write the table's copies and its quarantine.
+    """Write the table's copies and its quarantine, in the home.
 
     Args:
         table: The table.
@@ -149,42 +160,67 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
         OSError: The disk is full, or the file is gone.
     """
     growth = plan(table, settings)
-    target, part = folder(table, settings), settings.expanded / f".{table.name}.part"
+    target = local(folder(table, settings))
+    part = target.with_name(f".{table.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     aside = quarantine_file(table, settings)
     aside.parent.mkdir(parents=True, exist_ok=True)
-    source = raw_file(table, settings)
-    start = records.data_start(source, table)
-    # A block is held once per copy, so many copies mean smaller blocks.
-    block_bytes = max(64 << 10, records.BLOCK_BYTES // growth.copies)
+    with ExitStack() as opened:
+        outputs = [opened.enter_context(_Output(part / file_name(k))) for k in range(growth.copies)]
+        bad = opened.enter_context(aside.with_suffix(".part").open("wb"))
+        blocks = raw_blocks(table, settings, growth)
+        rows, quarantined = write_copies(blocks, table, growth, outputs=outputs, bad=bad, progress=progress)
+    aside.with_suffix(".part").replace(aside)
+    replace(part, target)
+    return Expansion(rows, quarantined, growth.copies)
+
+
+def raw_blocks(table: Table, settings: Settings, growth: Plan) -> Iterator[records.Block]:
+    """The raw file's rows, in blocks that can be held once per copy: many copies mean smaller blocks."""
+    source, size = raw_file(table, settings), max(LEAST_BLOCK, records.BLOCK_BYTES // growth.copies)
+    return records.blocks(source, records.data_start(source, table), size)
+
+
+def write_copies(
+    blocks: Iterable[records.Block],
+    table: Table,
+    growth: Plan,
+    *,
+    outputs: Sequence[BinaryIO | io.BufferedWriter],
+    bad: BinaryIO,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[int, int]:
+    """Write the copies of some of a raw file's rows, each with a header.
+
+    Args:
+        blocks: The rows.
+        table: The table.
+        growth: How it grows.
+        outputs: A file for each copy.
+        bad: The file for rows that cannot be read.
+        progress: Called with the bytes of the raw file done since the last call.
+
+    Returns:
+        Rows of the first copy, and rows set aside.
+    """
 
     def work(block: records.Block) -> tuple[records.Parsed, list[bytes | bytearray], int]:
-        parsed = records.parse_block(block, table, source.name)
+        parsed = records.parse_block(block, table, table.csv)
         return parsed, [parsed.text, *copy_texts(parsed, table, growth)], len(block.data)
 
     rows = quarantined = 0
-    outputs = [_Output(part / f"copy-{k:03d}.csv") for k in range(growth.copies)]
-    try:
-        for output in outputs:
-            output.write(records.header_line(table))
-        with aside.with_suffix(".part").open("w", encoding="utf-8") as bad:
-            for parsed, texts, size in records.ordered_map(work, records.blocks(source, start, block_bytes)):
-                for output, text in zip(outputs, texts, strict=True):
-                    output.write(text)
-                for row in parsed.bad:
-                    bad.write(json.dumps(asdict(row)) + "\n")
-                rows += parsed.batch.num_rows
-                quarantined += len(parsed.bad)
-                if progress:
-                    progress(size)
-    finally:
-        for output in outputs:
-            output.close()
-    aside.with_suffix(".part").replace(aside)
-    shutil.rmtree(target, ignore_errors=True)
-    part.replace(target)
-    return Expansion(rows, quarantined, growth.copies)
+    for output in outputs:
+        output.write(records.header_line(table))
+    for parsed, texts, size in records.ordered_map(work, blocks):
+        for output, text in zip(outputs, texts, strict=True):
+            output.write(text)
+        bad.writelines(json.dumps(asdict(row)).encode() + b"\n" for row in parsed.bad)
+        rows += parsed.batch.num_rows
+        quarantined += len(parsed.bad)
+        if progress:
+            progress(size)
+    return rows, quarantined
 
 
 def copy_texts(parsed: records.Parsed, table: Table, growth: Plan) -> Iterator[bytes | bytearray]:
@@ -247,10 +283,11 @@ def measure(table: Table, settings: Settings, progress: Callable[[int], None] | 
     began = time.perf_counter()
     paths = files(table, settings)
     growth = plan(table, settings) if len(paths) > 1 else Plan(1, 1.0, {}, {})
-    found, copies = Measure(), []
-    for k, path in enumerate(paths):
+    found, copies = Measure(), dict[int, Measure]()
+    for path in paths:
+        number = int(path.name.removesuffix(".csv").split("-")[1])
 
-        def work(block: records.Block, k: int = k) -> tuple[Measure, Measure]:
+        def work(block: records.Block, k: int = number) -> tuple[Measure, Measure]:
             batch = records.parse_block(block, table, "expanded").batch
             stands = Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, table.names)))
             if not k:
@@ -265,8 +302,8 @@ def measure(table: Table, settings: Settings, progress: Callable[[int], None] | 
             if progress:
                 progress(stands.rows)
         found += Measure(bytes=path.stat().st_size)
-        copies.append(copy)
-    return Folded(found + Measure(seconds=time.perf_counter() - began), copies)
+        copies[number] = copies.get(number, Measure()) + copy
+    return Folded(found + Measure(seconds=time.perf_counter() - began), list(copies.values()))
 
 
 @dataclass(frozen=True)

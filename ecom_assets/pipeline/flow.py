@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
+from ecom_assets.lake import rmtree
 from ecom_assets.pipeline import (
     bulk,
     chunk,
+    csv_spark,
     expand,
     hbase,
     hbase_bulk,
@@ -273,12 +275,18 @@ class Flow:
     def _build_expanded(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
         size = expand.raw_file(table, self.settings).stat().st_size
         with track(f"expanded/{table.name}", size, "bytes") as advance:
-            done = expand.build(table, self.settings, advance)
+            if self.settings.csv_route == "spark":
+                done = csv_spark.expand_table(self.spark, table, self.settings, advance)
+            else:
+                done = expand.build(table, self.settings, advance)
         return done.rows, {"copies": done.copies, "quarantined": done.quarantined}
 
     def _build_chunked(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
         with track(f"chunked/{table.name}", None) as advance:
-            chunks = chunk.build(table, self.settings, advance)
+            if self.settings.csv_route == "spark":
+                chunks = csv_spark.chunk_table(self.spark, table, self.settings, advance)
+            else:
+                chunks = chunk.build(table, self.settings, advance)
         return sum(c.rows for c in chunks), {"chunks": len(chunks)}
 
     def _build_topic(self, table: Table, route: str) -> tuple[int, dict[str, Any]]:  # noqa: ARG002
@@ -600,10 +608,10 @@ class Flow:
         getattr(self, f"_delete_{layer}")(table)
 
     def _delete_expanded(self, table: Table) -> None:
-        shutil.rmtree(expand.folder(table, self.settings), ignore_errors=True)
+        rmtree(expand.folder(table, self.settings))
 
     def _delete_chunked(self, table: Table) -> None:
-        shutil.rmtree(chunk.folder(table, self.settings), ignore_errors=True)
+        rmtree(chunk.folder(table, self.settings))
 
     def _delete_topic(self, table: Table) -> None:
         topic.delete(table, self.settings, self.addresses.kafka)

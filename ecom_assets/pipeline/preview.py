@@ -40,7 +40,7 @@ def _rows(flow: Flow, layer: str, table: Table) -> Sequence[Mapping[str, object]
         case "expanded":
             return _head(expand.files(table, settings)[:1], table)
         case "chunked":
-            return _head(sorted(chunk.folder(table, settings).glob("part-*.csv"))[:1], table)
+            return _head(chunk.files(table, settings)[:1], table)
         case "topic":
             return topic.head(table, settings, flow.addresses.kafka, ROWS)
         case "hbase":

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -28,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline.manifest import Quarantined
 from ecom_assets.tables import Column, Table
 
@@ -119,7 +119,7 @@ class Parsed:
         return found
 
 
-def data_start(path: Path, table: Table) -> int:
+def data_start(path: Location, table: Table) -> int:
     """Check a file's header and find where its rows begin.
 
     Returns:
@@ -148,7 +148,7 @@ def data_start(path: Path, table: Table) -> int:
     return len(line)
 
 
-def blocks(path: Path, start: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def blocks(path: Location, start: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """Cut a file into blocks of whole records.
 
     Args:
@@ -173,7 +173,7 @@ def blocks(path: Path, start: int, block_bytes: int = BLOCK_BYTES) -> Iterator[B
 
 
 def parse(
-    path: Path, table: Table, block_bytes: int = BLOCK_BYTES, progress: Callable[[int], None] | None = None
+    path: Location, table: Table, block_bytes: int = BLOCK_BYTES, progress: Callable[[int], None] | None = None
 ) -> Iterator[Parsed]:
     """Read a file of the table in order, block by block, with flat memory.
 
@@ -291,7 +291,7 @@ def parse_block(block: Block, table: Table, source: str) -> Parsed:
 def _written(batch: pa.RecordBatch, bad: list[Quarantined], table: Table) -> Parsed:
     """Rows whose own text is not clean, with one that is."""
     text = to_csv(batch, table)
-    return Parsed(batch, bad, text, cast("np.ndarray", _record_ends(text)))  # quotes of our own are regular
+    return Parsed(batch, bad, text, cast("np.ndarray", record_ends(text)))  # quotes of our own are regular
 
 
 def _ended(data: bytes) -> bytes:
@@ -301,7 +301,7 @@ def _ended(data: bytes) -> bytes:
 
 def _cut(data: bytes, line: int, *, eof: bool) -> Block:
     """Take the whole records at the beginning of some bytes; at the end of a file, all of them."""
-    ends = _record_ends(data)
+    ends = record_ends(data)
     if ends is None or (eof and data.count(b'"') % 2):
         return Block(data[: _slow_end(data, eof=eof)], line, None)
     last = int(ends[-1]) if len(ends) else 0
@@ -311,7 +311,7 @@ def _cut(data: bytes, line: int, *, eof: bool) -> Block:
     return Block(data[:last], line, ends)
 
 
-def _record_ends(data: bytes) -> np.ndarray | None:
+def record_ends(data: bytes) -> np.ndarray | None:
     """The offset behind each record that ends in a line end; ``None`` if quotes are irregular.
 
     Quotes are regular if each opens right after a comma or line end and closes right

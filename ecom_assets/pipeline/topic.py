@@ -20,7 +20,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
@@ -39,6 +38,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicDescription
 
+from ecom_assets.lake import Location
 from ecom_assets.pipeline import avro, canon, chunk, kafka_rpc, records
 from ecom_assets.pipeline.chunk import Chunk
 from ecom_assets.pipeline.manifest import Measure, Quarantined
@@ -644,7 +644,7 @@ class _File:
     """A chunk and what its file holds."""
 
     chunk: Chunk
-    path: Path
+    path: Location
     data: bytes
 
 
@@ -678,7 +678,7 @@ def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield group
 
 
-def _files(groups: Iterable[list[Chunk]], folder: Path) -> Iterator[list[_File]]:
+def _files(groups: Iterable[list[Chunk]], folder: Location) -> Iterator[list[_File]]:
     """Read chunk files.
 
     Not a task for the background thread: each of the four system calls of a small file would wait up to

@@ -13,7 +13,7 @@ import happybase
 import pytest
 from deltalake import DeltaTable
 
-from ecom_assets.lake import Location
+from ecom_assets.lake import Location, local
 from ecom_assets.pipeline import avro, chunk, expand, merged, records, streamed
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.pipeline.topic import Clients
@@ -129,8 +129,8 @@ def damage(flow: Flow, layer: str, how: str) -> Callable[[], object]:
     if layer in ("raw", "expanded", "chunked"):
         path = {
             "raw": expand.raw_file(CUSTOMER, settings),
-            "expanded": expand.folder(CUSTOMER, settings) / "copy-000.csv",
-            "chunked": chunk.folder(CUSTOMER, settings) / "part-000000.csv",
+            "expanded": local(expand.folder(CUSTOMER, settings)) / "copy-000.csv",
+            "chunked": local(chunk.folder(CUSTOMER, settings)) / "part-000000.csv",
         }[layer]
         return flip(path) if how == "flipped" else drop_row(path)
     if layer in ("streamed", "merged"):

@@ -25,6 +25,7 @@ from deltalake import DeltaTable, write_deltalake
 from ecom_assets.dashboard import figures
 from ecom_assets.dashboard.figures import Filter
 from ecom_assets.defs.serving.assets import answers_ahead, published
+from ecom_assets.lake import local
 from ecom_assets.pipeline import expand, merged
 from ecom_assets.pipeline.flow import Flow
 from ecom_assets.resources.hbase import HBaseResource
@@ -509,7 +510,7 @@ def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: St
     postgres.load(shop, shop.postgres)
     before = postgres.version(shop.postgres, shop)
     rows = raw(shop, "product").height
-    file = expand.files(PRODUCT, shop)[0]
+    file = local(expand.files(PRODUCT, shop)[0])
     os.utime(file)  # other files, as far as the loader can tell
     (pid,) = [s.pid for s in stack.status() if s.service == "postgres"]
     assert pid
@@ -543,7 +544,7 @@ def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Setti
     def look(*_: object) -> None:
         seen.append((postgres.version(shop.postgres, shop), counts()))
 
-    os.utime(expand.files(PRODUCT, shop)[0])  # other files, as far as the loader can tell
+    os.utime(local(expand.files(PRODUCT, shop)[0]))  # other files, as far as the loader can tell
     postgres.load(shop, shop.postgres, look)
     assert len(seen) >= len(TABLES)
     assert all(told == (before, rows) for told in seen)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from ecom_assets.lake import local
 from ecom_assets.pipeline import avro, canon, chunk, records, topic
 from ecom_assets.pipeline.chunk import Chunk
 from ecom_assets.pipeline.records import DamagedError
@@ -57,7 +58,7 @@ def clicks(rows: int, start: int = 0) -> pa.RecordBatch:
 
 def write_chunks(batches: list[pa.RecordBatch], table: Table, settings: Settings) -> list[Chunk]:
     """A chunked layer of the given rows, one chunk per batch."""
-    folder = chunk.folder(table, settings)
+    folder = local(chunk.folder(table, settings))
     folder.mkdir(parents=True, exist_ok=True)
     chunks = []
     for number, batch in enumerate(batches):

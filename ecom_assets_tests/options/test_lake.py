@@ -20,7 +20,11 @@ from ecom_assets.serving.publication import current
 from ecom_assets.settings import Settings
 from ecom_assets.tables import PRODUCT, TRANSACTIONS
 from ecom_assets_tests.hdfs import Hdfs
-from ecom_assets_tests.integration import test_hfile
+from ecom_assets_tests.integration import test_csv_spark, test_hfile
+from ecom_assets_tests.integration.test_csv_spark import (
+    test_many_tasks_write_the_same_bytes,  # noqa: F401  runs here too, with the settings made below
+    test_what_broke_off_is_done_again,  # noqa: F401  and so does this
+)
 from ecom_assets_tests.integration.test_hfile import (
     repeated_after_a_break,
     test_a_task_that_fails_says_why,  # noqa: F401  runs here too, with the settings made below
@@ -29,6 +33,7 @@ from ecom_assets_tests.integration.test_spark import test_stream  # noqa: F401  
 from ecom_assets_tests.topics import MakeTopic, product, rows_of
 
 addresses, admin, named = test_hfile.addresses, test_hfile.admin, test_hfile.named
+raw, here, there, table = test_csv_spark.raw, test_csv_spark.here, test_csv_spark.there, test_csv_spark.table
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +61,7 @@ def test_files(folder: HdfsPath) -> None:
         file.seek(1000)
         assert file.read(256) == data[1000:1256]
     assert {p.name for p in (folder / "a").iterdir()} == {"12", "x7"}
+    assert (folder / "a" / "12").stat().st_size == len(data)
     assert list(folder.glob("*/[0-9]*")) == [folder / "a" / "12"]
     assert list((folder / "none").glob("*")) == []
     assert ((folder / "a").exists(), (folder / "none").exists()) == (True, False)

@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ecom_assets.pipeline import bulk, canon, chunk, expand, records
+from ecom_assets.lake import local
+from ecom_assets.pipeline import bulk, canon, chunk, csv_spark, expand, records
 from ecom_assets.pipeline.flow import DiskFullError, Flow
 from ecom_assets.pipeline.manifest import Measure
 from ecom_assets.settings import Settings, load
@@ -38,7 +39,7 @@ def home(tmp_path: Path, raw: Path) -> Callable[..., Settings]:
 
 
 def frame(table: Table, settings: Settings) -> pl.DataFrame:
-    return pl.concat([pl.read_csv(p) for p in expand.files(table, settings)])
+    return pl.concat([pl.read_csv(local(p)) for p in expand.files(table, settings)])
 
 
 def build_all(settings: Settings) -> dict[str, expand.Expansion]:
@@ -85,7 +86,7 @@ def test_every_copy_folds_back_to_the_raw_rows(home: Callable[..., Settings], ta
     assert first.same_rows(raw.measure)
     assert second.same_rows(raw.measure)
     assert third.same_rows(raw.last_copy)
-    path = expand.files(table, settings)[1]
+    path = local(expand.files(table, settings)[1])
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
@@ -142,6 +143,35 @@ def test_dirt_goes_to_quarantine(home: Callable[..., Settings]) -> None:
     assert "expected 15 fields, got 2" in told["reason"]
 
 
+@pytest.mark.parametrize(
+    "dirt",
+    [b"", b"broken,row\n", b'a "stray quote"\n', b"\r\n", b'"no end\n', b'a "stray quote"' + b"x" * 3000 + b"\n"],
+    ids=["none", "row", "quote", "CR", "end", "a quote that the next block begins with"],
+)
+def test_tasks_are_told_of_the_same_blocks(
+    home: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dirt: bytes
+) -> None:
+    """If this fails, Spark's tasks read other rows than one machine, or set other rows aside."""
+    settings = home()
+    path = settings.raw / TRANSACTIONS.csv
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line + dirt * (not at % 30) for at, line in enumerate(lines, 1)).rstrip(b"\n"))
+    monkeypatch.setattr(expand, "LEAST_BLOCK", 10_000)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(csv_spark, "PART_BYTES", 50_000)
+    growth = expand.plan(TRANSACTIONS, settings)
+    told = csv_spark._sent(TRANSACTIONS, settings, growth, tmp_path).to_pylist()
+    assert [unit["part"] for unit in told] == sorted(unit["part"] for unit in told)
+    assert 3 < len({unit["part"] for unit in told}) < len(told)
+    with (tmp_path / "raw").open("rb") as raw:
+        found = list(csv_spark._read(raw, told))
+    expected = list(expand.raw_blocks(TRANSACTIONS, settings, growth))
+    ours, theirs = (
+        [(b.data, b.line, None if b.ends is None else b.ends.tolist()) for b in blocks] for blocks in (found, expected)
+    )
+    assert ours == theirs
+
+
 @pytest.mark.parametrize("chunk_bytes", [1024, 20_000, 10_000_000])
 @pytest.mark.parametrize("table", [PRODUCT, TRANSACTIONS], ids=lambda t: t.name)
 def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table, chunk_bytes: int) -> None:
@@ -149,7 +179,7 @@ def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table,
     settings = home(chunk_bytes=chunk_bytes)
     expand.build(table, settings)
     chunks = chunk.build(table, settings)
-    folder = chunk.folder(table, settings)
+    folder = local(chunk.folder(table, settings))
     assert chunk.read_manifest(folder) == chunks
     expected = expand.measure(table, settings).measure
     assert chunk.measure(table, settings).same_rows(expected)
@@ -161,7 +191,7 @@ def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table,
         assert records.read_clean(data, table).num_rows == each.rows
     # Row by row, in order, read by a reader that is not ours.
     ours = pl.concat([pl.read_csv(folder / c.name, infer_schema=False) for c in chunks])
-    assert ours.equals(pl.read_csv(expand.files(table, settings)[0], infer_schema=False))
+    assert ours.equals(pl.read_csv(local(expand.files(table, settings)[0]), infer_schema=False))
 
 
 def test_chunks_again_are_the_same(home: Callable[..., Settings]) -> None:
@@ -185,7 +215,7 @@ def cut(home: Callable[..., Settings], table: Table) -> tuple[Settings, Path, Pa
     """A table in small chunks, and the first two of them."""
     settings = home(chunk_bytes=5000)
     expand.build(table, settings)
-    first, second = (chunk.folder(table, settings) / c.name for c in chunk.build(table, settings)[:2])
+    first, second = (local(chunk.folder(table, settings)) / c.name for c in chunk.build(table, settings)[:2])
     return settings, first, second
 
 

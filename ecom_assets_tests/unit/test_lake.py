@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ecom_assets.lake import HdfsPath, LakeError, hadoop_uri, stamp
-from ecom_assets.pipeline import hbase_bulk, hbase_tsv, merged, streamed
+from ecom_assets.lake import HdfsPath, LakeError, hadoop_uri, local, stamp
+from ecom_assets.pipeline import chunk, expand, hbase_bulk, hbase_tsv, merged, streamed
 from ecom_assets.services.errors import ServiceError
 from ecom_assets.settings import Settings
 from ecom_assets.tables import PRODUCT
@@ -37,6 +37,18 @@ def test_the_lake_lies_where_the_setting_says(tmp_path: Path) -> None:
         assert str(place(PRODUCT, there)).startswith("hdfs://n:8020/lake/one/")
     shared = there.model_copy(update={"hbase_staging": tmp_path})
     assert hbase_bulk.folder(PRODUCT, shared) == tmp_path / "one_product"
+    for place in (expand.folder, chunk.folder):
+        assert local(place(PRODUCT, there)).is_relative_to(tmp_path)
+        assert str(place(PRODUCT, there.model_copy(update={"csv_route": "spark"}))).startswith(
+            "hdfs://n:8020/lake/one/"
+        )
+
+
+def test_one_machine_does_not_write_into_hdfs(tmp_path: Path) -> None:
+    """Files of a home would be looked for in HDFS, or made there by the wrong one."""
+    there = Settings(home=tmp_path, lake_uri="hdfs://n:8020/lake", csv_route="spark")
+    with pytest.raises(LakeError, match=r"^hdfs://n:8020/lake/ecom/chunked/product: expected a folder of this machine"):
+        chunk.build(PRODUCT, there)
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/lake", "/lake", "hdfs:///lake", "hdfs://"])

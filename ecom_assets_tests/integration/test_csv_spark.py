@@ -1,0 +1,187 @@
+"""Expansion and chunking by Spark's tasks, compared with the same on one machine, byte by byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ecom_assets.lake import Location
+from ecom_assets.pipeline import chunk, csv_spark, expand, records
+from ecom_assets.services.errors import ServiceError
+from ecom_assets.settings import Settings
+from ecom_assets.source import synthetic
+from ecom_assets.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, Table
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw files with all that makes a block odd: bad rows, a stray quote, carriage returns, no line end at the end."""
+    folder = tmp_path_factory.mktemp("raw")
+    synthetic.generate(folder, 0.001, 7)
+    for table, change in (
+        (
+            CUSTOMER,
+            lambda lines: [*lines[:40], b"broken,row\n", *lines[40:70], b'a "stray quote"\n', *lines[70:]],
+        ),
+        (CLICK_STREAM, lambda lines: [*lines[:-500], *(line.replace(b"\n", b"\r\n") for line in lines[-500:])]),
+        (PRODUCT, lambda lines: [*lines[:-1], lines[-1].rstrip(b"\n")]),
+    ):
+        path = folder / table.csv
+        path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+    return folder
+
+
+@pytest.fixture
+def here(settings: Settings, tmp_path: Path, raw: Path) -> Settings:
+    """A home that does it on one machine."""
+    shutil.copytree(raw, tmp_path / "local" / "raw")
+    return settings.model_copy(update={"home": tmp_path / "local", "chunk_bytes": 5000})
+
+
+@pytest.fixture
+def there(settings: Settings, tmp_path: Path, raw: Path) -> Settings:
+    """A home that lets Spark do it."""
+    shutil.copytree(raw, tmp_path / "spark" / "raw")
+    own = {"home": tmp_path / "spark", "chunk_bytes": 5000, "csv_route": "spark", "namespace": f"csv_{uuid4().hex}"}
+    return settings.model_copy(update=own)
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest, raw: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
+    """A table with several blocks for each of several tasks."""
+    table: Table = getattr(request, "param", CUSTOMER)
+    size = (raw / table.csv).stat().st_size
+    monkeypatch.setattr(expand, "LEAST_BLOCK", size // 20)
+    monkeypatch.setattr(records, "BLOCK_BYTES", size // 20)
+    monkeypatch.setattr(csv_spark, "PART_BYTES", size // 4)
+    return table
+
+
+def held(folder: Location) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def copies(files: dict[str, bytes], table: Table) -> dict[int, bytes]:
+    """The rows of every copy, its parts joined."""
+    found: dict[int, bytes] = {}
+    for name in sorted(files):
+        header, body = files[name].split(b"\n", 1)
+        assert header + b"\n" == records.header_line(table)
+        number = int(name[5:8])
+        found[number] = found.get(number, b"") + body
+    return found
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES), indirect=True)
+def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, there: Settings, table: Table) -> None:
+    """A row would be lost, doubled or changed where one task ends and the next begins, or chunks by Spark differ."""
+    size = (here.raw / table.csv).stat().st_size
+    grown = {"expand": "2.5", "chunk_bytes": max(2000, size // 40)}
+    here, there = (each.model_copy(update=grown) for each in (here, there))
+    told: list[int] = []
+    assert csv_spark.expand_table(spark, table, there, told.append) == expand.build(table, here)
+    parts = len(told)
+    assert sum(told) == pytest.approx(size, abs=300)
+    files = held(expand.folder(table, there))
+    assert len(files) == 3 * parts
+    assert parts > 2
+    assert copies(files, table) == copies(held(expand.folder(table, here)), table)
+    assert expand.quarantine_file(table, there).read_bytes() == expand.quarantine_file(table, here).read_bytes()
+    ours, theirs = expand.measure(table, there), expand.measure(table, here)
+    assert [replace(copy, bytes=0) for copy in ours.copies] == [replace(copy, bytes=0) for copy in theirs.copies]
+    assert ours.measure.same_rows(theirs.measure)
+
+    told.clear()
+    chunks = csv_spark.chunk_table(spark, table, there, told.append)
+    assert sum(told) == sum(c.rows for c in chunks) == ours.measure.rows
+    shutil.rmtree(here.home / "expanded" / table.name)
+    for name, data in files.items():
+        path = here.home / "expanded" / table.name / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    assert chunks == chunk.build(table, here)
+    assert held(chunk.folder(table, there)) == held(chunk.folder(table, here))
+    assert chunk.measure(table, there).same_rows(theirs.measure)
+    for layer in (there.expanded, there.chunked):
+        assert [path.name for path in layer.iterdir()] == [table.name], "what tasks have left"
+
+
+def test_one_task_makes_the_same_manifest(spark: SparkSession, here: Settings, there: Settings) -> None:
+    """A home of ordinary size would have other chunks, and its topic's ledger would refuse them."""
+    csv_spark.expand_table(spark, PRODUCT, there)
+    expand.build(PRODUCT, here)
+    assert list(held(expand.folder(PRODUCT, there)).values()) == list(held(expand.folder(PRODUCT, here)).values())
+    assert csv_spark.chunk_table(spark, PRODUCT, there) == chunk.build(PRODUCT, here)
+    assert held(chunk.folder(PRODUCT, there)) == held(chunk.folder(PRODUCT, here))
+
+
+def test_a_table_without_rows(spark: SparkSession, there: Settings) -> None:
+    """It would look as if it had not been made, and be made again by each run."""
+    (there.raw / PRODUCT.csv).write_bytes(records.header_line(PRODUCT))
+    assert csv_spark.expand_table(spark, PRODUCT, there).rows == 0
+    assert list(held(expand.folder(PRODUCT, there)).values()) == [records.header_line(PRODUCT)]
+    assert csv_spark.chunk_table(spark, PRODUCT, there) == []
+    assert held(chunk.folder(PRODUCT, there)) == {chunk.MANIFEST: b""}
+
+
+@pytest.mark.parametrize("moves", [0, 2])
+def test_what_broke_off_is_done_again(
+    spark: SparkSession, there: Settings, table: Table, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    """A half-made layer would pass for a whole one, or the rest of a killed run would spoil the next."""
+    steps: dict[Location, Callable[[], object]] = {
+        expand.folder(table, there): lambda: csv_spark.expand_table(spark, table, there),
+        chunk.folder(table, there): lambda: csv_spark.chunk_table(spark, table, there),
+    }
+    for folder, step in steps.items():
+        with monkeypatch.context() as broken:
+            broken.setattr(csv_spark, "move", breaking(moves))
+            with pytest.raises(ConnectionError):
+                step()
+            assert not folder.exists()
+        left = folder.with_name(f".{table.name}.part") / "chunks"
+        left.mkdir(parents=True)
+        (left / "part-000000.csv").write_bytes(b"left by a kill")
+        step()
+        whole = held(folder)
+        with monkeypatch.context() as broken:
+            broken.setattr(csv_spark, "move", breaking(moves))
+            with pytest.raises(ConnectionError):
+                step()
+        assert held(folder) == whole
+        step()
+        assert held(folder) == whole
+        assert [path.name for path in folder.parent.iterdir()] == [table.name]
+
+
+def breaking(moves: int) -> Callable[[Location, Location], None]:
+    """Moves some files, then the connection is lost."""
+    real, left = csv_spark.move, [None] * moves
+
+    def move(path: Location, target: Location) -> None:
+        if not left:
+            raise ConnectionError
+        left.pop()
+        real(path, target)
+
+    return move
+
+
+def test_a_task_that_fails_says_why(spark: SparkSession, there: Settings) -> None:
+    """Rows that cannot be read would be cut all the same, or a stack trace is all that people get."""
+    csv_spark.expand_table(spark, CUSTOMER, there)
+    (path,) = expand.files(CUSTOMER, there)
+    path.write_bytes(path.read_bytes() + b"broken,row\n")
+    with pytest.raises(ServiceError, match=r"chunked/customer: expected .*DamagedError: expanded/customer, line \d+"):
+        csv_spark.chunk_table(spark, CUSTOMER, there)
+    assert not chunk.folder(CUSTOMER, there).exists()
+    (told,) = {json.loads(line)["table"] for line in expand.quarantine_file(CUSTOMER, there).open()}
+    assert told == CUSTOMER.name
