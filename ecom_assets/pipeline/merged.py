@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from pyspark.sql import Window
 from pyspark.sql import functions as sf
 
@@ -80,7 +81,8 @@ def merge(
 ) -> MergeResult:
     """Make the merged table, and its quarantine, of the streamed table as it is now.
 
-    The table is replaced in one Delta commit, which also says what it was made of; the
+    Where the streamed table has only grown since, and no new row differs from another of its key, the new ones are
+    appended. Else the table is replaced. Either is one Delta commit, which also says what the table was made of; the
     quarantine is replaced just before, so that a run killed in between is made good by the next.
 
     Args:
@@ -102,9 +104,65 @@ def merge(
         made = {k: Measure.from_json(last[k]) for k in ("duplicates", "conflicts")}
         return MergeResult(**made, unparsed=unparsed(table, settings), unchanged=True)
 
+    if last and not force and (appended := _append(spark, table, settings, last, origin)):
+        return MergeResult(*appended, unparsed(table, settings))
     with _split(spark, table, source, origin["version"]) as (kept, later):
         duplicates, conflicts = _write(kept, later, table, settings, origin)
     return MergeResult(duplicates, conflicts, unparsed(table, settings))
+
+
+def _added(source: Location, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Files that the streamed table has got since it was merged last; none where it is not that alone which it got."""
+    if any(old[k] != new[k] for k in ("table", "contract")):
+        return []
+    try:
+        before, now = _names(source, old["version"]), _names(source, _latest_with(source, new["version"]))
+    except DeltaError:
+        return []  # the log of that time was cleaned up
+    return sorted(now - before) if before <= now else []  # upkeep brings rows into other files
+
+
+def _names(path: Location, version: int) -> set[str]:
+    return set(pa.table(DeltaTable(str(path), version=version).get_add_actions())["path"].to_pylist())
+
+
+def _append(
+    spark: SparkSession, table: Table, settings: Settings, last: dict[str, Any], origin: dict[str, Any]
+) -> tuple[Measure, Measure] | None:
+    """Merge what has come in since the last merge into the table as it is, none of whose rows is written again.
+
+    Returns:
+        All duplicates and conflicts. ``None``, and nothing is done, where more has changed than that rows came in,
+        where one of them differs from another of its key (the quarantine is made anew as a whole), or where rows come
+        again and are so many that to merge all is as quick.
+    """
+    source, target = streamed.folder(table, settings), folder(table, settings)
+    added = _added(source, last["origin"], origin)
+    if not added:
+        return None
+    rows = spark.read.parquet(*(str(source / name) for name in added)).where("_undecoded IS NULL")
+    duplicates, conflicts = (Measure.from_json(last[k]) for k in ("duplicates", "conflicts"))
+    with ExitStack() as held:
+        if repeats(table, [KeysOf(target), KeysOf(source, "_undecoded", origin["version"], frozenset(added))]):
+            if 2 * rows.count() > streamed.records(target):
+                return None
+            own = sf.struct(*table.names)
+            under_key = Window.partitionBy(table.primary_key).orderBy(*ORDER)
+            there = read(spark, table, settings).select(sf.col(table.primary_key), own.alias("_there"))
+            there = there.join(rows.select(table.primary_key).distinct(), table.primary_key, "left_semi")
+            judged = rows.withColumns(
+                {"_rank": sf.row_number().over(under_key), "_first": sf.first(own).over(under_key)}
+            ).join(there, table.primary_key, "left")
+            judged = judged.withColumn("_stays", sf.coalesce("_there", "_first")).persist()
+            held.callback(judged.unpersist)
+            if not judged.where(~sf.col("_stays").eqNullSafe(own)).isEmpty():
+                return None
+            duplicates += _measure(judged, table, "_rank > 1 OR _there IS NOT NULL")
+            rows = judged.where("_rank = 1 AND _there IS NULL")
+        memo = {"origin": origin, "duplicates": duplicates.to_json(), "conflicts": conflicts.to_json()}
+        writer = typed(rows, table).write.format("delta").mode("append")
+        writer.option("userMetadata", json.dumps(memo)).save(str(target))
+    return duplicates, conflicts
 
 
 def _write(
@@ -215,29 +273,49 @@ def _split(
     """
     version = _latest_with(source, rows_version)
     rows = spark.read.format("delta").option("versionAsOf", version).load(str(source)).where("_undecoded IS NULL")
-    if not repeats(table, source, version):
+    if not repeats(table, [KeysOf(source, "_undecoded", version)]):
         yield rows, None
         return
     with split(rows, table) as parts:
         yield parts
 
 
-def repeats(table: Table, source: Location, version: int) -> bool:
-    """Whether a key comes twice in a streamed table, or two keys have one 64-bit hash.
+@dataclass(frozen=True)
+class KeysOf:
+    """Keys of a Delta table.
+
+    Attributes:
+        path: Folder of the table.
+        null: A column; only rows where it is null count.
+        version: Which version of it; the newest if not given.
+        files: Only those of these files; all if not given.
+    """
+
+    path: Location
+    null: str | None = None
+    version: int | None = None
+    files: frozenset[str] | None = None
+
+    def batches(self, key: str) -> Iterator[pa.RecordBatch]:
+        """Read them."""
+        return read_batches(self.path, [key], self.null, self.version, self.files)
+
+
+def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
+    """Whether a key comes twice, or two keys have one 64-bit hash.
 
     Args:
         table: Whose key.
-        source: Folder of the streamed table.
-        version: Which version of it.
+        keys: Where to look.
     """
-    passes = 1 + streamed.records(source) // HASHES
+    passes = 1 + sum(streamed.records(k.path) for k in keys) // HASHES
 
     def hashed(batch: pa.RecordBatch, number: int) -> np.ndarray:
         hashes = canon.batch_hashes(batch, [table.primary_key])
         return hashes[hashes % passes == number] if passes > 1 else hashes
 
     for number in range(passes):
-        batches = read_batches(source, [table.primary_key], "_undecoded", version)
+        batches = itertools.chain.from_iterable(k.batches(table.primary_key) for k in keys)
         found = np.concatenate([np.empty(0, np.uint64), *ordered_map(partial(hashed, number=number), batches)])
         found.sort()
         if (found[1:] == found[:-1]).any():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -432,7 +432,11 @@ def measure_delta(table: Table, path: Location, null: str | None = None) -> Meas
 
 
 def read_batches(
-    path: Location, columns: list[str], null: str | None = None, version: int | None = None
+    path: Location,
+    columns: list[str],
+    null: str | None = None,
+    version: int | None = None,
+    files: Collection[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read a Delta table without Spark, in flat memory.
 
@@ -441,6 +445,7 @@ def read_batches(
         columns: Which columns, in the order wanted.
         null: A column; only rows where it is null are wanted.
         version: Which version of the table; the newest if not given.
+        files: Names of files within its folder; only their rows are wanted, if given.
 
     Yields:
         Arrow batches of at most 65,536 rows.
@@ -452,6 +457,8 @@ def read_batches(
     whole = dataset(path, version)
     wanted = pa.schema([whole.schema.field(c) for c in columns])
     for file in whole.get_fragments():
+        if files is not None and file.path.rpartition("/")[2] not in files:
+            continue
         with file.open() as source, pq.ParquetFile(source, buffer_size=1 << 20) as parquet:
             for batch in parquet.iter_batches(BATCH_ROWS, columns=[*columns, null] if null else columns):
                 # Who wrote a file chose how texts lie in memory, and not all that Arrow does can be done with all ways.

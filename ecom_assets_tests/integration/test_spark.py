@@ -19,7 +19,7 @@ from ecom_assets.resources.spark import SparkConnectResource, answers, connect
 from ecom_assets.services.stack import Addresses
 from ecom_assets.settings import Settings
 from ecom_assets.tables import CLICK_STREAM, PRODUCT, Table
-from ecom_assets_tests.topics import MakeTopic, Topic, encode, event, held, product, rows_of
+from ecom_assets_tests.topics import MakeTopic, Row, Topic, encode, event, held, product, rows_of
 
 
 @pytest.mark.parametrize(("row", "expected"), canon.TEST_VECTORS, ids=str)
@@ -199,6 +199,71 @@ def test_merge(spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.M
     # What is set aside is measured where it lies: a row taken out of quarantine must show.
     DeltaTable(str(streamed.quarantine(PRODUCT, settings))).delete("raw LIKE '%other%'")
     assert merged.set_aside(spark, PRODUCT, settings)["conflicts"].same_rows(held(PRODUCT, [third]))
+
+
+def test_a_merge_adds_to_what_is_there(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """A few new rows would have the whole table written again, or added rows not be what a whole merge makes."""
+    topic, settings = (t := make_topic(PRODUCT)), t.settings
+    target = merged.folder(PRODUCT, settings)
+    rows = [product(k) for k in range(1, 9)]
+
+    def merge(*sent: Row, force: bool = False) -> merged.MergeResult:
+        if sent:
+            topic.send(*sent)
+            streamed.stream(spark, PRODUCT, settings, topic.kafka)
+        result = merged.merge(spark, PRODUCT, settings, force=force)
+        assert not merged.due(PRODUCT, settings)
+        return result
+
+    def files() -> set[str]:
+        return set(DeltaTable(str(target)).file_uris())
+
+    merge(*rows)
+    first = files()
+    assert merge(product(9), product(10)).duplicates == Measure()
+    second = files()
+    assert second > first
+    result = merge(rows[0], product(11), product(9), product(11))
+    assert result.duplicates.same_rows(held(PRODUCT, [rows[0], product(9), product(11)]))
+    assert result.conflicts == Measure()
+    third = files()
+    assert third > second
+    only_seen_before = merge(rows[1])
+    assert only_seen_before.duplicates.same_rows(held(PRODUCT, [rows[0], product(9), product(11), rows[1]]))
+    assert files() == third
+    assert merged.merge(spark, PRODUCT, settings).unchanged
+    whole = [*rows, product(9), product(10), product(11)]
+    assert merged.measure(PRODUCT, settings).same_rows(held(PRODUCT, whole))
+    assert merged.set_aside(spark, PRODUCT, settings)["duplicates"].same_rows(only_seen_before.duplicates)
+    typed = spark.read.format("delta").load(str(target)).orderBy("id").collect()
+
+    forced = merge(force=True)
+    assert (forced.duplicates, forced.conflicts) == (only_seen_before.duplicates, Measure())
+    assert not files() & third
+    assert spark.read.format("delta").load(str(target)).orderBy("id").collect() == typed
+
+    # One that contradicts an earlier row, and more than half as many rows as there are: all is merged anew.
+    conflict = merge(product(9, usage="other"), product(12))
+    assert conflict.conflicts.same_rows(held(PRODUCT, [product(9, usage="other")]))
+    assert merged.set_aside(spark, PRODUCT, settings)["conflicts"].same_rows(conflict.conflicts)
+    before = files()
+    assert merge(*rows).duplicates.rows == 4 + len(rows)
+    assert not files() & before
+    assert merged.measure(PRODUCT, settings).same_rows(held(PRODUCT, [*whole, product(12)]))
+
+
+def test_a_merge_after_upkeep(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """Rows that upkeep has brought into new files would pass for new rows, or new ones for old."""
+    topic, settings = (t := make_topic(PRODUCT)), t.settings
+    for keys in ((1, 2), (3, 4), (5, 6)):
+        topic.send(*map(product, keys))
+        streamed.stream(spark, PRODUCT, settings, topic.kafka)
+        if keys[0] != 3:
+            merged.merge(spark, PRODUCT, settings)
+        DeltaTable(str(streamed.folder(PRODUCT, settings))).optimize.compact()
+    rows = [product(k) for k in range(1, 7)]
+    assert merged.merge(spark, PRODUCT, settings).duplicates == Measure()
+    assert merged.measure(PRODUCT, settings).same_rows(held(PRODUCT, rows))
 
 
 def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -> None:
