@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     replication: int = Field(
         0, ge=0, description="Copies of each topic's partitions; 0: as many as there are brokers, but at most three"
     )
+    producers: int = Field(
+        0, ge=0, le=4, description="Processes that produce a topic; 0: one for two cores, but at most four"
+    )
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
     hbase_route: str = Field(
         "",

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import Window
 from pyspark.sql import functions as sf
@@ -162,6 +162,10 @@ def _append(
         memo = {"origin": origin, "duplicates": duplicates.to_json(), "conflicts": conflicts.to_json()}
         writer = typed(rows, table).write.format("delta").mode("append")
         writer.option("userMetadata", json.dumps(memo)).save(str(target))
+    if (_last_merge(table, settings) or {}).get("origin") != origin:  # there was no row to append, for which Spark commits nothing
+        delta = DeltaTable(str(target))
+        told = CommitProperties({"userMetadata": json.dumps(memo)})
+        delta.create_write_transaction([], "append", delta.schema(), commit_properties=told)
     return duplicates, conflicts
 
 

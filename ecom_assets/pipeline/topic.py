@@ -2,7 +2,8 @@
 
 Idempotence alone is not enough for that, since a restarted producer has a new identity: a chunk's
 rows and the ledger record that says so are therefore one Kafka transaction, under a transactional id
-that is the table's own, so that a new producer fences the last one and reads from the ledger what is in.
+that is the table's own, so that a new producer fences the last one and reads from the ledger what is in. Where there
+are more cores, several processes produce a table, each under an id of its own; a new run fences the ids of all.
 What belongs here is Kafka; chunk files, Avro and hashes have modules of their own.
 """
 
@@ -13,15 +14,18 @@ import functools
 import itertools
 import json
 import logging
+import os
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from threading import Event, Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,10 +49,15 @@ from ecom_assets.pipeline.manifest import Measure, Quarantined
 from ecom_assets.settings import Settings
 from ecom_assets.tables import TABLES, Table
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
 TRANSACTION_CHUNKS = 64
 TRANSACTION_ROWS = 50_000
 TRANSACTION_BYTES = 16 << 20
 """A transaction ends at the first of these; four of them are in memory at a time."""
+LANES = 4
+"""Most processes that produce a table at a time. A new run fences them all, however many the last one had."""
 LEDGER_PARTITIONS = 8
 """Each of the four tables has a partition of its own, so that none waits for another's open transaction."""
 MAX_MESSAGE = 2 << 20
@@ -308,14 +317,81 @@ def produce(
     rows = chunks = size = 0
     with _kafka(clients, f"produce {table.topic(settings.namespace)}"):
         ingest = _Ingest(clients, table, settings, manifest)
-        todo = _files(_groups(c for c in manifest if c.name not in ingest.done), folder)
-        with closing(records.ordered_map(lambda files: _load(files, table), todo, workers=1)) as loads:
-            for load in loads:
-                count = ingest.put(load)
-                rows, chunks, size = rows + count, chunks + len(load.chunks), size + load.size
+        groups = list(_groups(c for c in manifest if c.name not in ingest.done))
+        lanes = min(settings.producers or (os.cpu_count() or 1) // 2, LANES, len(groups))
+        if lanes > 1:
+            sent = _sent_by_processes(lanes, groups, (table, settings, kafka, ingest.topic_id))
+        else:
+            sent = _sent(ingest.lane, groups, folder, table)
+        with closing(sent):
+            for done in sent:
+                rows, chunks, size = rows + done.rows, chunks + done.chunks, size + done.bytes
                 if progress:
-                    progress(count)
+                    progress(done.rows)
     return ProduceResult(rows, chunks, len(ingest.done), size, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What a transaction has put in."""
+
+    rows: int
+    chunks: int
+    bytes: int
+
+
+def _sent(lane: _Lane, groups: Iterable[list[Chunk]], folder: Location, table: Table) -> Generator[_Sent]:
+    """Put groups of chunks in, each as a transaction; one is read and encoded while another is sent."""
+    loads = records.ordered_map(lambda files: _load(files, table), _files(groups, folder), workers=1)
+    with closing(loads):
+        for load in loads:
+            yield _Sent(lane.put(load), len(load.chunks), load.size)
+
+
+_LaneOf = tuple[Table, Settings, str, str]
+"""Table, settings, bootstrap servers and Kafka's id of the topic."""
+
+
+def _sent_by_processes(lanes: int, groups: list[list[Chunk]], of: _LaneOf) -> Generator[_Sent]:
+    """Put groups of chunks in by several processes, each with a transactional id of its own."""
+    spawn = get_context("spawn")
+    pool = ProcessPoolExecutor(lanes, spawn, _Process.begin, (spawn.Value("i", 0), of))
+    try:
+        for done in as_completed([pool.submit(_Process.send, group) for group in groups]):
+            yield done.result()
+    except BrokenProcessPool as error:
+        raise TopicError(
+            f"topic {of[0].topic(of[1].namespace)}: one of {lanes} processes that produce it was ended from outside;"
+            " see whether memory ran out, then run again: what was committed is in and stays in"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Process:
+    """A process that produces: what it keeps between two transactions."""
+
+    number: int
+    of: _LaneOf
+    lane: _Lane | None = None
+
+    @classmethod
+    def begin(cls, begun: Synchronized[int], of: _LaneOf) -> None:
+        """Take the next number."""
+        with begun.get_lock():
+            cls.number, cls.of = begun.value, of
+            begun.value += 1
+
+    @classmethod
+    def send(cls, group: list[Chunk]) -> _Sent:
+        """Put a group of chunks in."""
+        table, settings, kafka, topic_id = cls.of
+        clients = Clients(kafka, settings.kafka_config)
+        with _kafka(clients, f"produce {table.topic(settings.namespace)}"):
+            if cls.lane is None:
+                writer = _Writer(clients, table, settings.namespace, cls.number)
+                cls.lane = _Lane(writer, table, settings.namespace, topic_id)
+            return next(_sent(cls.lane, [group], chunk.folder(table, settings), table))
 
 
 def simulate(
@@ -376,7 +452,7 @@ def simulate(
             while sum(c.rows for c in group) < min(rate * REPLAY_TICK, TRANSACTION_ROWS) and (replay or missing):
                 group.append(next(again) if replay else missing.pop(0))
             load = _load(next(_files(iter([group]), folder)), table)
-            count = ingest.put(load, replay=replay)
+            count = ingest.lane.put(load, replay=replay)
             sent, chunks, size = sent + count, chunks + len(group), size + load.size
             if progress:
                 progress(count)
@@ -760,17 +836,17 @@ def _send(
 
 
 class _Writer:
-    """The transactional producer of a table; making one fences the last one.
+    """A transactional producer of a table; making one fences the last one of its number.
 
     Raises:
         TopicError: Another producer took over.
         KafkaException: An error that does not pass.
     """
 
-    def __init__(self, clients: Clients, table: Table, namespace: str) -> None:
-        transactional_id = f"{namespace}.{table.name}"
+    def __init__(self, clients: Clients, table: Table, namespace: str, lane: int = 0) -> None:
+        self._topic = table.topic(namespace)
+        transactional_id = f"{self._topic}.{lane}" if lane else self._topic
         self.run = f"{transactional_id}/{uuid.uuid4().hex[:8]}"
-        self._topic = transactional_id
         self._failures: list[KafkaError] = []
         self._producer = clients.producer(transactional_id, self._failed)
         self._producer.list_topics(timeout=ADMIN_SECONDS)  # the sooner answer, if there is no broker at all
@@ -843,30 +919,15 @@ class _Writer:
             self._failures.append(error)
 
 
-class _Ingest:
-    """A table's topic, open for its chunks: whoever had it open before is fenced.
+class _Lane:
+    """A way of chunks into their topic."""
 
-    Attributes:
-        done: The chunks of the manifest that were in at the start, by name.
-
-    Raises:
-        TopicError: The ledger does not fit the manifest, or another producer took over.
-        KafkaException: An error that does not pass.
-    """
-
-    def __init__(self, clients: Clients, table: Table, settings: Settings, manifest: list[Chunk]) -> None:
+    def __init__(self, writer: _Writer, table: Table, namespace: str, topic_id: str) -> None:
+        self._writer = writer
         self._table = table.name
-        self._topic, self._ledger = table.topic(settings.namespace), ledger_topic(settings.namespace)
+        self._topic, self._ledger = table.topic(namespace), ledger_topic(namespace)
+        self._topic_id = topic_id
         self._transactions = 0
-        admin = clients.admin()
-        # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
-        self._writer = _Writer(clients, table, settings.namespace)
-        _ensure(admin, self._ledger, LEDGER_PARTITIONS, settings.replication, {"cleanup.policy": "compact"})
-        forever = {"retention.ms": "-1", "retention.bytes": "-1"}
-        self._topic_id = _ensure(admin, self._topic, settings.partitions, settings.replication, forever)
-        entries = _entries(clients, admin, settings.namespace, table.name).values()
-        self.done = {e.chunk.name: e.chunk for e in entries if e.topic_id == self._topic_id and not _is_replay(e)}
-        _check_fits(self._topic, table.name, manifest, self.done)
 
     def put(self, load: _Load, *, replay: bool = False) -> int:
         """Put chunks in, with their ledger records, as one transaction; returns their rows."""
@@ -879,6 +940,34 @@ class _Ingest:
         ]
         writer.transact(functools.partial(_send, topic=self._topic, load=load, ledger=self._ledger, entries=entries))
         return sum(c.rows for c in load.chunks)
+
+
+class _Ingest:
+    """A table's topic, open for its chunks: whoever had it open before is fenced.
+
+    Attributes:
+        done: The chunks of the manifest that were in at the start, by name.
+        topic_id: Kafka's id of the topic.
+        lane: The way in.
+
+    Raises:
+        TopicError: The ledger does not fit the manifest, or another producer took over.
+        KafkaException: An error that does not pass.
+    """
+
+    def __init__(self, clients: Clients, table: Table, settings: Settings, manifest: list[Chunk]) -> None:
+        name, ledger = table.topic(settings.namespace), ledger_topic(settings.namespace)
+        admin = clients.admin()
+        # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
+        with ThreadPoolExecutor(LANES) as pool:
+            writer, *_ = pool.map(lambda lane: _Writer(clients, table, settings.namespace, lane), range(LANES))
+        _ensure(admin, ledger, LEDGER_PARTITIONS, settings.replication, {"cleanup.policy": "compact"})
+        forever = {"retention.ms": "-1", "retention.bytes": "-1"}
+        self.topic_id = _ensure(admin, name, settings.partitions, settings.replication, forever)
+        self.lane = _Lane(writer, table, settings.namespace, self.topic_id)
+        entries = _entries(clients, admin, settings.namespace, table.name).values()
+        self.done = {e.chunk.name: e.chunk for e in entries if e.topic_id == self.topic_id and not _is_replay(e)}
+        _check_fits(name, table.name, manifest, self.done)
 
 
 def _passes(error: KafkaError) -> bool:

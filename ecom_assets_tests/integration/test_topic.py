@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import signal
 import subprocess
@@ -249,6 +250,64 @@ def test_a_newer_producer_fences_the_older(own: Settings, kafka: str, monkeypatc
     with pytest.raises(TopicError, match=r"another producer of this topic took over"):
         topic.produce(CLICK_STREAM, own, kafka)
     assert measured(own, kafka) == total(chunks)
+
+
+def test_several_processes_produce_one_topic(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, more cores would lose chunks, or send them twice."""
+    monkeypatch.setattr(topic, "TRANSACTION_CHUNKS", 2)
+    own = own.model_copy(update={"producers": 3})
+    chunks = click_chunks(own, count=40)
+    told: list[int] = []
+    done = topic.produce(CLICK_STREAM, own, kafka, told.append)
+    assert (done.chunks, done.rows, done.skipped_chunks) == (40, sum(c.rows for c in chunks), 0)
+    assert sum(told) == done.rows
+    assert measured(own, kafka) == total(chunks)
+    entries = topic.ledger(own, kafka).values()
+    assert len({e.transaction.partition("/")[0] for e in entries}) > 1, "one process did it all"
+    assert len({e.transaction for e in entries}) == 20
+    assert topic.produce(CLICK_STREAM, own, kafka).unchanged
+
+
+def test_a_process_that_is_killed_is_told_and_made_good(
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it failed, a run would hang without one of its processes, or what that one had sent would be doubled."""
+    monkeypatch.setattr(topic, "TRANSACTION_CHUNKS", 1)
+    own = own.model_copy(update={"producers": 2})
+    chunks = click_chunks(own, count=60)
+
+    def kill(_: int) -> None:
+        for child in multiprocessing.active_children()[:1]:
+            child.kill()
+
+    with pytest.raises(TopicError, match=r"processes that produce it was ended from outside.*run again"):
+        topic.produce(CLICK_STREAM, own, kafka, kill)
+    assert topic.produce(CLICK_STREAM, own, kafka).skipped_chunks < 60
+    assert measured(own, kafka) == total(chunks)
+
+
+@pytest.mark.parametrize("lanes", [topic.LANES, 1], ids=["all", "control"])
+def test_a_new_run_fences_all_processes_of_the_last(
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    """If it failed, a process that outlived its run would put chunks in beside the next run."""
+    chunks = click_chunks(own, count=4)
+    topic.produce(CLICK_STREAM, own, kafka)
+    left = topic._Writer(topic.Clients(kafka, own.kafka_config), CLICK_STREAM, own.namespace, 2)
+    monkeypatch.setattr(topic, "LANES", lanes)
+
+    def send(producer: Producer, _: int) -> None:
+        producer.produce(CLICK_STREAM.topic(own.namespace), b"late", b"k", partition=0)
+        producer.flush(20)
+        assert topic.produce(CLICK_STREAM, own, kafka).unchanged
+
+    if lanes == 1:
+        left.transact(send)
+        assert topic.measure(CLICK_STREAM, own, kafka).bad_rows == 1
+    else:
+        with pytest.raises(TopicError, match="another producer of this topic took over"):
+            left.transact(send)
+        assert measured(own, kafka) == total(chunks)
 
 
 def failing(code: int) -> KafkaException:
