@@ -162,7 +162,7 @@ def _append(
         memo = {"origin": origin, "duplicates": duplicates.to_json(), "conflicts": conflicts.to_json()}
         writer = typed(rows, table).write.format("delta").mode("append")
         writer.option("userMetadata", json.dumps(memo)).save(str(target))
-    if (_last_merge(table, settings) or {}).get("origin") != origin:  # there was no row to append, for which Spark commits nothing
+    if (_last_merge(table, settings) or {}).get("origin") != origin:  # no row to append, and so no commit by Spark
         delta = DeltaTable(str(target))
         told = CommitProperties({"userMetadata": json.dumps(memo)})
         delta.create_write_transaction([], "append", delta.schema(), commit_properties=told)
