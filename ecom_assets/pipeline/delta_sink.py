@@ -32,6 +32,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamArrowWriter, Writ
 
 from ecom_assets.lake import location
 from ecom_assets.pipeline import avro
+from ecom_assets.pipeline.batches import gathered
 from ecom_assets.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class Writer(DataSourceStreamArrowWriter):
         """Write the records of one partition of the topic, in flat memory."""
         name = f"part-{uuid4()}.zstd.parquet"
         path = location(self._target) / name
-        groups = _gathered(decoded(batch, self._table, self._topic) for batch in iterator if len(batch))
+        rows_of = (decoded(batch, self._table, self._topic) for batch in iterator if len(batch))
+        groups = map(pa.Table.from_batches, gathered(rows_of, GROUP_ROWS, GROUP_BYTES))
         first = next(groups, None)
         if first is None:
             return File("", 0, 0, "")
@@ -193,18 +195,6 @@ def _places(at: np.ndarray, count: int) -> pa.Array:
     empty = np.ones(count, bool)
     numbers[at], empty[at] = np.arange(len(at)), False
     return pa.array(numbers, mask=empty)
-
-
-def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Join batches to row groups."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(map(len, held)) >= GROUP_ROWS or sum(b.nbytes for b in held) >= GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 def _parquet(file: object, table: Table) -> pq.ParquetWriter:

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.lake import HdfsPath, Location, rmtree
+from ecom_assets.pipeline.batches import gathered
 from ecom_assets.pipeline.hbase import TIMESTAMP, Layout, Progress, split_keys
 from ecom_assets.pipeline.hfile import Files
 from ecom_assets.services.errors import ServiceError
@@ -223,7 +224,7 @@ def _spill(layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes],
     paths = [spill / f"{n:05}" for n in range(len(cuts) + 1)]
     writers = [pa.ipc.new_stream(str(path), layout.table.arrow) for path in paths]
     try:
-        for batch in _gathered(batches):
+        for batch in map(pa.concat_batches, gathered(batches, SPILL_ROWS, PART_BYTES)):
             keys = pl.Series(layout.keys(batch))
             at = borders.search_sorted(keys, side="right").to_numpy().astype(np.uint16)
             order = np.argsort(at, kind="stable")
@@ -237,20 +238,6 @@ def _spill(layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes],
         for writer in writers:
             writer.close()
     return paths
-
-
-def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Join small batches."""
-    held: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in batches:
-        held.append(batch)
-        rows, size = rows + len(batch), size + batch.nbytes
-        if rows >= SPILL_ROWS or size >= PART_BYTES:
-            yield pa.concat_batches(held)
-            held, rows, size = [], 0, 0
-    if rows:
-        yield pa.concat_batches(held)
 
 
 def _ahead(items: Generator[T]) -> Generator[T]:
