@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from benchmarks import expansion, hbase, kafka, stream, whole
 from benchmarks.harness import Result, Step, measure
 from benchmarks.stage import Stage
-from ecom_assets.progress import track
+from ecom_assets.core.progress import track
 
 STEPS: dict[str, Callable[[Stage], AbstractContextManager[Step]]] = {
     "produce": kafka.produce,

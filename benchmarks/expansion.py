@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus
 from benchmarks.stage import Stage
-from ecom_assets.lake import local, rmtree
-from ecom_assets.pipeline import expand as expanding
-from ecom_assets.tables import CLICK_STREAM as TABLE
+from ecom_assets.core.location import local, rmtree
+from ecom_assets.csv import expand as expanding
+from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
 
 DISK = "dd"
 FACTOR = "3"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ecom_assets.progress import note, track
+from ecom_assets.core.progress import note, track
 
 OURS = "ours"
 """Name of the project's own way in every step."""

@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
-from ecom_assets.pipeline import hbase, hbase_bulk, hbase_rpc, hbase_tsv
-from ecom_assets.services.servers import hbase_client
-from ecom_assets.tables import CLICK_STREAM as TABLE
+from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
+from ecom_assets.hbase import bulk_load, importtsv, rpc
+from ecom_assets.hbase import table as hbase
+from ecom_assets.servers.servers import hbase_client
 
 HAPPYBASE, IMPORTTSV, THRIFT, PE, ROW_BY_ROW = (
     "happybase batches", "ImportTsv", "our Thrift calls", "PerformanceEvaluation", "happybase put by put",
@@ -95,11 +96,11 @@ class _Ways:
 
     def load_hfile(self) -> int:
         """Sort, write HFiles, bulk load."""
-        return hbase_bulk.load(TABLE, self.stage.batches(), self.stage.keys, self.settings, self.stage.admin)
+        return bulk_load.load(TABLE, self.stage.batches(), self.stage.keys, self.settings, self.stage.admin)
 
     def load_importtsv(self) -> int:
         """HBase's own MapReduce job, in one process, and the bulk load of its files."""
-        return hbase_tsv.load(TABLE, self.stage.batches(), self.settings, self.stage.admin, self.addresses)
+        return importtsv.load(TABLE, self.stage.batches(), self.settings, self.stage.admin, self.addresses)
 
     def load_thrift(self) -> int:
         """The project's own Thrift calls, four connections."""
@@ -156,8 +157,8 @@ class _Ways:
         with closing(self._connect()) as connection:
             regions = hbase.regions(self.name, connection)
 
-        def pages(region: hbase_rpc.Region) -> int:
-            with hbase_rpc.Connection(region.server) as connection:
+        def pages(region: rpc.Region) -> int:
+            with rpc.Connection(region.server) as connection:
                 return sum(map(len, connection.pages(region, region.start, region.stop)))
 
         with ThreadPoolExecutor(hbase.CONNECTIONS) as pool:
@@ -165,7 +166,7 @@ class _Ways:
 
     def read_thrift(self) -> int:
         """The proof through the Thrift server, four connections."""
-        with mock.patch.object(hbase_rpc.Connection, "reaches", return_value=False):
+        with mock.patch.object(rpc.Connection, "reaches", return_value=False):
             return self._proven()
 
     def _proven(self) -> int:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from benchmarks.harness import Goal, Result, Spread
-from ecom_assets.settings import ROOT
+from ecom_assets.core.settings import ROOT
 
 RATIOS = (
     "produce_vs_perf_test", "stream_vs_noop", "hbase_vs_happybase", "hbase_vs_importtsv", "expand_vs_disk",

@@ -27,11 +27,11 @@ from typing import Any
 
 from redis import Redis
 
-from ecom_assets.services.stack import Stack
+from ecom_assets.core.settings import Settings, load
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import lookup
 from ecom_assets.serving.queries import Queries
 from ecom_assets.serving.questions import QUESTIONS
-from ecom_assets.settings import Settings, load
 
 HITS = 200
 """Answers from Redis that one user asks for."""

@@ -17,9 +17,9 @@ from pyspark.sql.avro.functions import from_avro, to_avro
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import Stage
-from ecom_assets.pipeline import streamed
-from ecom_assets.pipeline.delta_sink import RECORDS
-from ecom_assets.tables import CLICK_STREAM as TABLE
+from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
+from ecom_assets.lake import streamed
+from ecom_assets.lake.sink import RECORDS
 
 NOOP = "noop sink"
 UNVERIFIED = "noop sink, unverified"

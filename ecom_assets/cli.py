@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from ecom_assets import settings as settings_module
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.settings import ROOT, Settings
+from ecom_assets.core import settings as settings_module
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import ROOT, Settings
 
 if TYPE_CHECKING:
-    from ecom_assets.services.stack import Stack
+    from ecom_assets.servers.stack import Stack
 
 T = TypeVar("T")
 
@@ -132,8 +132,8 @@ def run(
         hbase_route=hbase_route,
     )
     dagster_home(settings)
-    from ecom_assets.services.commands import start
-    from ecom_assets.services.stack import Stack
+    from ecom_assets.servers.commands import start
+    from ecom_assets.servers.stack import Stack
 
     stack = Stack(settings)
     # Dagster and the definitions take seconds to import, and the servers take longer to start.
@@ -142,13 +142,13 @@ def run(
     # Nobody looks at the dashboard before there are data, so the run does not wait for it.
     dashboard = _meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
     if settings.route == "stream" and not (settings.lake / "streamed").exists() and not settings.spark:
-        from ecom_assets.pipeline import rehearsal
+        from ecom_assets.lake import warmup
 
-        rehearsal.begin(settings, addresses.spark)
+        warmup.begin(settings, addresses.spark)
     job = "bulk_load" if settings.route == "bulk" else "pipeline"
     outcome = _submit(job, settings, through) if through else _execute(job, settings, definitions)
     seconds = time.perf_counter() - began
-    from ecom_assets.pipeline import sheet
+    from ecom_assets.reconcile import report
 
     verdicts = outcome.verdicts
     ok = outcome.success and all(v.ok for v in verdicts.values())
@@ -171,7 +171,7 @@ def run(
             "unchanged": outcome.unchanged,
             "errors": outcome.errors,
         }
-        print(json.dumps(said | {"tables": sheet.to_json(verdicts)}))
+        print(json.dumps(said | {"tables": report.to_json(verdicts)}))
     raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
 
 
@@ -184,9 +184,9 @@ def reconcile(
 ) -> None:
     """Read every layer back, every row of it, and say whether they hold the same rows."""
     settings = configure(home=home)
-    from ecom_assets.pipeline import sheet
-    from ecom_assets.pipeline.flow import Flow
-    from ecom_assets.progress import bars
+    from ecom_assets.core.engine import Flow
+    from ecom_assets.core.progress import bars
+    from ecom_assets.reconcile import report
 
     with Flow(settings) as flow, bars(console):
         verdicts = dict(flow.reconcile(flow.route_used(), _known_tables(table)))
@@ -194,7 +194,7 @@ def reconcile(
     _print_sheet(verdicts)
     console.print("[green]✓ the sheet balances[/green]" if ok else "[red]✗ the sheet does not balance[/red]")
     if as_json:
-        print(json.dumps({"ok": ok, "tables": sheet.to_json(verdicts)}))
+        print(json.dumps({"ok": ok, "tables": report.to_json(verdicts)}))
     raise typer.Exit(0 if ok else 1)
 
 
@@ -246,9 +246,9 @@ def stream_command(
     settings = configure(home=home)
     from rich.live import Live as Display
 
-    from ecom_assets.pipeline import streamed
-    from ecom_assets.pipeline.flow import Flow
-    from ecom_assets.tables import TABLES
+    from ecom_assets.core.engine import Flow
+    from ecom_assets.dataset.shop import TABLES
+    from ecom_assets.lake import streamed
 
     chosen = [TABLES[name] for name in _known_tables(table)]
     began = time.monotonic()
@@ -295,10 +295,10 @@ def simulate(
     what comes again, and merging collapses it, so the proof still balances.
     """
     settings = configure(home=home)
-    from ecom_assets.pipeline import topic
-    from ecom_assets.pipeline.flow import Flow
-    from ecom_assets.progress import bars, track
-    from ecom_assets.tables import TABLES
+    from ecom_assets.core.engine import Flow
+    from ecom_assets.core.progress import bars, track
+    from ecom_assets.dataset.shop import TABLES
+    from ecom_assets.kafka import topic
 
     (name,) = _known_tables([table])
     with Flow(settings) as flow, bars(console), _stop_on_signal() as stop, track(f"topic/{name}", rows) as advance:
@@ -386,7 +386,7 @@ def bench(
             f"expected the folder benchmarks in {ROOT}, got none ({error}); it comes with the project's source alone"
         ) from error
     from benchmarks import report, stage
-    from ecom_assets.progress import bars
+    from ecom_assets.core.progress import bars
 
     if unknown := set(only or ()) - benchmarks.STEPS.keys():
         raise typer.BadParameter(f"expected one of {', '.join(benchmarks.STEPS)}, got {', '.join(sorted(unknown))}")
@@ -434,7 +434,7 @@ def _polite_kill_interrupts() -> Generator[None]:
 
 
 def _known_tables(asked: list[str] | None) -> list[str]:
-    from ecom_assets.tables import TABLES
+    from ecom_assets.dataset.shop import TABLES
 
     if unknown := set(asked or ()) - set(TABLES):
         raise typer.BadParameter(f"expected one of {', '.join(TABLES)}, got {', '.join(unknown)}")
@@ -451,8 +451,8 @@ def reset(
 ) -> None:
     """Delete a layer and all that was made from it; the next run makes them anew. Raw files stay."""
     settings = configure(home=home)
-    from ecom_assets.pipeline.flow import Flow
-    from ecom_assets.tables import LAYERS, TABLES
+    from ecom_assets.core.engine import Flow
+    from ecom_assets.dataset.shop import LAYERS, TABLES
 
     if layer not in LAYERS[1:]:
         raise typer.BadParameter(f"expected one of {', '.join(LAYERS[1:])}, got {layer!r}")
@@ -474,7 +474,7 @@ def dev(
     """Start the stack and Dagster's UI with its daemon; Ctrl-C stops Dagster, `ecom down` the stack."""
     settings = configure(home=home)
     dagster_home(settings)
-    from ecom_assets.services.commands import start
+    from ecom_assets.servers.commands import start
 
     start(settings, console)
     console.print(f"Dagster's UI: http://{settings.host}:{port}")
@@ -540,10 +540,10 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
 
-    from ecom_assets.pipeline.flow import Flow, room_for
-    from ecom_assets.progress import bars
+    from ecom_assets.core.engine import Flow, room_for
+    from ecom_assets.core.progress import bars
+    from ecom_assets.dataset.shop import LAYERS
     from ecom_assets.serving import history
-    from ecom_assets.tables import LAYERS
 
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
@@ -593,8 +593,8 @@ def _submit(job_name: str, settings: Settings, through: str) -> _Outcome:
     import dagster as dg
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 
-    from ecom_assets.pipeline.flow import Flow
-    from ecom_assets.services.servers import split
+    from ecom_assets.core.engine import Flow
+    from ecom_assets.servers.servers import split
 
     host, port = split(through)
     settings_module.remember(settings)
@@ -680,7 +680,7 @@ def _print_sheet(verdicts: dict[str, Any]) -> None:
 
 
 def _register() -> None:
-    from ecom_assets.services import commands
+    from ecom_assets.servers import commands
     from ecom_assets.source import infer
 
     commands.register(app)

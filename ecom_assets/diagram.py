@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import dagster as dg
 
-from ecom_assets.settings import ROOT
+from ecom_assets.core.settings import ROOT
 
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawn by `make diagram` -->\n", "<!-- until here -->\n"

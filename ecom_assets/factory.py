@@ -11,13 +11,14 @@ from typing import TypeVar
 
 import dagster as dg
 
-from ecom_assets.pipeline import quality
-from ecom_assets.pipeline.flow import Built, Flow
-from ecom_assets.pipeline.preview import markdown, preview
-from ecom_assets.pipeline.sheet import Proof
-from ecom_assets.progress import note
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.tables import TABLES, Table
+from ecom_assets.core.engine import Built, Flow
+from ecom_assets.core.preview import markdown, preview
+from ecom_assets.core.progress import note
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.reconcile import quality
+from ecom_assets.reconcile.report import Proof
 
 OWNERS = ["team:data-platform"]
 

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ecom_assets.services import probes
+from ecom_assets.servers import probes
 
 HOST = "127.0.0.1"
 SECONDS = 120

@@ -7,14 +7,17 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from ecom_assets.pipeline import bulk, expand, hbase, merged, streamed
-from ecom_assets.pipeline.flow import Flow
-from ecom_assets.pipeline.manifest import write_json
-from ecom_assets.services.stack import Addresses
+from ecom_assets.core.engine import Flow
+from ecom_assets.core.measure import write_json
+from ecom_assets.core.settings import Settings, load, remember
+from ecom_assets.csv import expand, unique
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.hbase import table as hbase
+from ecom_assets.lake import merged, streamed
+from ecom_assets.servers.stack import Addresses
 from ecom_assets.serving import lookup, publication
-from ecom_assets.settings import Settings, load, remember
 from ecom_assets.source import acquire
-from ecom_assets.tables import TABLES, Table
 
 SCALE = 0.002
 
@@ -44,7 +47,7 @@ def open_shop(settings: Settings) -> None:
             write_streamed(flow.spark, table, settings)
             merged.merge(flow.spark, table, settings)
             hbase.create(table, settings, flow.admin, [])
-            hbase.load(table, bulk.Deduplicated(table, settings), settings, flow.addresses)
+            hbase.load(table, unique.Deduplicated(table, settings), settings, flow.addresses)
             write_json(settings.manifests / "hbase" / f"{table.name}.build.json", {"inputs": "1", "route": "stream"})
         lookup.build_index(flow)
     publication.publish(settings)
@@ -52,7 +55,7 @@ def open_shop(settings: Settings) -> None:
 
 def write_streamed(spark: SparkSession, table: Table, settings: Settings) -> None:
     """What Spark would have made of the topic: the rows, and where they came from."""
-    rows = pa.Table.from_batches(list(bulk.Deduplicated(table, settings)))
+    rows = pa.Table.from_batches(list(unique.Deduplicated(table, settings)))
     rows = rows.cast(pa.schema([f.with_nullable(True) for f in rows.schema]))
     count = rows.num_rows
     place = {

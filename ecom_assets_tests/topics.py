@@ -13,10 +13,12 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyspark.sql import SparkSession
 
-from ecom_assets.pipeline import canon, streamed
-from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.settings import Settings
-from ecom_assets.tables import PRODUCT, Table
+from ecom_assets.core import row_hash
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.lake import streamed
 
 Row = dict[str, Any]
 TEXTS = ["Shirt", "", "ü, \"x\"\n'y'", "日本\r\n", "NA", "null", "\\N", "x" * 3000]
@@ -45,7 +47,7 @@ def encode(table: Table, row: Row) -> bytes:
 def held(table: Table, rows: list[Row]) -> Measure:
     """What a layer with these rows must measure, by the reference hash."""
     fields = [[None if r[n] is None else str(r[n]).encode() for n in table.names] for r in rows]
-    return Measure(len(rows), sum(canon.row_hash(f) for f in fields) % canon.MODULUS)
+    return Measure(len(rows), sum(row_hash.row_hash(f) for f in fields) % row_hash.MODULUS)
 
 
 class Topic:

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from ecom_assets.pipeline.streamed import LakeError
-from ecom_assets.services.errors import ServiceError
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import Settings, load
+from ecom_assets.lake.streamed import LakeError
 from ecom_assets.serving.lookup import LookupUnavailableError
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import Answer, BadQuestionError, Queries
-from ecom_assets.settings import Settings, load
 
 log = logging.getLogger(__name__)
 

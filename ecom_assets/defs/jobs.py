@@ -6,13 +6,13 @@ from threading import Event, Timer
 import dagster as dg
 from pydantic import Field
 
-from ecom_assets.pipeline import streamed, upkeep
-from ecom_assets.resources.hbase import HBaseResource
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.resources.kafka import KafkaResource
-from ecom_assets.resources.spark import SparkConnectResource
+from ecom_assets.core.spark import SparkConnectResource
+from ecom_assets.dataset.shop import LAYERS, TABLES
+from ecom_assets.defs.resources.hbase import HBaseResource
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.resources.kafka import KafkaResource
+from ecom_assets.lake import maintenance, streamed
 from ecom_assets.serving import publication
-from ecom_assets.tables import LAYERS, TABLES
 
 
 def _layers(*layers: str) -> dg.AssetSelection:
@@ -99,13 +99,13 @@ def follow() -> None:
 def delta_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
     """Compact the Delta tables, and delete files that no reader can need any more."""
     with publication.kept(home.flow.settings):
-        context.add_output_metadata({"tables": dg.MetadataValue.json(upkeep.compact_lake(home.flow.settings))})
+        context.add_output_metadata({"tables": dg.MetadataValue.json(maintenance.compact_lake(home.flow.settings))})
 
 
 @dg.op(pool="hbase")
 def hbase_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
     """Major compaction of the HBase tables: one file per region and family."""
-    context.add_output_metadata({"tables": dg.MetadataValue.json(upkeep.compact_hbase(home.flow))})
+    context.add_output_metadata({"tables": dg.MetadataValue.json(maintenance.compact_hbase(home.flow))})
 
 
 @dg.job

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 import dagster as dg
 
 from ecom_assets import factory
+from ecom_assets.core.engine import Flow, Standing
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.dataset.shop import TABLES
 from ecom_assets.defs.jobs import publish, stream
-from ecom_assets.pipeline import merged, streamed
-from ecom_assets.pipeline.flow import Flow, Standing
-from ecom_assets.pipeline.topic import TopicError
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.tables import TABLES
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.kafka.topic import TopicError
+from ecom_assets.lake import merged, streamed
 
 GOAL = "ecom/goal"
 """Run tag: what the run is to reach."""

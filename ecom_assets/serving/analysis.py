@@ -17,15 +17,16 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from psycopg.conninfo import conninfo_to_dict
 from pyspark.sql import functions as sf
 
-from ecom_assets.lake import Location
-from ecom_assets.pipeline.streamed import exists
+from ecom_assets.core.location import Location
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.lake.streamed import exists
 from ecom_assets.serving import postgres
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import ask_spark
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.questions import QUESTIONS
-from ecom_assets.settings import Settings
-from ecom_assets.tables import TABLES, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

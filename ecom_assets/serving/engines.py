@@ -17,15 +17,15 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
 
-from ecom_assets.lake import Location
-from ecom_assets.pipeline import merged
-from ecom_assets.resources.spark import SparkConnectionError, answers, connect
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.stack import Stack
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.location import Location
+from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import SparkConnectionError, answers, connect
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.lake import merged
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving.publication import NotPublishedError, Publication
 from ecom_assets.serving.questions import SALES, Question
-from ecom_assets.settings import Settings
-from ecom_assets.tables import TABLES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

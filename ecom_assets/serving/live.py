@@ -17,11 +17,11 @@ import polars as pl
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from deltalake import DeltaTable
 
-from ecom_assets.lake import Location, last_commit
-from ecom_assets.pipeline import streamed
-from ecom_assets.pipeline.topic import Clients
-from ecom_assets.settings import Settings
-from ecom_assets.tables import Table
+from ecom_assets.core.location import Location, last_commit
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.kafka.topic import Clients
+from ecom_assets.lake import streamed
 
 COMMITS = 50
 """Micro-batches that are remembered of each table."""

@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 from thriftpy2.thrift import TException
 
-from ecom_assets.pipeline import bulk, canon, hbase, merged, streamed
-from ecom_assets.pipeline import hbase_thrift as thrift
-from ecom_assets.pipeline.manifest import Measure, read_json, write_json
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS, Column, HBaseLayout, Table
+from ecom_assets.core import row_hash
+from ecom_assets.core.measure import Measure, read_json, write_json
+from ecom_assets.csv import unique
+from ecom_assets.dataset.model import Column, HBaseLayout, Table
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
+from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase import thrift
+from ecom_assets.lake import merged, streamed
 
 if TYPE_CHECKING:
-    from ecom_assets.pipeline.flow import Flow
-    from ecom_assets.services.stack import Addresses
-    from ecom_assets.settings import Settings
+    from ecom_assets.core.engine import Flow
+    from ecom_assets.core.settings import Settings
+    from ecom_assets.servers.stack import Addresses
 
 T = TypeVar("T")
 Row = dict[str, str | None]
@@ -106,7 +110,7 @@ def prove_index(flow: Flow) -> list[str]:
         return [f"serving/{ORDERS.name} has not been made yet; materialise it first"]
     due = Measure()
     for batch in _source(flow, last["route"]):
-        due += Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, ORDERS.names)))
+        due += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, ORDERS.names)))
     found = hbase.measure(ORDERS, flow.settings, flow.addresses)
     wrong = list(found.problems)
     if not found.measure.same_rows(due):
@@ -120,7 +124,7 @@ def prove_index(flow: Flow) -> list[str]:
 def _source(flow: Flow, route: str) -> Iterator[pa.RecordBatch]:
     table = TABLES[ORDERS.of]
     batches = (
-        bulk.Deduplicated(table, flow.settings)
+        unique.Deduplicated(table, flow.settings)
         if route == "bulk"
         else streamed.read_batches(merged.folder(table, flow.settings), ORDERS.names)
     )

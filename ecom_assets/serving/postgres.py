@@ -20,9 +20,10 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from ecom_assets.pipeline import bulk, expand
-from ecom_assets.settings import Settings
-from ecom_assets.tables import TABLES, Column, Table
+from ecom_assets.core.settings import Settings
+from ecom_assets.csv import expand, unique
+from ecom_assets.dataset.model import Column, Table
+from ecom_assets.dataset.shop import TABLES
 
 _TYPES = {"long": "bigint", "string": "text", "timestamp": "timestamptz", "date": "date", "double": "double precision"}
 
@@ -187,7 +188,7 @@ def _load_table(
     ]
     connection.execute(sql.SQL("CREATE TABLE {} ({})").format(target, sql.SQL(", ").join(lines)))
     rows, unparsed = 0, dict.fromkeys((c.name for c in own), 0)
-    clean = bulk.Deduplicated(table, settings)
+    clean = unique.Deduplicated(table, settings)
     copy = sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(target)
     with connection.cursor() as cursor, cursor.copy(copy) as stream:
         for batch in clean:

@@ -17,11 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ecom_assets.lake import Location, last_commit
-from ecom_assets.pipeline import merged
-from ecom_assets.pipeline.manifest import read_json, write_json
-from ecom_assets.settings import Settings
-from ecom_assets.tables import LAYERS, TABLES
+from ecom_assets.core.location import Location, last_commit
+from ecom_assets.core.measure import read_json, write_json
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.shop import LAYERS, TABLES
+from ecom_assets.lake import merged
 
 
 class NotPublishedError(RuntimeError):

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.stack import Addresses, Stack
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TRANSACTIONS
+from ecom_assets.servers.stack import Addresses, Stack
 from ecom_assets.serving import lookup, publication
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import DuckDBEngine, SparkEngine, spark_unavailable
 from ecom_assets.serving.publication import Publication
 from ecom_assets.serving.questions import QUESTIONS
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, TRANSACTIONS, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -13,7 +13,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from ecom_assets.tables import TABLES
+from ecom_assets.dataset.shop import TABLES
 
 SALES = {
     "Spark": """

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ecom_assets.settings import Settings
+from ecom_assets.core.settings import Settings
 
 __all__ = ["KaggleError", "SourceChanged", "SourceMismatch", "SourceNotFound", "acquire"]
 
@@ -59,7 +59,7 @@ def acquire(settings: Settings, progress: Callable[[str, int, int], None] | None
         ValueError: The scale is too small, or the seed negative.
         OSError: The home can't be written.
     """
-    from ecom_assets.tables import TABLES
+    from ecom_assets.dataset.shop import TABLES
 
     raw, asked = settings.raw, _asked(settings)
     files = {table: raw / TABLES[table].csv for table in TABLES}

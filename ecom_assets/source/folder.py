@@ -10,8 +10,8 @@ import gzip
 import shutil
 from pathlib import Path
 
+from ecom_assets.dataset.shop import TABLES
 from ecom_assets.source import SourceNotFound
-from ecom_assets.tables import TABLES
 
 
 def locate(folder: Path) -> dict[str, Path]:

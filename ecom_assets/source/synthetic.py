@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ecom_assets.dataset.shop import TABLES
 from ecom_assets.source import facts
 from ecom_assets.source.rows import (
     SECOND,
@@ -37,7 +38,6 @@ from ecom_assets.source.rows import (
     uuids,
     vocabulary,
 )
-from ecom_assets.tables import TABLES
 
 Progress = Callable[[str, int, int], None]
 """Called with table, rows written and rows in all."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import load
+from ecom_assets.core.settings import load
+from ecom_assets.servers.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from ecom_assets.services.stack import Stack
-from ecom_assets.tables import TABLES
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.cluster import watch
 from ecom_assets_tests.runs import ecom, environment, settings_of, start
 

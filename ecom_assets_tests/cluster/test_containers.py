@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ecom_assets.settings import ROOT
+from ecom_assets.core.settings import ROOT
 
 
 def engine_answers() -> bool:
@@ -72,8 +72,8 @@ def proven() -> float:
 def rows_by_hbase(table: str) -> int:
     """What HBase's own RowCounter counts."""
     code = f"""
-from ecom_assets.services import jars
-from ecom_assets.services.servers import run_java
+from ecom_assets.servers import jars
+from ecom_assets.servers.servers import run_java
 from pathlib import Path
 print(run_java(jars.classpath("hbase"), "org.apache.hadoop.hbase.mapreduce.RowCounter",
     "-Dhbase.zookeeper.quorum=zookeeper", "-Dmapreduce.framework.name=local", "{table}",
@@ -162,7 +162,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
         "restart": "unless-stopped",
         "environment": {"ECOM_HOST": "0.0.0.0", "ECOM_HOME": "/srv/ecom"},
     }
-    test = ["CMD", "python", "-m", "ecom_assets.services.probes", "zookeeper", "localhost:2181"]
+    test = ["CMD", "python", "-m", "ecom_assets.servers.probes", "zookeeper", "localhost:2181"]
     services = {
         "well": server | {"command": ["ecom", "serve", "zookeeper"], "healthcheck": {"test": test, "interval": "2s"}},
         "unwell": server

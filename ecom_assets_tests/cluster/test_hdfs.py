@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ecom_assets.services.process import Record
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import Settings
+from ecom_assets.core.settings import Settings
+from ecom_assets.servers.process import Record
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run here too, with the settings made below
     addresses,
     admin,

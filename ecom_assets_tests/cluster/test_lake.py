@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ecom_assets.lake import HdfsPath
-from ecom_assets.pipeline import merged, streamed
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.process import Record
-from ecom_assets.services.stack import Stack
-from ecom_assets.tables import LAYERS, TABLES
+from ecom_assets.core.location import HdfsPath
+from ecom_assets.dataset.shop import LAYERS, TABLES
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.lake import merged, streamed
+from ecom_assets.servers.process import Record
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.runs import beginning, ecom, environment, finish, settings_of, start, wait_for
 
 SCALE = "0.005"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.process import Record, marked
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import load
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import load
+from ecom_assets.servers.process import Record, marked
+from ecom_assets.servers.stack import Stack
 
 
 @pytest.fixture

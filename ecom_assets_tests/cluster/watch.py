@@ -16,11 +16,11 @@ import psutil
 from confluent_kafka.admin import AdminClient
 from thriftpy2.thrift import TException
 
-from ecom_assets.services import jars, probes
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.process import Record
-from ecom_assets.services.servers import hbase_client, run_java, split
-from ecom_assets.services.stack import Stack
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.servers import jars, probes
+from ecom_assets.servers.process import Record
+from ecom_assets.servers.servers import hbase_client, run_java, split
+from ecom_assets.servers.stack import Stack
 
 PROBE = "failover_probe"
 """A table with a region for each of ``KEYS``, spread over all region servers."""

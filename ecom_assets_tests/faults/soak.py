@@ -24,9 +24,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import load
-from ecom_assets.tables import LAYERS, TABLES
+from ecom_assets.core.settings import load
+from ecom_assets.dataset.shop import LAYERS, TABLES
+from ecom_assets.servers.stack import Stack
 
 console = Console(highlight=False)
 SERVERS = ("kafka", "spark", "hbase", "thrift")

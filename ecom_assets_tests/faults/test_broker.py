@@ -14,12 +14,12 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ecom_assets.pipeline import topic
-from ecom_assets.pipeline.flow import Flow
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import remember
+from ecom_assets.core.engine import Flow
+from ecom_assets.core.settings import remember
+from ecom_assets.dataset.shop import CLICK_STREAM
+from ecom_assets.kafka import topic
+from ecom_assets.servers.stack import Stack
 from ecom_assets.source import acquire
-from ecom_assets.tables import CLICK_STREAM
 from ecom_assets_tests.shop import settings_for
 
 REQUEST_MS = 2000

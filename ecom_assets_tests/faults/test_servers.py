@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecom_assets.services.stack import Stack
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.runs import environment, finish, settings_of, start, wait_for
 
 SCALE = "0.004"

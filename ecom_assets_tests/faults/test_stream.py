@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka import TopicPartition
 from pyspark.sql import DataFrame, SparkSession
 
-from ecom_assets.lake import Location
-from ecom_assets.pipeline import streamed
-from ecom_assets.pipeline.topic import Clients
-from ecom_assets.tables import PRODUCT
+from ecom_assets.core.location import Location
+from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.kafka.topic import Clients
+from ecom_assets.lake import streamed
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
 
 

@@ -11,13 +11,16 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from ecom_assets.pipeline import hbase, merged, quality, upkeep
-from ecom_assets.pipeline.flow import Flow, Standing
-from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.pipeline.sheet import Proof
-from ecom_assets.pipeline.topic import Position
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS, Table
+from ecom_assets.core.engine import Flow, Standing
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
+from ecom_assets.hbase import table as hbase
+from ecom_assets.kafka.topic import Position
+from ecom_assets.lake import maintenance, merged
+from ecom_assets.reconcile import quality
+from ecom_assets.reconcile.report import Proof
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_upkeep_changes_files_but_no_row(flow: Flow) -> None:
     with changed(flow, CUSTOMER, lambda d: write_deltalake(d, write.slice(0, 50), mode="overwrite")):
         write_deltalake(str(path), write.slice(50), mode="append")
         before = merged.version(path), merged.measure(CUSTOMER, flow.settings).checksum
-        told = upkeep.compact_lake(flow.settings)
+        told = maintenance.compact_lake(flow.settings)
         assert told["merged/customer"]["compacted"] >= 2
         assert (merged.version(path), merged.measure(CUSTOMER, flow.settings).checksum) == before
     assert not merged.due(CLICK_STREAM, flow.settings)

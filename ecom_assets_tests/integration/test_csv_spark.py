@@ -12,12 +12,13 @@ from uuid import uuid4
 import pytest
 from pyspark.sql import SparkSession
 
-from ecom_assets.lake import Location
-from ecom_assets.pipeline import chunk, csv_spark, expand, records
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.settings import Settings
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.location import Location
+from ecom_assets.core.settings import Settings
+from ecom_assets.csv import chunk, expand, records, spark_tasks
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
 from ecom_assets.source import synthetic
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, Table
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def table(request: pytest.FixtureRequest, raw: Path, monkeypatch: pytest.MonkeyP
     size = (raw / table.csv).stat().st_size
     monkeypatch.setattr(expand, "LEAST_BLOCK", size // 20)
     monkeypatch.setattr(records, "BLOCK_BYTES", size // 20)
-    monkeypatch.setattr(csv_spark, "PART_BYTES", size // 4)
+    monkeypatch.setattr(spark_tasks, "PART_BYTES", size // 4)
     return table
 
 
@@ -87,7 +88,7 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
     grown = {"expand": "2.5", "chunk_bytes": max(2000, size // 40)}
     here, there = (each.model_copy(update=grown) for each in (here, there))
     told: list[int] = []
-    assert csv_spark.expand_table(spark, table, there, told.append) == expand.build(table, here)
+    assert spark_tasks.expand_table(spark, table, there, told.append) == expand.build(table, here)
     parts = len(told)
     assert sum(told) == pytest.approx(size, abs=300)
     files = held(expand.folder(table, there))
@@ -100,7 +101,7 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
     assert ours.measure.same_rows(theirs.measure)
 
     told.clear()
-    chunks = csv_spark.chunk_table(spark, table, there, told.append)
+    chunks = spark_tasks.chunk_table(spark, table, there, told.append)
     assert sum(told) == sum(c.rows for c in chunks) == ours.measure.rows
     shutil.rmtree(here.home / "expanded" / table.name)
     for name, data in files.items():
@@ -116,19 +117,19 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
 
 def test_one_task_makes_the_same_manifest(spark: SparkSession, here: Settings, there: Settings) -> None:
     """A home of ordinary size would have other chunks, and its topic's ledger would refuse them."""
-    csv_spark.expand_table(spark, PRODUCT, there)
+    spark_tasks.expand_table(spark, PRODUCT, there)
     expand.build(PRODUCT, here)
     assert list(held(expand.folder(PRODUCT, there)).values()) == list(held(expand.folder(PRODUCT, here)).values())
-    assert csv_spark.chunk_table(spark, PRODUCT, there) == chunk.build(PRODUCT, here)
+    assert spark_tasks.chunk_table(spark, PRODUCT, there) == chunk.build(PRODUCT, here)
     assert held(chunk.folder(PRODUCT, there)) == held(chunk.folder(PRODUCT, here))
 
 
 def test_a_table_without_rows(spark: SparkSession, there: Settings) -> None:
     """It would look as if it had not been made, and be made again by each run."""
     (there.raw / PRODUCT.csv).write_bytes(records.header_line(PRODUCT))
-    assert csv_spark.expand_table(spark, PRODUCT, there).rows == 0
+    assert spark_tasks.expand_table(spark, PRODUCT, there).rows == 0
     assert list(held(expand.folder(PRODUCT, there)).values()) == [records.header_line(PRODUCT)]
-    assert csv_spark.chunk_table(spark, PRODUCT, there) == []
+    assert spark_tasks.chunk_table(spark, PRODUCT, there) == []
     assert held(chunk.folder(PRODUCT, there)) == {chunk.MANIFEST: b""}
 
 
@@ -138,12 +139,12 @@ def test_what_broke_off_is_done_again(
 ) -> None:
     """A half-made layer would pass for a whole one, or the rest of a killed run would spoil the next."""
     steps: dict[Location, Callable[[], object]] = {
-        expand.folder(table, there): lambda: csv_spark.expand_table(spark, table, there),
-        chunk.folder(table, there): lambda: csv_spark.chunk_table(spark, table, there),
+        expand.folder(table, there): lambda: spark_tasks.expand_table(spark, table, there),
+        chunk.folder(table, there): lambda: spark_tasks.chunk_table(spark, table, there),
     }
     for folder, step in steps.items():
         with monkeypatch.context() as broken:
-            broken.setattr(csv_spark, "move", breaking(moves))
+            broken.setattr(spark_tasks, "move", breaking(moves))
             with pytest.raises(ConnectionError):
                 step()
             assert not folder.exists()
@@ -153,7 +154,7 @@ def test_what_broke_off_is_done_again(
         step()
         whole = held(folder)
         with monkeypatch.context() as broken:
-            broken.setattr(csv_spark, "move", breaking(moves))
+            broken.setattr(spark_tasks, "move", breaking(moves))
             with pytest.raises(ConnectionError):
                 step()
         assert held(folder) == whole
@@ -164,7 +165,7 @@ def test_what_broke_off_is_done_again(
 
 def breaking(moves: int) -> Callable[[Location, Location], None]:
     """Moves some files, then the connection is lost."""
-    real, left = csv_spark.move, [None] * moves
+    real, left = spark_tasks.move, [None] * moves
 
     def move(path: Location, target: Location) -> None:
         if not left:
@@ -177,11 +178,11 @@ def breaking(moves: int) -> Callable[[Location, Location], None]:
 
 def test_a_task_that_fails_says_why(spark: SparkSession, there: Settings) -> None:
     """Rows that cannot be read would be cut all the same, or a stack trace is all that people get."""
-    csv_spark.expand_table(spark, CUSTOMER, there)
+    spark_tasks.expand_table(spark, CUSTOMER, there)
     (path,) = expand.files(CUSTOMER, there)
     path.write_bytes(path.read_bytes() + b"broken,row\n")
     with pytest.raises(ServiceError, match=r"chunked/customer: expected .*DamagedError: expanded/customer, line \d+"):
-        csv_spark.chunk_table(spark, CUSTOMER, there)
+        spark_tasks.chunk_table(spark, CUSTOMER, there)
     assert not chunk.folder(CUSTOMER, there).exists()
     (told,) = {json.loads(line)["table"] for line in expand.quarantine_file(CUSTOMER, there).open()}
     assert told == CUSTOMER.name

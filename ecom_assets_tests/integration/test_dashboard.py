@@ -21,18 +21,18 @@ import redis
 from deltalake import DeltaTable, write_deltalake
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from ecom_assets.core.engine import Flow
+from ecom_assets.core.measure import write_json
+from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.dashboard import charts, figures
 from ecom_assets.dashboard.figures import Filter
-from ecom_assets.pipeline import merged
-from ecom_assets.pipeline.flow import Flow
-from ecom_assets.pipeline.manifest import write_json
-from ecom_assets.services.serving import Dashboard
-from ecom_assets.services.stack import Stack
+from ecom_assets.dataset.shop import CUSTOMER, TABLES
+from ecom_assets.lake import merged
+from ecom_assets.servers.serving import Dashboard
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, lookup, postgres, publication
 from ecom_assets.serving.queries import Queries
-from ecom_assets.settings import Settings, load, remember
 from ecom_assets.source import synthetic
-from ecom_assets.tables import CUSTOMER, TABLES
 from ecom_assets_tests.runs import ecom, environment
 from ecom_assets_tests.shop import settings_for
 

@@ -13,12 +13,14 @@ import happybase
 import pyarrow as pa
 import pytest
 
-from ecom_assets.pipeline import canon, hbase
-from ecom_assets.pipeline.hbase_thrift import Connection
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.stack import Addresses, Stack
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS, Table
+from ecom_assets.core import row_hash
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
+from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.hbase.thrift import Connection
+from ecom_assets.servers.stack import Addresses, Stack
 
 REGIONS = 4
 Make = Callable[[Table, str, pa.RecordBatch, list[bytes]], Settings]
@@ -43,7 +45,7 @@ def random_rows(table: Table, rows: int) -> pa.RecordBatch:
 
 def expected(table: Table, batch: pa.RecordBatch) -> tuple[int, int]:
     """Rows and checksum of a batch, without HBase."""
-    return batch.num_rows, canon.total(canon.batch_hashes(batch, table.names))
+    return batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.names))
 
 
 def found(scan: hbase.Scan) -> tuple[int, int]:
@@ -163,7 +165,7 @@ def test_missing_row_is_seen(by_hand: tuple[Settings, happybase.Table], addresse
     lost = expected(TRANSACTIONS, random_rows(TRANSACTIONS, 100).slice(3, 1))
     table.delete(key_of(3))
     after = hbase.measure(TRANSACTIONS, here, addresses).measure
-    assert (after.rows, after.checksum) == (before.rows - 1, (before.checksum - lost[1]) % canon.MODULUS)
+    assert (after.rows, after.checksum) == (before.rows - 1, (before.checksum - lost[1]) % row_hash.MODULUS)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from ecom_assets.pipeline import hbase, hbase_compare, hbase_rpc
-from ecom_assets.pipeline.hbase_thrift import Connection
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import Settings
-from ecom_assets.tables import TRANSACTIONS
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.shop import TRANSACTIONS
+from ecom_assets.hbase import compare, rpc
+from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.hbase.thrift import Connection
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
 
 NAME = "test_compare_transactions"
@@ -35,16 +36,16 @@ def test_rows_are_named(here: Settings, stack: Stack, monkeypatch: pytest.Monkey
     """Broken: a lost, surplus or changed row is not found, or a sound one is accused."""
     addresses = stack.addresses()
     with Connection(addresses.hbase_thrift) as connection:
-        region = hbase_rpc.Region(b"", b"", b"", addresses.hbase_thrift)
-        assert not hbase_rpc.Connection.reaches(region)  # no region server answers there
+        region = rpc.Region(b"", b"", b"", addresses.hbase_thrift)
+        assert not rpc.Connection.reaches(region)  # no region server answers there
         if not by_rpc:
-            monkeypatch.setattr(hbase_rpc.Connection, "reaches", lambda _: False)
+            monkeypatch.setattr(rpc.Connection, "reaches", lambda _: False)
         rows = random_rows(TRANSACTIONS, 2000)
         keys = hbase.row_keys(rows, TRANSACTIONS)
         batches = [rows.slice(at, 300) for at in range(0, 2000, 300)]
 
         def differences() -> list[str]:
-            return hbase_compare.differences(TRANSACTIONS, lambda: batches, keys, here, addresses)
+            return compare.differences(TRANSACTIONS, lambda: batches, keys, here, addresses)
 
         assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
         assert differences() == []
@@ -67,6 +68,6 @@ def test_many_differences_are_counted(here: Settings, stack: Stack) -> None:
     """Broken: a table that is lost as a whole ends in a report of millions of lines."""
     rows = random_rows(TRANSACTIONS, 4000).slice(2000)
     keys = hbase.row_keys(rows, TRANSACTIONS)
-    told = hbase_compare.differences(TRANSACTIONS, lambda: [rows], keys, here, stack.addresses())
+    told = compare.differences(TRANSACTIONS, lambda: [rows], keys, here, stack.addresses())
     assert 4 < len(told) < 60
     assert "more of" in told[-1]

@@ -13,15 +13,17 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from ecom_assets.lake import HdfsPath
-from ecom_assets.pipeline import hbase, hbase_bulk, hbase_spark, hbase_tsv
-from ecom_assets.pipeline.hbase_thrift import Connection
-from ecom_assets.pipeline.hfile import Files
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.stack import Addresses, Stack
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS, Table
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.location import HdfsPath
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
+from ecom_assets.hbase import bulk_load, importtsv, spark_load
+from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.hbase.hfile import Files
+from ecom_assets.hbase.thrift import Connection
+from ecom_assets.servers.stack import Addresses, Stack
 from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
 from ecom_assets_tests.unit.test_hfile import read
 
@@ -226,7 +228,7 @@ def test_importtsv_ends_in_the_same_cells(
     here = settings.model_copy(update={"namespace": "test_importtsv"})
     named(CLICK_STREAM.hbase_table(here.namespace))
     rows = random_rows(CLICK_STREAM, 1000)
-    hard = ["", None, "a\tb\n", f"{hbase_tsv.ROW_END} and {hbase_tsv.FIELD_END.decode()}", hbase_tsv.ROW_END, "\x1f"]
+    hard = ["", None, "a\tb\n", f"{importtsv.ROW_END} and {importtsv.FIELD_END.decode()}", importtsv.ROW_END, "\x1f"]
     metadata = pa.array([hard[n % 8] if n % 8 < len(hard) else "{'a': 1}" for n in range(1000)])
     at = CLICK_STREAM.names.index("event_metadata")
     rows = rows.set_column(at, rows.schema.field(at), metadata)
@@ -234,11 +236,11 @@ def test_importtsv_ends_in_the_same_cells(
     hbase.create(CLICK_STREAM, here, admin, hbase.split_keys(keys, 3))
     told: list[int] = []
     batches = [rows.slice(at, 300) for at in range(0, 1000, 300)]
-    assert hbase_tsv.load(CLICK_STREAM, batches, here, admin, addresses, progress=told.append) == sum(told) == 1000
+    assert importtsv.load(CLICK_STREAM, batches, here, admin, addresses, progress=told.append) == sum(told) == 1000
     assert found(hbase.measure(CLICK_STREAM, here, addresses)) == expected(CLICK_STREAM, rows)
     files = store_files(here, admin, CLICK_STREAM.hbase_table(here.namespace))
     assert len({region for region, names in files if names}) == 3
-    assert not hbase_bulk.folder(CLICK_STREAM, here).exists()
+    assert not bulk_load.folder(CLICK_STREAM, here).exists()
 
 
 def test_importtsv_that_fails_says_why(
@@ -251,7 +253,7 @@ def test_importtsv_that_fails_says_why(
     hbase.create(PRODUCT, here, admin, [])
     try:
         with pytest.raises(ServiceError, match=r"(?s)expected ImportTsv to make files of .*core-site\.xml"):
-            hbase_tsv.load(PRODUCT, [rows], here, admin, addresses)
+            importtsv.load(PRODUCT, [rows], here, admin, addresses)
     finally:
         admin.delete_table(PRODUCT.hbase_table(here.namespace))
 
@@ -272,13 +274,13 @@ def test_spark_ends_in_the_same_cells(
     hbase.create(table, here, admin, hbase.split_keys(hbase.row_keys(rows, table), 4))
     frame = spark.createDataFrame(pa.Table.from_batches([rows])).repartition(3)
     told: list[int] = []
-    assert hbase_spark.load(table, frame, here, admin, progress=told.append) == sum(told) == 2000
+    assert spark_load.load(table, frame, here, admin, progress=told.append) == sum(told) == 2000
     assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
     files = store_files(here, admin, table.hbase_table(here.namespace))
     assert len({region for region, _ in files}) == 4
     assert all(len(names) == 1 for names in files.values())
-    assert not hbase_bulk.folder(table, here).exists()
-    assert hbase_spark.load(table, frame.limit(100), here, admin) == 100
+    assert not bulk_load.folder(table, here).exists()
+    assert spark_load.load(table, frame.limit(100), here, admin) == 100
     assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
 
 
@@ -292,9 +294,9 @@ def test_a_task_that_fails_says_why(
     hbase.create(PRODUCT, here, admin, hbase.split_keys(hbase.row_keys(rows, PRODUCT), 2))
     frame = spark.createDataFrame(pa.Table.from_batches([rows, rows]))
     with pytest.raises(ServiceError, match=r"UnsortedError: expected strictly increasing row keys, but .* comes twice"):
-        hbase_spark.load(PRODUCT, frame, here, admin)
+        spark_load.load(PRODUCT, frame, here, admin)
     assert hbase.measure(PRODUCT, here, addresses).measure.rows == 0
-    assert not hbase_bulk.folder(PRODUCT, here).exists()
+    assert not bulk_load.folder(PRODUCT, here).exists()
 
 
 @pytest.fixture(scope="module", params=TABLES.values(), ids=list(TABLES))
@@ -310,7 +312,7 @@ def loaded(
     hbase.create(table, here, admin, hbase.split_keys(keys, 4))
     told: list[int] = []
     batches = [rows.slice(at, 300) for at in range(0, 2000, 300)]
-    assert hbase_bulk.load(table, batches, keys, here, admin, progress=told.append) == 2000
+    assert bulk_load.load(table, batches, keys, here, admin, progress=told.append) == 2000
     assert sum(told) == 2000
     assert len(told) > 5
     return table, rows, here
@@ -325,7 +327,7 @@ def test_every_row_of_every_table_comes_back(
     files = store_files(here, admin, table.hbase_table(here.namespace))
     assert len({region for region, _ in files}) == 4
     assert all(len(names) == 1 for names in files.values())
-    assert not hbase_bulk.folder(table, here).exists()
+    assert not bulk_load.folder(table, here).exists()
     for row in rows.slice(500, 20).to_pylist():
         key = hbase.row_keys(pa.RecordBatch.from_pylist([row], table.arrow), table)[0].as_py()
         texts = {column: None if value is None else str(value) for column, value in row.items()}
@@ -339,7 +341,7 @@ def test_another_load_changes_nothing(
     table, rows, here = loaded
     if table not in (PRODUCT, CLICK_STREAM):
         pytest.skip("two tables suffice")
-    hbase_bulk.load(table, [rows], hbase.row_keys(rows, table), here, admin)
+    bulk_load.load(table, [rows], hbase.row_keys(rows, table), here, admin)
     hbase.load(table, [rows.slice(0, 100)], here, addresses)
     assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
 
@@ -357,7 +359,7 @@ def test_sessions_are_read_by_prefix(
     rows = pa.RecordBatch.from_pylist(events, CLICK_STREAM.arrow)
     keys = hbase.row_keys(rows, CLICK_STREAM)
     hbase.create(CLICK_STREAM, here, admin, hbase.split_keys(keys, 3))
-    hbase_bulk.load(CLICK_STREAM, [rows], keys, here, admin)
+    bulk_load.load(CLICK_STREAM, [rows], keys, here, admin)
     for session in ("s1", "s14", "s149"):
         wanted = [e for e in events if e["session_id"] == session]
         assert hbase.prefix(CLICK_STREAM, f"{session}|", here, addresses) == wanted
@@ -394,15 +396,15 @@ def repeated_after_a_break(here: Settings, addresses: Addresses, admin: HBaseAdm
     hbase.create(TRANSACTIONS, here, admin, hbase.split_keys(keys, 4))
     breaking: Any = Breaking(admin, 1)
     with pytest.raises(ServiceError, match="broke off"):
-        hbase_bulk.load(TRANSACTIONS, [rows], keys, here, breaking)
+        bulk_load.load(TRANSACTIONS, [rows], keys, here, breaking)
     partly = hbase.measure(TRANSACTIONS, here, addresses).measure.rows
     assert 0 < partly < 1500
-    left = hbase_bulk.folder(TRANSACTIONS, here) / "region-00000" / "payment_info"
+    left = bulk_load.folder(TRANSACTIONS, here) / "region-00000" / "payment_info"
     left.mkdir(parents=True)
     (left / "other").write_bytes(b"left by a kill")
-    assert hbase_bulk.load(TRANSACTIONS, [rows], keys, here, admin) == 1500
+    assert bulk_load.load(TRANSACTIONS, [rows], keys, here, admin) == 1500
     assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
-    assert not hbase_bulk.folder(TRANSACTIONS, here).exists()
+    assert not bulk_load.folder(TRANSACTIONS, here).exists()
     return breaking.calls
 
 
@@ -430,7 +432,7 @@ def test_region_that_changed_is_not_loaded(
         hbase.create(PRODUCT, here, admin, [b"5", b"7"])
 
     with pytest.raises(ServiceError, match=f"HBase table {name}: expected the region from key b'5' to b''"):
-        hbase_bulk.load(PRODUCT, batches(), keys, here, admin)
+        bulk_load.load(PRODUCT, batches(), keys, here, admin)
 
 
 def test_duplicate_row_keys_are_refused(settings: Settings, admin: HBaseAdmin, named: Callable[[str], str]) -> None:
@@ -440,7 +442,7 @@ def test_duplicate_row_keys_are_refused(settings: Settings, admin: HBaseAdmin, n
     rows = random_rows(PRODUCT, 100)
     hbase.create(PRODUCT, here, admin, [])
     with pytest.raises(ValueError, match="comes twice"):
-        hbase_bulk.load(PRODUCT, [rows, rows.slice(50, 1)], hbase.row_keys(rows, PRODUCT), here, admin)
+        bulk_load.load(PRODUCT, [rows, rows.slice(50, 1)], hbase.row_keys(rows, PRODUCT), here, admin)
 
 
 def test_folder_that_hbase_does_not_see(admin: HBaseAdmin, named: Callable[[str], str], tmp_path: Path) -> None:

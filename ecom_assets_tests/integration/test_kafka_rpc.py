@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ecom_assets.pipeline import kafka_rpc, topic
-from ecom_assets.pipeline.topic import Clients
-from ecom_assets.services.servers import split
-from ecom_assets.services.stack import Addresses
+from ecom_assets.kafka import rpc, topic
+from ecom_assets.kafka.topic import Clients
+from ecom_assets.servers.servers import split
+from ecom_assets.servers.stack import Addresses
 
 Found = list[tuple[int, bytes | None]]
 
@@ -45,7 +45,7 @@ def end(name: str, kafka: str) -> int:
 
 def read(name: str, kafka: str, start: int = 0) -> Found:
     found: Found = []
-    with kafka_rpc.Connection(split(kafka)) as connection:
+    with rpc.Connection(split(kafka)) as connection:
         for records, behind in connection.read(name, 0, start, end(name, kafka)):
             assert len(records) == 0 or start <= records.offsets[0] <= records.offsets[-1] < behind
             found += zip(records.offsets.tolist(), records.values.to_pylist(), strict=True)
@@ -138,7 +138,7 @@ def test_records_that_came_after_the_end_are_left_out(name: str, kafka: str) -> 
     for n in range(100):  # one batch
         out.produce(name, b"%d" % n)
     out.flush()
-    with kafka_rpc.Connection(split(kafka)) as connection:
+    with rpc.Connection(split(kafka)) as connection:
         found = [v for records, _ in connection.read(name, 0, 0, 42) for v in records.values.to_pylist()]
     assert found == [b"%d" % n for n in range(42)]
 
@@ -148,7 +148,7 @@ def test_what_is_not_known_is_refused(name: str, kafka: str) -> None:
     for n in range(1000):
         out.produce(name, b"text %d" % (n % 3) * 50)
     out.flush()
-    with pytest.raises(kafka_rpc.FetchError, match="codecs"):
+    with pytest.raises(rpc.FetchError, match="codecs"):
         read(name, kafka)
     # A topic read as the project does it goes on with librdkafka.
     with closing(topic._records(Clients(kafka), name, 0, end(name, kafka), split(kafka))) as parts:
@@ -159,7 +159,7 @@ def test_what_is_not_known_is_refused(name: str, kafka: str) -> None:
 
 def test_a_broker_that_refuses_is_told(kafka: str) -> None:
     with (
-        kafka_rpc.Connection(split(kafka)) as connection,
-        pytest.raises(kafka_rpc.FetchError, match="Kafka's error 3"),
+        rpc.Connection(split(kafka)) as connection,
+        pytest.raises(rpc.FetchError, match="Kafka's error 3"),
     ):
         next(connection.read("no-such-topic", 0, 0, 1))

@@ -22,25 +22,26 @@ import pytest
 import redis
 from deltalake import DeltaTable, write_deltalake
 
+from ecom_assets.core.engine import Flow
+from ecom_assets.core.location import local
+from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import SparkConnectResource
+from ecom_assets.csv import expand
 from ecom_assets.dashboard import figures
 from ecom_assets.dashboard.figures import Filter
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES
+from ecom_assets.defs.resources.hbase import HBaseResource
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.resources.kafka import KafkaResource
 from ecom_assets.defs.serving.assets import answers_ahead, published
-from ecom_assets.lake import local
-from ecom_assets.pipeline import expand, merged
-from ecom_assets.pipeline.flow import Flow
-from ecom_assets.resources.hbase import HBaseResource
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.resources.kafka import KafkaResource
-from ecom_assets.resources.spark import SparkConnectResource
-from ecom_assets.services.stack import Stack
+from ecom_assets.lake import merged
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, live, lookup, postgres, publication
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import BadQuestionError, Queries
 from ecom_assets.serving.questions import QUESTIONS
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, PRODUCT, TABLES
 
 EVER = Filter(1900, 2999)
 CHOICES = {

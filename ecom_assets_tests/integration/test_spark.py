@@ -13,23 +13,25 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
-from ecom_assets.pipeline import canon, merged, streamed
-from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.resources.spark import SparkConnectResource, answers, connect
-from ecom_assets.services.stack import Addresses
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, PRODUCT, Table
+from ecom_assets.core import row_hash
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import SparkConnectResource, answers, connect
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
+from ecom_assets.lake import merged, streamed
+from ecom_assets.servers.stack import Addresses
 from ecom_assets_tests.topics import MakeTopic, Row, Topic, encode, event, held, product, rows_of
 
 
-@pytest.mark.parametrize(("row", "expected"), canon.TEST_VECTORS, ids=str)
+@pytest.mark.parametrize(("row", "expected"), row_hash.TEST_VECTORS, ids=str)
 def test_hash(spark: SparkSession, row: tuple[str | None, ...], expected: int) -> None:
     """Spark would hash rows unlike the other engines, and every proof would fail."""
     names = PRODUCT.names[1 : len(row) + 1]
     table = cast("Table", SimpleNamespace(names=names))
     frame = spark.createDataFrame([row, row], ", ".join(f"{n} string" for n in names))
-    assert canon.spark_measure(frame.limit(1), table) == (1, expected)
-    assert canon.spark_measure(frame, table) == (2, 2 * expected % canon.MODULUS)
+    assert row_hash.spark_measure(frame.limit(1), table) == (1, expected)
+    assert row_hash.spark_measure(frame, table) == (2, 2 * expected % row_hash.MODULUS)
 
 
 def test_measure_of_nothing(spark: SparkSession, settings: Settings) -> None:
@@ -285,8 +287,8 @@ def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -
 
     batches = list(streamed.read_batches(path, CLICK_STREAM.names))
     assert sorted((r for b in batches for r in b.to_pylist()), key=lambda r: r["event_id"]) == rows
-    hashes = [canon.total(canon.batch_hashes(b, CLICK_STREAM.names)) for b in batches]
-    assert sum(hashes) % canon.MODULUS == merged.measure(CLICK_STREAM, settings).checksum
+    hashes = [row_hash.total(row_hash.batch_hashes(b, CLICK_STREAM.names)) for b in batches]
+    assert sum(hashes) % row_hash.MODULUS == merged.measure(CLICK_STREAM, settings).checksum
 
 
 @pytest.mark.parametrize(

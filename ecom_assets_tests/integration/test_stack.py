@@ -14,11 +14,11 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.process import Record
-from ecom_assets.services.stack import Addresses, Stack, Step
-from ecom_assets.settings import load
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import load
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.servers.process import Record
+from ecom_assets.servers.stack import Addresses, Stack, Step
 
 
 def pids(stack: Stack) -> dict[str, int | None]:

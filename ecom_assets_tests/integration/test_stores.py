@@ -14,10 +14,10 @@ import psycopg
 import pytest
 import redis
 
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.process import choose_ports
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import Settings, load
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import Settings, load
+from ecom_assets.servers.process import choose_ports
+from ecom_assets.servers.stack import Stack
 
 STORES = ("postgres", "redis")
 

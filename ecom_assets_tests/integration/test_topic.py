@@ -19,14 +19,17 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from ecom_assets.lake import local
-from ecom_assets.pipeline import avro, canon, chunk, records, topic
-from ecom_assets.pipeline.chunk import Chunk
-from ecom_assets.pipeline.records import DamagedError
-from ecom_assets.pipeline.topic import Clients, TopicError
-from ecom_assets.services.stack import Addresses
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM, PRODUCT, Table
+from ecom_assets.core import avro, row_hash
+from ecom_assets.core.location import local
+from ecom_assets.core.settings import Settings
+from ecom_assets.csv import chunk, records
+from ecom_assets.csv.chunk import Chunk
+from ecom_assets.csv.records import DamagedError
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
+from ecom_assets.kafka import topic
+from ecom_assets.kafka.topic import Clients, TopicError
+from ecom_assets.servers.stack import Addresses
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def write_chunks(batches: list[pa.RecordBatch], table: Table, settings: Settings
         data = records.header_line(table) + records.to_csv(batch, table)
         name = f"part-{number:06d}.csv"
         (folder / name).write_bytes(data)
-        checksum = canon.total(canon.batch_hashes(batch, table.names))
+        checksum = row_hash.total(row_hash.batch_hashes(batch, table.names))
         chunks.append(Chunk(name, batch.num_rows, len(data), checksum))
     (folder / chunk.MANIFEST).write_text(
         "".join(
@@ -82,7 +85,7 @@ def click_chunks(settings: Settings, count: int = 10, rows: int = 20) -> list[Ch
 
 
 def total(chunks: list[Chunk]) -> tuple[int, int]:
-    return sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % canon.MODULUS
+    return sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % row_hash.MODULUS
 
 
 def measured(settings: Settings, kafka: str, table: Table = CLICK_STREAM) -> tuple[int, int]:
@@ -196,8 +199,8 @@ KILLED = """
 import os, sys, signal
 from pathlib import Path
 from ecom_assets.pipeline import topic
-from ecom_assets.settings import Settings
-from ecom_assets.tables import CLICK_STREAM
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.shop import CLICK_STREAM
 
 settings = Settings.model_validate_json(sys.argv[1])
 topic.TRANSACTION_CHUNKS = 2
@@ -542,10 +545,10 @@ def test_rows_that_the_broker_dropped_are_missed(own: Settings, kafka: str) -> N
     at = TopicPartition(name, 1, first[-1][1] + 1)
     admin.delete_records([at])[at].result()
     rows, checksum = measured(own, kafka)
-    lost = canon.total(
-        canon.batch_hashes(avro.decode(pa.array([m[3] for m in first]), CLICK_STREAM), CLICK_STREAM.names)
+    lost = row_hash.total(
+        row_hash.batch_hashes(avro.decode(pa.array([m[3] for m in first]), CLICK_STREAM), CLICK_STREAM.names)
     )
-    assert (rows + 5, (checksum + lost) % canon.MODULUS) == total(chunks)
+    assert (rows + 5, (checksum + lost) % row_hash.MODULUS) == total(chunks)
 
 
 def test_a_missing_topic_holds_nothing(own: Settings, kafka: str) -> None:

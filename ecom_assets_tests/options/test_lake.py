@@ -10,15 +10,16 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from ecom_assets import lake
-from ecom_assets.lake import HdfsPath, LakeError, exists, remove
-from ecom_assets.pipeline import hbase_bulk, merged, streamed, upkeep
-from ecom_assets.services.hbase_admin import HBaseAdmin
-from ecom_assets.services.stack import Addresses
+from ecom_assets.core import location
+from ecom_assets.core.location import HdfsPath, LakeError, exists, remove
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.shop import PRODUCT, TRANSACTIONS
+from ecom_assets.hbase import bulk_load
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.lake import maintenance, merged, streamed
+from ecom_assets.servers.stack import Addresses
 from ecom_assets.serving import live
 from ecom_assets.serving.publication import current
-from ecom_assets.settings import Settings
-from ecom_assets.tables import PRODUCT, TRANSACTIONS
 from ecom_assets_tests.hdfs import Hdfs
 from ecom_assets_tests.integration import test_csv_spark, test_hfile
 from ecom_assets_tests.integration.test_csv_spark import (
@@ -112,7 +113,7 @@ def test_pages_and_upkeep(spark: SparkSession, make_topic: MakeTopic) -> None:
     assert len(set(seen)) == len(seen)
     (last,) = live.last_records(PRODUCT, topic.settings, 1)
     assert last["id"] == 4
-    assert upkeep.compact_lake(topic.settings)["streamed/product"]["compacted"] == len(rows)
+    assert maintenance.compact_lake(topic.settings)["streamed/product"]["compacted"] == len(rows)
     assert rows_of(spark, PRODUCT, topic.settings) == rows
     assert current(topic.settings).merged["product"] == seen[-1]
     assert not merged.due(PRODUCT, topic.settings)
@@ -123,17 +124,17 @@ def test_interrupted_load_goes_on(
 ) -> None:
     """What a broken load has left in HDFS or in HBase would spoil the next one, or stay for good."""
     here = settings.model_copy(update={"namespace": "test_lake_again"})
-    assert isinstance(hbase_bulk.folder(TRANSACTIONS, here), HdfsPath)
+    assert isinstance(bulk_load.folder(TRANSACTIONS, here), HdfsPath)
     repeated_after_a_break(here, addresses, admin, named)
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Clients that do not wait for a namenode."""
-    monkeypatch.setattr(lake, "PATIENCE", {"dfs.client.failover.max.attempts": "1"})
-    lake._client.cache_clear()
+    monkeypatch.setattr(location, "PATIENCE", {"dfs.client.failover.max.attempts": "1"})
+    location._client.cache_clear()
     yield
-    lake._client.cache_clear()
+    location._client.cache_clear()
 
 
 @pytest.mark.usefixtures("hasty")

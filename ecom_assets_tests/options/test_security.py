@@ -12,14 +12,15 @@ import pytest
 from pyspark.sql import SparkSession
 from typing_extensions import override
 
-from ecom_assets.pipeline import streamed, topic
-from ecom_assets.pipeline.streamed import LakeError
-from ecom_assets.pipeline.topic import TopicError
-from ecom_assets.services import jars
-from ecom_assets.services.servers import JAVA, Kafka, run_java
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import Settings, load
-from ecom_assets.tables import CLICK_STREAM
+from ecom_assets.core.settings import Settings, load
+from ecom_assets.dataset.shop import CLICK_STREAM
+from ecom_assets.kafka import topic
+from ecom_assets.kafka.topic import TopicError
+from ecom_assets.lake import streamed
+from ecom_assets.lake.streamed import LakeError
+from ecom_assets.servers import jars
+from ecom_assets.servers.servers import JAVA, Kafka, run_java
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.integration.test_topic import click_chunks, total
 
 NAME = "shop"

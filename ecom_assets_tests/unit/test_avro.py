@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecom_assets.pipeline import avro
-from ecom_assets.pipeline.avro import AvroError
-from ecom_assets.tables import CUSTOMER, PRODUCT, TABLES, Table
+from ecom_assets.core import avro
+from ecom_assets.core.avro import AvroError
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CUSTOMER, PRODUCT, TABLES
 
 LONG = st.integers(-(1 << 63), (1 << 63) - 1)
 TEXT = st.one_of(

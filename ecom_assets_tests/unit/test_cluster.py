@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ecom_assets.services import cluster, orchestration, probes, serve, serving
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.process import Record
-from ecom_assets.services.servers import heap_bytes
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import ROOT, Settings, load
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import ROOT, Settings, load
+from ecom_assets.servers import cluster, orchestration, probes, serve, serving
+from ecom_assets.servers.process import Record
+from ecom_assets.servers.servers import heap_bytes
+from ecom_assets.servers.stack import Stack
 
 DOCKER = ROOT / "docker"
 FILES = ("compose.yaml", "compose.stores.yaml")

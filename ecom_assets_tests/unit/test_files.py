@@ -10,13 +10,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ecom_assets.lake import local
-from ecom_assets.pipeline import bulk, canon, chunk, csv_spark, expand, records
-from ecom_assets.pipeline.flow import DiskFullError, Flow
-from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.settings import Settings, load
+from ecom_assets.core import row_hash
+from ecom_assets.core.engine import DiskFullError, Flow
+from ecom_assets.core.location import local
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.settings import Settings, load
+from ecom_assets.csv import chunk, expand, records, spark_tasks, unique
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
 from ecom_assets.source import synthetic
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS, Table
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +160,13 @@ def test_tasks_are_told_of_the_same_blocks(
     path.write_bytes(b"".join(line + dirt * (not at % 30) for at, line in enumerate(lines, 1)).rstrip(b"\n"))
     monkeypatch.setattr(expand, "LEAST_BLOCK", 10_000)
     monkeypatch.setattr(records, "BLOCK_BYTES", 10_000)
-    monkeypatch.setattr(csv_spark, "PART_BYTES", 50_000)
+    monkeypatch.setattr(spark_tasks, "PART_BYTES", 50_000)
     growth = expand.plan(TRANSACTIONS, settings)
-    told = csv_spark._sent(TRANSACTIONS, settings, growth, tmp_path).to_pylist()
+    told = spark_tasks._sent(TRANSACTIONS, settings, growth, tmp_path).to_pylist()
     assert [unit["part"] for unit in told] == sorted(unit["part"] for unit in told)
     assert 3 < len({unit["part"] for unit in told}) < len(told)
     with (tmp_path / "raw").open("rb") as raw:
-        found = list(csv_spark._read(raw, told))
+        found = list(spark_tasks._read(raw, told))
     expected = list(expand.raw_blocks(TRANSACTIONS, settings, growth))
     ours, theirs = (
         [(b.data, b.line, None if b.ends is None else b.ends.tolist()) for b in blocks] for blocks in (found, expected)
@@ -183,7 +185,7 @@ def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table,
     assert chunk.read_manifest(folder) == chunks
     expected = expand.measure(table, settings).measure
     assert chunk.measure(table, settings).same_rows(expected)
-    assert Measure(sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % canon.MODULUS).same_rows(expected)
+    assert Measure(sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % row_hash.MODULUS).same_rows(expected)
     for each in chunks:
         data = (folder / each.name).read_bytes()
         assert len(data) == each.bytes
@@ -262,10 +264,10 @@ def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     changed = lines[9].replace(b",WEB,", b",X,").replace(b",MOBILE,", b",X,")
     path.write_bytes(b"".join([*lines, lines[5], lines[5], changed]))
-    rows = bulk.Deduplicated(CLICK_STREAM, settings)
+    rows = unique.Deduplicated(CLICK_STREAM, settings)
     out = Measure()
     for batch in rows:
-        out += Measure(batch.num_rows, canon.total(canon.batch_hashes(batch, CLICK_STREAM.names)))
+        out += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, CLICK_STREAM.names)))
     assert out.same_rows(before)
     assert (rows.duplicates.rows, rows.conflicts.rows) == (2, 1)
     assert (out + rows.duplicates + rows.conflicts).same_rows(expand.measure(CLICK_STREAM, settings).measure)

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from ecom_assets import diagram
+from ecom_assets.dataset.shop import LAYERS, TABLES
 from ecom_assets.definitions import defs
 from ecom_assets.serving.analysis import ANALYSES
-from ecom_assets.tables import LAYERS, TABLES
 
 GROUPS = {
     "source": {"source/shop"},

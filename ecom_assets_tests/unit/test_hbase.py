@@ -16,10 +16,12 @@ from thriftpy2.protocol import TCyBinaryProtocol
 from thriftpy2.thrift import TMessageType
 from thriftpy2.transport.memory import TCyMemoryBuffer
 
-from ecom_assets.pipeline import hbase, hbase_thrift
-from ecom_assets.pipeline.hbase_thrift import HBaseError
-from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS, HBaseLayout, Table
+from ecom_assets.core.measure import Measure
+from ecom_assets.dataset.model import HBaseLayout, Table
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
+from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase import thrift
+from ecom_assets.hbase.thrift import HBaseError
 
 THRIFT: Any = sys.modules["Hbase_thrift"]  # made by happybase from its .thrift file
 
@@ -80,7 +82,7 @@ def test_calls_are_what_thrift_reads(table: Table, data: st.DataObject, size: in
     layout = hbase.Layout(table)
     batch = data.draw(batches(table))
     got = []
-    for call in hbase_thrift.calls(layout.keys(batch), layout.columns(batch), size):
+    for call in thrift.calls(layout.keys(batch), layout.columns(batch), size):
         protocol = TCyBinaryProtocol(TCyMemoryBuffer(bytes(call.body)), decode_response=False)
         rows = [protocol.read_struct(THRIFT.BatchMutation()) for _ in range(call.rows)]
         assert call.first == rows[0].row
@@ -116,7 +118,7 @@ def test_page_is_read_however_it_arrives(data: st.DataObject, size: int) -> None
         for key, cells in rows
     ]
     parts = pieces(reply(result), size)
-    assert hbase_thrift.read_page(lambda: next(parts)) == rows
+    assert thrift.read_page(lambda: next(parts)) == rows
     assert next(parts, None) is None
 
 
@@ -127,7 +129,7 @@ def test_error_of_a_scan_is_raised(size: int) -> None:
     result.io = HBaseError(message="org.apache.hadoop.hbase.NotServingRegionException: gone" + "\n\tat x" * 500)
     parts = pieces(reply(result), size)
     with pytest.raises(HBaseError, match="gone"):
-        hbase_thrift.read_page(lambda: next(parts))
+        thrift.read_page(lambda: next(parts))
 
 
 SOUND = {
@@ -271,21 +273,21 @@ def test_only_what_passes_is_tried_again(
 ) -> None:
     """Broken: a load ends at the first hiccup, never ends, or repeats what can never succeed."""
     tries: list[int] = []
-    monkeypatch.setattr(hbase_thrift.time, "sleep", lambda _: None)
+    monkeypatch.setattr(thrift.time, "sleep", lambda _: None)
 
     def work() -> None:
         tries.append(1)
         raise error
 
-    count = hbase_thrift.ATTEMPTS if transient else 1
+    count = thrift.ATTEMPTS if transient else 1
     with pytest.raises(RuntimeError, match=f"^table t: failed after {count} tries with "):
-        hbase_thrift.retry(work, "table t")
+        thrift.retry(work, "table t")
     assert len(tries) == count
 
 
 def test_second_try_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a success after a transient error is not taken."""
-    monkeypatch.setattr(hbase_thrift.time, "sleep", lambda _: None)
+    monkeypatch.setattr(thrift.time, "sleep", lambda _: None)
     errors = iter([ConnectionResetError("peer")])
 
     def work() -> str:
@@ -293,4 +295,4 @@ def test_second_try_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
             raise error
         return "done"
 
-    assert hbase_thrift.retry(work, "table t") == "done"
+    assert thrift.retry(work, "table t") == "done"

@@ -8,8 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ecom_assets.pipeline import hbase, hbase_bulk
-from ecom_assets.tables import CLICK_STREAM, PRODUCT, Table
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
+from ecom_assets.hbase import bulk_load
+from ecom_assets.hbase import table as hbase
 
 
 def shuffled(table: Table, rows: int) -> pa.RecordBatch:
@@ -35,13 +37,13 @@ def test_rows_are_sorted_by_key(
     table: Table, limit: int, parts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken: rows are lost, doubled or out of order, or a part lies on both sides of a region's border."""
-    monkeypatch.setattr(hbase_bulk, "PART_BYTES", limit)
-    monkeypatch.setattr(hbase_bulk, "SPILL_ROWS", 300)
+    monkeypatch.setattr(bulk_load, "PART_BYTES", limit)
+    monkeypatch.setattr(bulk_load, "SPILL_ROWS", 300)
     rows = shuffled(table, 2000)
     layout = hbase.Layout(table)
     cuts = hbase.split_keys(layout.keys(rows), parts)
     batches = [rows.slice(at, 150) for at in range(0, 2000, 150)]
-    found = list(hbase_bulk._sorted(layout, batches, cuts, tmp_path / "spill"))
+    found = list(bulk_load._sorted(layout, batches, cuts, tmp_path / "spill"))
     keys = [key for part, _ in found for key in part.to_pylist()]
     assert keys == sorted(layout.keys(rows).to_pylist())
     assert len(found) >= (20 if limit < 1 << 30 else parts)
@@ -60,7 +62,7 @@ def test_leftovers_of_a_killed_run_are_not_sorted_in(tmp_path: Path) -> None:
     for name in ("00000", "00001"):
         (tmp_path / "spill").mkdir(exist_ok=True)
         (tmp_path / "spill" / name).write_bytes(b"old")
-    found = list(hbase_bulk._sorted(hbase.Layout(PRODUCT), [rows], [], tmp_path / "spill"))
+    found = list(bulk_load._sorted(hbase.Layout(PRODUCT), [rows], [], tmp_path / "spill"))
     assert sum(len(keys) for keys, _ in found) == 10
 
 
@@ -68,7 +70,7 @@ def test_leftovers_of_a_killed_run_are_not_sorted_in(tmp_path: Path) -> None:
 def test_progress_ends_at_the_number_of_rows(rows: int) -> None:
     """Broken: a bar stops before its end, runs over it, or stands still until all is done."""
     told: list[int] = []
-    steps = hbase_bulk.Steps(told.append)
+    steps = bulk_load.Steps(told.append)
     for _ in steps.reading([shuffled(PRODUCT, rows)]):
         pass
     assert steps.total == rows
@@ -87,7 +89,7 @@ def test_reader_ahead_passes_errors_on() -> None:
         yield 1
         raise OSError("disk full")
 
-    ahead = hbase_bulk._ahead(items())
+    ahead = bulk_load._ahead(items())
     assert next(ahead) == 1
     with pytest.raises(OSError, match="disk full"):
         next(ahead)

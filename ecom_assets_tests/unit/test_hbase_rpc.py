@@ -8,10 +8,12 @@ import struct
 import numpy as np
 import pytest
 
-from ecom_assets.pipeline import hbase, wire
-from ecom_assets.pipeline.canon import row_hash
-from ecom_assets.pipeline.hbase_rpc import Cells, Page, plain_counts
-from ecom_assets.tables import CLICK_STREAM, TABLES, Table
+from ecom_assets.core.row_hash import row_hash
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, TABLES
+from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase import wire
+from ecom_assets.hbase.rpc import Cells, Page, plain_counts
 
 Rows = list[tuple[bytes, dict[bytes, bytes]]]
 

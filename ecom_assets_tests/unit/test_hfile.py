@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ecom_assets.pipeline import hfile
-from ecom_assets.pipeline.hfile import Files, HFile, Keys, UnsortedError
+from ecom_assets.hbase import hfile
+from ecom_assets.hbase.hfile import Files, HFile, Keys, UnsortedError
 
 FAMILY = "info"
 

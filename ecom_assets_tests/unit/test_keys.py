@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecom_assets.pipeline import expand, keys, records
-from ecom_assets.tables import CLICK_STREAM, TRANSACTIONS, Table
+from ecom_assets.csv import expand, keys, records
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, TRANSACTIONS
 
 UUID = st.uuids().map(str)
 HEXADECIMAL = st.text("0123456789abcdefgF-", min_size=1, max_size=12)

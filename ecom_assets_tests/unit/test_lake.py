@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ecom_assets.lake import HdfsPath, LakeError, hadoop_uri, local, stamp
-from ecom_assets.pipeline import chunk, expand, hbase_bulk, hbase_tsv, merged, streamed
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.settings import Settings
-from ecom_assets.tables import PRODUCT
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.location import HdfsPath, LakeError, hadoop_uri, local, stamp
+from ecom_assets.core.settings import Settings
+from ecom_assets.csv import chunk, expand
+from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.hbase import bulk_load, importtsv
+from ecom_assets.lake import merged, streamed
 
 
 def test_paths() -> None:
@@ -31,12 +33,12 @@ def test_the_lake_lies_where_the_setting_says(tmp_path: Path) -> None:
     """Two homes that share a cluster would write one another's tables, or some tables would stay behind in the home."""
     here = Settings(home=tmp_path, namespace="one")
     assert here.lake == tmp_path / "lake"
-    assert hbase_bulk.folder(PRODUCT, here) == tmp_path / "staging" / "one_product"
+    assert bulk_load.folder(PRODUCT, here) == tmp_path / "staging" / "one_product"
     there = here.model_copy(update={"lake_uri": "hdfs://n:8020/lake"})
-    for place in (streamed.folder, merged.folder, streamed.quarantine, streamed._checkpoint, hbase_bulk.folder):
+    for place in (streamed.folder, merged.folder, streamed.quarantine, streamed._checkpoint, bulk_load.folder):
         assert str(place(PRODUCT, there)).startswith("hdfs://n:8020/lake/one/")
     shared = there.model_copy(update={"hbase_staging": tmp_path})
-    assert hbase_bulk.folder(PRODUCT, shared) == tmp_path / "one_product"
+    assert bulk_load.folder(PRODUCT, shared) == tmp_path / "one_product"
     for place in (expand.folder, chunk.folder):
         assert local(place(PRODUCT, there)).is_relative_to(tmp_path)
         assert str(place(PRODUCT, there.model_copy(update={"csv_route": "spark"}))).startswith(
@@ -60,7 +62,7 @@ def test_a_lake_elsewhere_is_refused(uri: str) -> None:
 
 def test_an_hdfs_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would look like an empty lake."""
-    monkeypatch.setattr("ecom_assets.lake.PATIENCE", {"dfs.client.failover.max.attempts": "1"})
+    monkeypatch.setattr("ecom_assets.core.location.PATIENCE", {"dfs.client.failover.max.attempts": "1"})
     with pytest.raises(LakeError, match=r"^hdfs://127\.0\.0\.1:2/x: expected HDFS to answer at .*refused.*LAKE_URI"):
         HdfsPath("hdfs://127.0.0.1:2/x").exists()
 
@@ -82,4 +84,4 @@ def test_yarn_needs_hdfs(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, yarn="127.0.0.1:8032")
     nobody: Any = None
     with pytest.raises(ServiceError, match=f"(?s)expected ImportTsv's files in HDFS.*got {tmp_path}.*ECOM_LAKE_URI"):
-        hbase_tsv.load(PRODUCT, [], settings, nobody, nobody)
+        importtsv.load(PRODUCT, [], settings, nobody, nobody)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecom_assets.pipeline import records
-from ecom_assets.pipeline.records import Block, DamagedError, HeaderError
-from ecom_assets.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, Table
+from ecom_assets.csv import records
+from ecom_assets.csv.records import Block, DamagedError, HeaderError
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
 
 CLICK_HEADER = b"session_id,event_name,event_time,event_id,traffic_source,event_metadata\n"
 PRODUCT_HEADER = b"id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName\n"

@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ecom_assets.services import jars, process, servers, serving
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.process import Record
-from ecom_assets.services.stack import Stack
-from ecom_assets.settings import load
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import load
+from ecom_assets.servers import jars, process, servers, serving
+from ecom_assets.servers.process import Record
+from ecom_assets.servers.stack import Stack
 
 
 @pytest.fixture

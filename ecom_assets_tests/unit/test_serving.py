@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from ecom_assets.dashboard import charts, figures
+from ecom_assets.dataset.shop import CLICK_STREAM, TABLES, TRANSACTIONS
 from ecom_assets.serving import cache, postgres
-from ecom_assets.tables import CLICK_STREAM, TABLES, TRANSACTIONS
 
 EVENT: dict[str, Any] = {
     "session_id": "s", "event_name": "CLICK", "event_time": "2016-06-30T23:18:44.792905Z", "event_id": "e",

@@ -6,8 +6,9 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from ecom_assets.settings import SECRETS, HomeMismatchError, SecretFileError, Settings, load, remember
-from ecom_assets.tables import TABLES, Table
+from ecom_assets.core.settings import SECRETS, HomeMismatchError, SecretFileError, Settings, load, remember
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import TABLES
 
 
 def test_a_home_remembers_its_data(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from ecom_assets.pipeline import sheet
-from ecom_assets.pipeline.manifest import Measure
-from ecom_assets.pipeline.sheet import Proof
-from ecom_assets.tables import LAYERS
+from ecom_assets.core.measure import Measure
+from ecom_assets.dataset.shop import LAYERS
+from ecom_assets.reconcile import report
+from ecom_assets.reconcile.report import Proof
 
 
 def balanced() -> list[Proof]:
@@ -25,13 +25,13 @@ def balanced() -> list[Proof]:
 
 def test_a_balanced_sheet_is_green() -> None:
     """If this fails, good runs are called bad."""
-    verdict = sheet.judge(balanced())
+    verdict = report.judge(balanced())
     assert verdict.ok, verdict.faults
-    entry = sheet.to_json({"t": verdict})["t"]
+    entry = report.to_json({"t": verdict})["t"]
     assert entry["raw"]["rows"] == 10
     assert entry["hbase"]["rows"] == 7
     assert entry["quarantined"] == 2
-    assert "✗" not in sheet.to_markdown({"t": verdict})
+    assert "✗" not in report.to_markdown({"t": verdict})
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -44,10 +44,10 @@ def test_one_wrong_layer_is_named(layer: str, change: Measure) -> None:
     copies = (wrong,) if layer == "expanded" else ()
     last = wrong if layer == "raw" else None
     proofs[at] = replace(proofs[at], measure=wrong, copies=copies, last_copy=last)
-    verdict = sheet.judge(proofs, balanced()[0].measure)
+    verdict = report.judge(proofs, balanced()[0].measure)
     assert list(verdict.faults) == [layer]
     assert "t: " in verdict.faults[layer][0]
-    assert "✗" in sheet.to_markdown({"t": verdict})
+    assert "✗" in report.to_markdown({"t": verdict})
 
 
 @pytest.mark.parametrize("at", range(1, len(LAYERS)))
@@ -57,14 +57,14 @@ def test_rows_lost_on_the_way_are_charged_to_the_receiver(at: int) -> None:
     for i in range(at, len(proofs)):
         fewer = proofs[i].measure + Measure(-1, -3)
         proofs[i] = replace(proofs[i], measure=fewer, copies=(fewer,) if i == 1 else ())
-    assert list(sheet.judge(proofs, proofs[0].measure).faults) == [LAYERS[at]]
+    assert list(report.judge(proofs, proofs[0].measure).faults) == [LAYERS[at]]
 
 
 def test_quarantine_is_counted_on_both_sides() -> None:
     """If this fails, a bad row can vanish from quarantine without anybody seeing it."""
     proofs = balanced()
     proofs[1] = replace(proofs[1], aside={"quarantined": Measure(0)})
-    assert not sheet.judge(proofs).ok
+    assert not report.judge(proofs).ok
 
 
 def test_proofs_survive_json() -> None:
@@ -86,7 +86,7 @@ def test_rows_put_in_once_more_are_accounted_for() -> None:
     proofs[4] = replace(proofs[4], measure=Measure(12, 1200))
     taken = proofs[5].aside | {"duplicates": Measure(4, 400)}
     proofs[5] = replace(proofs[5], aside=taken)
-    assert sheet.judge(proofs).ok
+    assert report.judge(proofs).ok
     for wrong in (Measure(2, 300), Measure(3, 301)):
         proofs[3] = replace(proofs[3], aside={"replayed": wrong})
-        assert list(sheet.judge(proofs).faults) == ["topic"]
+        assert list(report.judge(proofs).faults) == ["topic"]

@@ -25,10 +25,10 @@ import typer
 from kagglehub.exceptions import KaggleApiHTTPError, UnauthenticatedError
 from typer.testing import CliRunner
 
-from ecom_assets.settings import Settings
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.shop import TABLES
 from ecom_assets.source import SourceChanged, SourceMismatch, SourceNotFound, acquire, folder, infer, kaggle, synthetic
 from ecom_assets.source.kaggle import KaggleError
-from ecom_assets.tables import TABLES
 
 SCALE = 0.01
 UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from ecom_assets.pipeline import merged, streamed
-from ecom_assets.resources.spark import SparkConnectionError, connect
-from ecom_assets.settings import Settings
-from ecom_assets.tables import PRODUCT
+from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import SparkConnectionError, connect
+from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.lake import merged, streamed
 
 
 def test_kafka_settings_for_java(tmp_path: Path) -> None:

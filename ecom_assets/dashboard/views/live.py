@@ -10,9 +10,10 @@ import streamlit as st
 
 from ecom_assets.dashboard import charts
 from ecom_assets.dashboard.common import ago, card, guarded, header, settings
-from ecom_assets.services.stack import Stack
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, TABLES
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import live
-from ecom_assets.tables import CLICK_STREAM, TABLES, Table
 
 EVERY = 2.0
 """Seconds between two looks."""

@@ -10,13 +10,14 @@ import pyarrow as pa
 import streamlit as st
 from deltalake import DeltaTable
 
+from ecom_assets.core.engine import Flow
 from ecom_assets.dashboard.common import ago, card, guarded, header, service, settings, when
-from ecom_assets.pipeline import sheet, streamed
-from ecom_assets.pipeline.flow import Flow
-from ecom_assets.pipeline.sheet import Verdict
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.lake import streamed
+from ecom_assets.reconcile import report
+from ecom_assets.reconcile.report import Verdict
 from ecom_assets.serving import analysis, history
 from ecom_assets.serving.questions import QUESTIONS
-from ecom_assets.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def verdict(verdicts: dict[str, Verdict]) -> None:
     if wrong:
         st.error("The sheet does not balance.\n\n" + "\n".join(f"- {s}" for s in wrong), icon=":material/error:")
     else:
-        aside = sum(sheet.quarantined(v.proofs) for v in verdicts.values())
+        aside = sum(report.quarantined(v.proofs) for v in verdicts.values())
         st.success(f"The sheet balances: {rows:,} rows proven, {aside:,} in quarantine.", icon=":material/verified:")
     for column, (name, judged) in zip(_pairs(len(verdicts)), verdicts.items(), strict=True):
         with column, card(f"sheet-{name}", f"{name} {'✗' if judged.faults else '✓'}"):

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ecom_assets import factory
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.services.stack import Stack
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis
 from ecom_assets.serving.questions import QUESTIONS
-from ecom_assets.tables import TABLES
 
 
 @dg.multi_asset(

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ecom_assets import factory
-from ecom_assets.progress import track
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.services.stack import Stack
+from ecom_assets.core.progress import track
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import postgres
-from ecom_assets.tables import TABLES, Table
 
 
 def _spec(table: Table) -> dg.AssetSpec:

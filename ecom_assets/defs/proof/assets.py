@@ -3,9 +3,9 @@
 import dagster as dg
 
 from ecom_assets import factory
-from ecom_assets.pipeline import sheet
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.tables import TABLES
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.reconcile import report
 
 
 @dg.asset(
@@ -23,9 +23,9 @@ def proof_sheet(home: HomeResource) -> dg.MaterializeResult:
     verdicts = flow.verdicts(flow.route_used())
     return dg.MaterializeResult(
         metadata={
-            "sheet": dg.MetadataValue.md(sheet.to_markdown(verdicts)),
+            "sheet": dg.MetadataValue.md(report.to_markdown(verdicts)),
             "balances": all(v.ok for v in verdicts.values()),
-            "quarantined": sum(sheet.quarantined(v.proofs) for v in verdicts.values()),
+            "quarantined": sum(report.quarantined(v.proofs) for v in verdicts.values()),
         }
     )
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ecom_assets import factory
-from ecom_assets.pipeline import expand
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.tables import TABLES
+from ecom_assets.csv import expand
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs.resources.home import HomeResource
 
 SHOP = dg.AssetSpec(
     ["source", "shop"],

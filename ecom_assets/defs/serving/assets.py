@@ -3,14 +3,14 @@
 import dagster as dg
 
 from ecom_assets import factory
-from ecom_assets.resources.home import HomeResource
-from ecom_assets.services.errors import ServiceError
-from ecom_assets.services.stack import Stack
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.settings import load
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, lookup, publication
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import Queries, Snapshot
-from ecom_assets.settings import load
-from ecom_assets.tables import TABLES
 
 
 @dg.asset(

@@ -1,0 +1,313 @@
+"""Every setting of the project, read once from the environment (``ECOM_*``).
+
+What belongs here: names, defaults and meanings of settings, and the layout of a
+home folder. What does not: anything that starts, reads or writes a system.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from ecom_assets.core.location import Location
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The project's root folder (holds ``schemas/`` and ``pyproject.toml``)."""
+
+
+SMALL_SCALE = 0.02
+"""Synthetic data up to this scale count as small."""
+
+
+SECRETS = ("postgres", "redis", "password", "kafka_config")
+"""Settings that hold passwords: each may stand in the file that ``ECOM_<FIELD>_FILE`` names."""
+
+
+class SecretFileError(ValueError):
+    """A secret was to be read from a file, and that cannot be done."""
+
+
+class _SecretFiles(EnvSettingsSource):
+    """Takes secrets from files, as containers are given them: a variable is seen by whoever may inspect one."""
+
+    @override
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        named = {name: f"ECOM_{name.upper()}" for name in SECRETS}
+        return {
+            f"ecom_{name}": _secret(variable) for name, variable in named.items() if os.environ.get(f"{variable}_FILE")
+        }
+
+
+def _secret(variable: str) -> str:
+    if os.environ.get(variable):
+        raise SecretFileError(f"expected {variable} or {variable}_FILE, got both; take one of them out")
+    file = Path(os.environ[f"{variable}_FILE"])
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SecretFileError(
+            f"{variable}_FILE: expected a file that can be read at {file}, got {error.strerror}; correct the path or"
+            " the file's rights"
+        ) from None
+    if not text:
+        raise SecretFileError(f"{variable}_FILE: expected a secret in {file}, got an empty file; write it there")
+    return text
+
+
+class Settings(BaseSettings):
+    """Settings of one home; each field is the variable ``ECOM_<FIELD>``.
+
+    An address that is set points to a server elsewhere, and the embedded stack
+    then does not start that server. An empty address means "start our own".
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ECOM_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".ecom"), description="Folder for all data, logs and state")
+    host: str = Field("127.0.0.1", description="Interface the embedded servers listen on")
+
+    profile: str = Field(
+        "",
+        pattern="^(embedded|cluster|)$",
+        description="embedded (one server of each kind) or cluster (several); empty: what the home was started with",
+    )
+
+    source: str = Field("synthetic", description="synthetic, kaggle, or a folder with the CSV files")
+    scale: float = Field(0.01, gt=0, description="Size of the synthetic data; 1.0 is the full 13.8M rows")
+    seed: int = Field(20220731, description="Seed of the synthetic data")
+    expand: str = Field("none", description="none, a size per table (500MB), 3GB in all, or a factor (2.5)")
+    chunk_bytes: int = Field(100 * 1024, ge=1024, description="Target size of a chunk file")
+    route: str = Field("stream", pattern="^(stream|bulk)$", description="stream (through Kafka) or bulk")
+    csv_route: str = Field(
+        "local",
+        pattern="^(local|spark)$",
+        description="Who expands and cuts CSV files: local (the run itself, into the home) or spark (its tasks, into"
+        " the lake)",
+    )
+    namespace: str = Field("ecom", pattern="^[a-z][a-z0-9_]*$", description="Prefix of topics and HBase tables")
+
+    lake_uri: str = Field(
+        "",
+        pattern="^(hdfs://[^/]+(/.*)?|)$",
+        description="Folder in HDFS for the lake, hdfs://host:port/folder; empty: lake/ in the home",
+    )
+    kafka: str = Field("", description="Bootstrap servers, host:port[,host:port]; empty: embedded")
+    hbase_thrift: str = Field("", description="HBase Thrift server, host:port; empty: embedded")
+    hbase_zookeeper: str = Field("", description="HBase's ZooKeeper quorum, host:port; empty: embedded")
+    spark: str = Field("", description="Spark Connect address, sc://host:port; empty: embedded")
+    postgres: str = Field(
+        "", repr=False, description="PostgreSQL URL, postgresql://user:password@host:port/database; empty: embedded"
+    )
+    redis: str = Field("", repr=False, description="Redis URL, redis://:password@host:port/0; empty: embedded")
+    kafka_config: dict[str, str] = Field(
+        default_factory=dict,
+        repr=False,
+        description='Further librdkafka settings as JSON, e.g. {"security.protocol": "SASL_SSL"}',
+    )
+    partitions: int = Field(2, ge=1, description="Partitions of each topic")
+    replication: int = Field(
+        0, ge=0, description="Copies of each topic's partitions; 0: as many as there are brokers, but at most three"
+    )
+    producers: int = Field(
+        0, ge=0, le=4, description="Processes that produce a topic; 0: one for two cores, but at most four"
+    )
+    regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
+    hbase_route: str = Field(
+        "",
+        pattern="^(hfile|spark|importtsv|thrift|)$",
+        description="How rows enter HBase: hfile (bulk load), spark (the same, by its tasks), importtsv (MapReduce)"
+        " or thrift; empty: hfile, or spark if the lake is in HDFS and rows come from it",
+    )
+    hbase_compression: str = Field(
+        "snappy", pattern="^(none|gz|snappy)$", description="Compression of HBase's files: none, gz or snappy"
+    )
+    yarn: str = Field("", description="YARN's resource manager for importtsv, host:port; empty: one process here")
+    hadoop_conf: Path | None = Field(
+        None, description="Folder with Hadoop's own settings (mapred-site.xml, …) for importtsv, in place of yarn"
+    )
+    hbase_staging: Path | None = Field(
+        None,
+        description="Folder for files on their way into HBase; its servers must see it; none: beside the lake's tables"
+        " in HDFS, else in the home",
+    )
+
+    quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
+    fresh_hours: float = Field(168, gt=0, description="Age in hours up to which a topic's last record is fresh")
+
+    class_archives: bool = Field(
+        True,
+        description="Whether a server, when it first ends, records its Java classes to start in half the time",
+    )
+    dashboard: bool = Field(True, description="Whether `ecom run` starts the dashboard")
+
+    kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")
+    hbase_memory: str = Field("2g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded HBase")
+    thrift_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Thrift server")
+    spark_memory: str = Field("4g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Spark")
+    postgres_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Buffers of the embedded PostgreSQL")
+    redis_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Most that the embedded Redis keeps")
+
+    # What follows is of one server of several, which `ecom serve` runs; see services/cluster.py.
+    node: int = Field(0, ge=0, description="Number of this server among those of its kind; 0: it is the only one")
+    advertise: str = Field("", description="Name under which others reach this server; empty: its host")
+    ports: dict[str, int] = Field(
+        default_factory=dict, description='Ports in place of the usual ones, by purpose, as JSON: {"broker": 19092}'
+    )
+    memory: str = Field("", pattern="^([1-9][0-9]*[mg]|)$", description="Heap of this server; empty: its kind's own")
+    cluster: str = Field("ecom", pattern="^[a-z][a-z0-9-]*$", description="Name of the cluster it belongs to")
+    controllers: str = Field("", description="Kafka's brokers, number@host:port[,number@host:port]")
+    namenode: str = Field("", description="HDFS's namenode, hdfs://host:port")
+    spark_master: str = Field("", description="Spark's master, spark://host:port")
+    code_location: str = Field("", description="Dagster's code server, host:port, for its webserver and daemon")
+    worker_cores: int = Field(2, ge=1, description="Tasks that one Spark worker does at a time")
+    worker_memory: str = Field("1g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the executor on each worker")
+    copies: int = Field(2, ge=1, description="Copies of each block in HDFS")
+    password: str = Field("", repr=False, description="Password of this PostgreSQL or Redis; empty: one is made up")
+    upgrade: bool = Field(False, description="Whether a server may start on data that another version has written")
+    spark_config: dict[str, str] = Field(
+        default_factory=dict,
+        description='Further settings of our Spark as JSON: {"spark.eventLog.enabled": "true"}',
+    )
+
+    java_compiler: str = Field(
+        "auto",
+        pattern="^(auto|quick|full)$",
+        description="Java's compilers in the embedded servers: quick for small data, full for large; auto decides",
+    )
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given comes first, then the environment, then the files that it names."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+    @property
+    def quick_java(self) -> bool:
+        """Whether the embedded servers do without Java's optimising compiler.
+
+        On few rows it never earns back what it costs: with 41,000 rows Spark took 163 s of processor
+        time with it and 89 s without. From some hundred thousand rows on it is the other way round.
+        """
+        small = self.source == "synthetic" and self.scale <= SMALL_SCALE and self.expand == "none"
+        return self.java_compiler == "quick" or (self.java_compiler == "auto" and small)
+
+    @property
+    def raw(self) -> Path:
+        """CSV files as published."""
+        return self.home / "raw"
+
+    @property
+    def expanded(self) -> Location:
+        """CSV files grown to the target size, dirt set aside."""
+        return self._csv / "expanded"
+
+    @property
+    def chunked(self) -> Location:
+        """Row-aligned CSV parts, a folder per table."""
+        return self._csv / "chunked"
+
+    @property
+    def _csv(self) -> Location:
+        return self.lake if self.csv_route == "spark" else self.home
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows that could not be read, a JSON-lines file per table."""
+        return self.home / "quarantine"
+
+    @property
+    def lake(self) -> Location:
+        """Delta tables: ``streamed/``, ``merged/``, ``quarantine/``, ``checkpoints/``."""
+        if not self.lake_uri:
+            return self.home / "lake"
+        from ecom_assets.core.location import HdfsPath
+
+        # Of each namespace its own, as with topics and HBase tables: several homes may share a cluster.
+        return HdfsPath(self.lake_uri) / self.namespace
+
+    @property
+    def staging(self) -> Location:
+        """Files on their way into HBase, for whoever writes them and HBase's servers alike."""
+        if self.hbase_staging:
+            return self.hbase_staging.resolve()
+        return self.lake / "staging" if self.lake_uri else (self.home / "staging").resolve()
+
+    @property
+    def manifests(self) -> Path:
+        """What each layer measured, ``<layer>/<table>.json``."""
+        return self.home / "manifests"
+
+    @property
+    def stack(self) -> Path:
+        """Data, logs and pids of the embedded servers, a folder per service."""
+        return self.home / "stack"
+
+    @property
+    def dagster(self) -> Path:
+        """The home's own Dagster instance (``DAGSTER_HOME``)."""
+        return self.home / "dagster"
+
+
+REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_route", "namespace", "partitions")
+"""Settings that belong to a home's data: fixed by its first run."""
+
+
+class HomeMismatchError(ValueError):
+    """A setting was given that contradicts what the home was made with."""
+
+
+def load(**overrides: object) -> Settings:
+    """Read the settings: what is given, else the environment, else what the home remembers, else the default.
+
+    Args:
+        **overrides: Fields given on the command line; ``None`` means "not given".
+
+    Returns:
+        The settings, with ``home`` made absolute.
+
+    Raises:
+        pydantic.ValidationError: A value has the wrong type or is out of range.
+        HomeMismatchError: A given value contradicts the home's.
+    """
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    settings = Settings(**given)
+    settings = settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    if settings.source not in ("synthetic", "kaggle"):
+        settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
+    file = settings.home / "home.json"
+    if not file.exists():
+        return settings
+    known = json.loads(file.read_text(encoding="utf-8"))
+    for name in sorted(settings.model_fields_set & set(REMEMBERED) & known.keys()):
+        asked = getattr(settings, name)
+        if asked != known[name]:
+            raise HomeMismatchError(
+                f"{settings.home} was made with {name} {known[name]!r}, asked for {asked!r};"
+                f" take another folder (--home) or leave {name} out"
+            )
+    return settings.model_copy(update=known)
+
+
+def remember(settings: Settings) -> None:
+    """Let the home remember what its data is made of."""
+    file = settings.home / "home.json"
+    if not file.exists():
+        settings.home.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps({name: getattr(settings, name) for name in REMEMBERED}, indent=1) + "\n")
+        part.replace(file)

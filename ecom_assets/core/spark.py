@@ -1,0 +1,137 @@
+"""Spark sessions: how the project talks to a Spark Connect server.
+
+What belongs here: reaching a server, noticing that it is not there, and giving back what was
+taken of it. What does not: what the sessions are used for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import grpc
+from dagster_pyspark import LazyPySparkResource
+from pydantic import Field
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql.connect.client import DefaultChannelBuilder
+from pyspark.sql.connect.client.retries import DefaultPolicy
+
+from ecom_assets.core.settings import load
+from ecom_assets.servers.stack import Stack
+
+PATIENCE = 10.0
+"""Seconds within which a server must answer a new session."""
+
+RETRIES = [DefaultPolicy(max_retries=9, max_backoff=5000)]
+"""A server that dies under a query is noticed in half a minute, a short pause of the network is bridged."""
+
+
+SESSION = {
+    # Before all else, for it is heeded only until the session's first query. Each streaming query would have
+    # a class loader of its own for artifacts that we never add, and Spark caches the code that it compiles by
+    # class loader (SPARK-44795): it would compile Delta's own queries again for every table, 2 s each.
+    "spark.sql.artifact.isolation.enabled": "false",
+    "spark.sql.artifact.isolation.alwaysApplyClassloader": "false",
+    "spark.sql.session.timeZone": "UTC",
+    # Parquet's own statistics help readers to skip what they do not look for. Keys and times lie here in any order, so
+    # nothing could ever be skipped, and to keep them is a fifth of the work of writing.
+    "parquet.column.statistics.enabled": "false",
+    "parquet.size.statistics.enabled": "false",
+    # It looks up each text in a dictionary until that is full, for a megabyte by default. Keys and payloads fill
+    # a small one at once, and what repeats (names of events, countries) fits into it.
+    "parquet.dictionary.page.size": str(32 << 10),
+}
+"""Settings of every session."""
+
+
+class SparkConnectionError(ConnectionError):
+    """No Spark Connect server answers at an address."""
+
+
+def connect(address: str, patience: float = PATIENCE) -> SparkSession:
+    """Open a session of its own; the caller stops it.
+
+    Never the process-wide session of ``getOrCreate``: after a restart of the server that one
+    stays broken for the life of the process.
+
+    Args:
+        address: ``sc://host:port``, with Spark's own parameters if it needs a token or TLS.
+        patience: Seconds to wait for an answer.
+
+    Returns:
+        The session, in UTC.
+
+    Raises:
+        SparkConnectionError: No server answers there in time, or the address is not one.
+    """
+    try:
+        channel = DefaultChannelBuilder(address).toChannel()
+    except PySparkException as error:
+        raise SparkConnectionError(
+            f"Spark: expected an address like sc://127.0.0.1:15002, got {address!r} ({error}); correct ECOM_SPARK"
+        ) from error
+    # The client alone would try for ten minutes before it says anything.
+    try:
+        grpc.channel_ready_future(channel).result(timeout=patience)
+    except grpc.FutureTimeoutError:
+        raise SparkConnectionError(
+            f"Spark: no Spark Connect server has answered at {address} within {patience:g} s;"
+            " `ecom status` shows which servers run, `ecom up` starts them"
+        ) from None
+    finally:
+        channel.close()
+    session = SparkSession.builder.remote(address).create()
+    session.client.set_retry_policies(RETRIES)
+    for key, value in SESSION.items():
+        session.conf.set(key, value)
+    return session
+
+
+@contextmanager
+def spark_session(address: str, patience: float = PATIENCE) -> Generator[SparkSession]:
+    """A session that is released however the block ends; see ``connect``."""
+    session = connect(address, patience)
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def answers(session: SparkSession) -> bool:
+    """Whether the server still knows a session: not after its restart, nor after the session's end."""
+    session.client.set_retry_policies([])
+    try:
+        session.conf.get("spark.sql.session.timeZone")
+    except (PySparkException, grpc.RpcError, ValueError):  # ValueError: a closed channel
+        return False
+    finally:
+        session.client.set_retry_policies(RETRIES)
+    return True
+
+
+class SparkConnectResource(LazyPySparkResource):
+    """dagster-pyspark's lazy resource on a Spark Connect server: connected at first use, renewed when broken."""
+
+    address: str = Field("", description="sc://host:port; empty: the server of this home's stack")
+    spark_config: dict[str, Any] = Field(default_factory=dict, description="Further settings of the session")
+
+    def _init_session(self) -> None:
+        if self._spark_session is not None and answers(self._spark_session):
+            return
+        self._release()
+        session = connect(self.address or Stack(load()).addresses().spark)
+        self._spark_session = session
+        for key, value in self.spark_config.items():
+            session.conf.set(key, value)
+
+    def _release(self) -> None:
+        session, self._spark_session = self._spark_session, None
+        if session is not None:
+            session.stop()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Release the session on the server, which would keep it for an hour."""
+        self._release()

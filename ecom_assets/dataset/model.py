@@ -1,0 +1,213 @@
+"""What a data set declares: tables, columns, keys, references and HBase layouts.
+
+Columns and types come from ``schemas/<table>.avsc``; what Avro cannot say stands in a ``Table``. Topics, Arrow, Spark
+and Delta schemas, column metadata and checks derive from the two. The values of one data set are a module of their own;
+see ``shop``.
+
+Custom properties of an ``.avsc``: on a field, ``parsed_as`` names a typed companion column of the merged table; on the
+record, ``null_values`` lists unquoted texts that mean null (next to the empty field), and ``"overflow": "last"``
+assigns surplus fields to the last column.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+"""Folder of the Avro schemas."""
+
+_ARROW = {"long": pa.int64(), "string": pa.string()}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Its name in the CSV header and everywhere after.
+        avro: ``long`` or ``string``; every other type is text, so that the
+            source's own bytes reach HBase.
+        nullable: Whether a null is allowed.
+        doc: One line for people.
+        parsed_as: ``(name, Spark type)`` of the typed companion column in the
+            merged table, if there is one.
+    """
+
+    name: str
+    avro: str
+    nullable: bool
+    doc: str
+    parsed_as: tuple[str, str] | None = None
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type."""
+        return _ARROW[self.avro]
+
+
+@dataclass(frozen=True)
+class HBaseLayout:
+    """How a table lies in HBase.
+
+    Attributes:
+        table: Its name there (the namespace is put before it).
+        families: Column family -> columns, in the order of the cells.
+        row_key: Columns joined with ``|``; unique because the primary key is among them.
+    """
+
+    table: str
+    families: dict[str, tuple[str, ...]]
+    row_key: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What must exist elsewhere.
+
+    Attributes:
+        path: A column; or a typed companion and a member of its struct, or of each struct of
+            its array, joined by a point.
+        table: The table referred to.
+        column: Its column.
+        tolerated: Share of values that may lead nowhere before that is an error.
+    """
+
+    path: str
+    table: str
+    column: str
+    tolerated: float = 0.0
+
+    @property
+    def told(self) -> str:
+        """The reference as people read it."""
+        return f"{self.path} -> {self.table}.{self.column}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the shop.
+
+    Attributes:
+        name: Name of the CSV file, the topic and the assets.
+        primary_key: The column that identifies a row.
+        entity_key: The column that keys the topic: rows of one entity stay in order.
+        keys: Column -> key domain. Expansion renews every key of a domain alike,
+            so that columns of one domain still match in each copy.
+        references: What its values must find in other tables.
+        hbase: Its layout in HBase.
+    """
+
+    name: str
+    primary_key: str
+    entity_key: str
+    keys: dict[str, str]
+    references: tuple[Reference, ...]
+    hbase: HBaseLayout
+
+    @cached_property
+    def avsc(self) -> dict[str, Any]:
+        """The Avro schema as written in ``schemas/``, custom properties included."""
+        return json.loads((SCHEMAS / f"{self.name}.avsc").read_text(encoding="utf-8"))
+
+    @cached_property
+    def avro(self) -> str:
+        """The Avro schema as plain JSON, without the project's own properties."""
+        fields = [{k: v for k, v in f.items() if k != "parsed_as"} for f in self.avsc["fields"]]
+        plain = {k: v for k, v in self.avsc.items() if k not in ("null_values", "overflow")}
+        return json.dumps(plain | {"fields": fields})
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns in the order of the CSV header."""
+
+        def column(field: dict[str, Any]) -> Column:
+            kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+            (kind,) = [k for k in kinds if k != "null"]
+            if kind not in _ARROW:
+                raise ValueError(
+                    f"schemas/{self.name}.avsc, field {field['name']}: expected long or string, got {kind!r};"
+                    " write other types as string with parsed_as, so that no byte of the source is lost"
+                )
+            parsed = field.get("parsed_as")
+            return Column(
+                field["name"], kind, "null" in kinds, field.get("doc", ""),
+                (parsed["name"], parsed["type"]) if parsed else None,
+            )  # fmt: skip
+
+        return tuple(column(f) for f in self.avsc["fields"])
+
+    @property
+    def names(self) -> list[str]:
+        """The column names in the order of the CSV header."""
+        return [c.name for c in self.columns]
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema of a clean row."""
+        return pa.schema([pa.field(c.name, c.arrow, c.nullable) for c in self.columns])
+
+    @property
+    def null_values(self) -> list[str]:
+        """Unquoted texts that mean null."""
+        return ["", *self.avsc.get("null_values", [])]
+
+    @property
+    def overflow(self) -> bool:
+        """Whether surplus fields of a row belong to its last column."""
+        return self.avsc.get("overflow") == "last"
+
+    @property
+    def csv(self) -> str:
+        """Name of its CSV file."""
+        return f"{self.name}.csv"
+
+    def topic(self, namespace: str) -> str:
+        """Name of its Kafka topic."""
+        return f"{namespace}.{self.name}"
+
+    def hbase_table(self, namespace: str) -> str:
+        """Name of its HBase table."""
+        return f"{namespace}_{self.hbase.table}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The tables of one data set; iterate it to get them in their declared order.
+
+    Attributes:
+        name: Its name.
+        tables: Name -> table, in their declared order.
+    """
+
+    name: str
+    tables: dict[str, Table]
+
+    @classmethod
+    def of(cls, name: str, *tables: Table) -> Dataset:
+        """A data set of some tables."""
+        return cls(name, {table.name: table for table in tables})
+
+    def __iter__(self) -> Iterator[Table]:
+        """The tables in their declared order."""
+        return iter(self.tables.values())
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+    def __getitem__(self, name: str) -> Table:
+        """A table by its name.
+
+        Raises:
+            KeyError: There is none of that name; names those that exist.
+        """
+        try:
+            return self.tables[name]
+        except KeyError:
+            raise KeyError(f"data set {self.name}: expected one of {', '.join(self.tables)}, got {name!r}") from None

@@ -1,0 +1,1 @@
+"""HBase: row layout, HFiles, loaders, scans and administration; the layer hbase."""

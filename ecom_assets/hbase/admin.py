@@ -1,0 +1,234 @@
+"""HBase's own Java Admin, driven from Python.
+
+Thrift can't pre-split a table, tell a region's borders, take over files, or compact
+and wait; the Admin can. A small JVM holds it for as long as it is needed, and py4j, which
+comes with pyspark, carries the calls. Reading and writing cells does not belong here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+from py4j.protocol import Py4JJavaError
+
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.location import Location, hadoop_uri
+from ecom_assets.servers import jars
+from ecom_assets.servers.servers import JAVA, LOG4J, OPENS, HBase, hbase_client
+
+
+class HBaseAdmin:
+    r"""HBase's Admin; a context manager, since its JVM must end.
+
+        with HBaseAdmin(stack.addresses().hbase_zookeeper) as admin:
+            admin.create_table("ecom_customers", ["info"], splits=[b"\x40", b"\x80"])
+
+    Args:
+        zookeeper: HBase's quorum, ``host:port[,host:port]``.
+        timeout: Seconds that one call may take before HBase's client gives up.
+    """
+
+    def __init__(self, zookeeper: str, timeout: float = 120) -> None:
+        self.zookeeper = zookeeper
+        self.timeout = timeout
+
+    def __enter__(self) -> Self:
+        """Start the JVM and connect.
+
+        Raises:
+            ServiceError: HBase does not answer at the quorum.
+        """
+        self._folder = TemporaryDirectory(prefix="ecom-hbase-admin-")
+        folder = Path(self._folder.name)
+        log4j = folder / "log4j2.properties"
+        log4j.write_text(LOG4J.format(log=folder / "admin.log", level="error"), encoding="utf-8")
+        port, process, token = self._launch(log4j)
+        self._process = process
+        parameters = GatewayParameters(port=port, auth_token=token, auto_convert=True)
+        self._gateway = JavaGateway(gateway_parameters=parameters, java_process=process)
+        self._jvm = self._gateway.jvm
+        try:
+            self._connect()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _launch(self, log4j: Path) -> tuple[int, Any, str]:
+        small = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        path = jars.classpath("hbase")
+        # An archive serves longer class paths too, so py4j's jar comes last and HBase's archive fits.
+        archive = HBase.archive(os.pathsep.join(map(str, path)))
+        if archive.exists():
+            small.append(f"-XX:SharedArchiveFile={archive}")
+        port, token, process = launch_gateway(
+            jarpath=str(path[0]),
+            classpath=os.pathsep.join(map(str, [*path[1:], _py4j_jar()])),
+            javaopts=[*OPENS, *small, f"-Dlog4j2.configurationFile={log4j}"],
+            java_path=JAVA,
+            die_on_exit=True,
+            enable_auth=True,
+            return_proc=True,
+        )
+        return port, process, token
+
+    def _connect(self) -> None:
+        hadoop = self._jvm.org.apache.hadoop.hbase
+        conf = hadoop.HBaseConfiguration.create()
+        for name, value in hbase_client(self.zookeeper).items():
+            conf.set(name, str(value))
+        milliseconds = str(int(self.timeout * 1000))
+        conf.set("hbase.client.operation.timeout", milliseconds)
+        conf.set("hbase.client.meta.operation.timeout", milliseconds)
+        conf.set("hbase.client.sync.wait.timeout.msec", milliseconds)  # ten minutes, if it were left alone
+        conf.set("hbase.rpc.timeout", "30000")
+        self._conf = conf
+        try:
+            self._connection = hadoop.client.ConnectionFactory.createConnection(conf)
+            self._admin = self._connection.getAdmin()
+            self._admin.getClusterMetrics()
+        except Exception as e:
+            raise ServiceError(
+                f"HBase does not answer at the ZooKeeper quorum {self.zookeeper}: {e}",
+                "run `ecom status`; if HBase runs elsewhere, correct ECOM_HBASE_ZOOKEEPER",
+            ) from e
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect and end the JVM."""
+        self._close()
+
+    def _close(self) -> None:
+        self._gateway.shutdown()
+        self._process.stdin.close()  # die_on_exit: the JVM ends with its standard input
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._folder.cleanup()
+
+    def table_exists(self, name: str) -> bool:
+        """Whether there is such a table."""
+        return self._admin.tableExists(self._name(name))
+
+    def create_table(
+        self, name: str, families: Iterable[str], splits: Iterable[bytes] = (), compression: str = "none"
+    ) -> bool:
+        """Create a table, unless it is there.
+
+        Args:
+            name: Its name.
+            families: Its column families; one version of a cell is kept.
+            splits: First keys of the second, third, … region.
+            compression: Of the files that HBase writes itself: ``none``, ``gz`` or ``snappy``.
+
+        Returns:
+            Whether it was created now; an existing table is left as it is.
+        """
+        if self.table_exists(name):
+            return False
+        client = self._jvm.org.apache.hadoop.hbase.client
+        codecs = self._jvm.org.apache.hadoop.hbase.io.compress.Compression
+        algorithm = codecs.getCompressionAlgorithmByName(compression)
+        descriptor = client.TableDescriptorBuilder.newBuilder(self._name(name))
+        for family in families:
+            column = client.ColumnFamilyDescriptorBuilder.newBuilder(family.encode())
+            descriptor.setColumnFamily(column.setCompressionType(algorithm).build())
+        keys = sorted(set(splits))
+        if not keys:
+            self._admin.createTable(descriptor.build())
+            return True
+        array = self._gateway.new_array(self._jvm.byte, len(keys), 0)  # byte[n][]
+        for i, key in enumerate(keys):
+            array[i] = key
+        self._admin.createTable(descriptor.build(), array)
+        return True
+
+    def delete_table(self, name: str) -> None:
+        """Disable and delete a table, if it is there."""
+        if not self.table_exists(name):
+            return
+        if self._admin.isTableEnabled(self._name(name)):
+            self._admin.disableTable(self._name(name))
+        self._admin.deleteTable(self._name(name))
+
+    def truncate(self, name: str) -> None:
+        """Empty a table; its regions stay as they are."""
+        if self._admin.isTableEnabled(self._name(name)):
+            self._admin.disableTable(self._name(name))
+        self._admin.truncateTable(self._name(name), True)
+
+    def regions(self, name: str) -> list[tuple[bytes, bytes]]:
+        """First key and end (the first key after it) of each region, in order; empty means "no border"."""
+        return [(bytes(r.getStartKey()), bytes(r.getEndKey())) for r in self._admin.getRegions(self._name(name))]
+
+    def locations(self, name: str) -> list[str]:
+        """The region server of each region, ``host:port``, in the order of ``regions``."""
+        locator = self._connection.getRegionLocator(self._name(name))
+        return [at.getServerName().getAddress().toString() for at in locator.getAllRegionLocations()]
+
+    def bulk_load(self, name: str, folder: Location) -> None:
+        """Let HBase take over files; those of one region all at once.
+
+        Args:
+            name: The table.
+            folder: Has a folder per column family with HFiles in it; HBase's servers must see it under this path.
+                On a file system that is not HBase's own the files stay, else they are moved.
+
+        Raises:
+            ServiceError: HBase could not; nothing of a region that failed was taken over.
+        """
+        tool = self._jvm.org.apache.hadoop.hbase.tool.BulkLoadHFilesTool(self._conf)
+        try:
+            tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(hadoop_uri(folder)))
+        except Py4JJavaError as error:
+            cause = error.java_exception
+            while cause.getCause() is not None:
+                cause = cause.getCause()
+            raise ServiceError(
+                f"HBase table {name}: expected it to take over the files in {folder}, got {cause}",
+                "if HBase runs elsewhere, its servers must see this folder under this path: set ECOM_HBASE_STAGING to a"
+                " shared one, or load with ECOM_HBASE_ROUTE=thrift",
+            ) from error
+
+    def flush(self, name: str) -> None:
+        """Write what is in memory to files, and wait for it."""
+        self._admin.flush(self._name(name))
+
+    def major_compact(self, name: str, timeout: float = 600) -> None:
+        """Merge each region's files into one, and wait for it.
+
+        Args:
+            name: The table.
+            timeout: Seconds to wait.
+
+        Raises:
+            ServiceError: It still runs after that.
+        """
+        # The call returns when every region has chosen its files, so "none" afterwards means done.
+        self._admin.majorCompact(self._name(name))
+        end = time.monotonic() + timeout
+        while self._admin.getCompactionState(self._name(name)).toString() != "NONE":
+            if time.monotonic() > end:
+                raise ServiceError(
+                    f"{name}: expected the compaction to end within {timeout:.0f} s, but it still runs",
+                    "wait longer; it goes on by itself, and HBase's log tells how far it is",
+                )
+            time.sleep(0.1)
+
+    def _name(self, name: str) -> Any:
+        return self._jvm.org.apache.hadoop.hbase.TableName.valueOf(name)
+
+
+def _py4j_jar() -> str:
+    """py4j's jar, among Spark's own."""
+    return next(str(jar) for jar in jars.pyspark() if jar.name.startswith("py4j-"))

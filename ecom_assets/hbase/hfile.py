@@ -1,0 +1,512 @@
+r"""HBase's own file format, HFile v3, written straight from Arrow columns.
+
+What belongs here: bytes of files, one per column family, from rows that are sorted by key. What does not: where rows
+come from, regions, and how HBase takes the files over (see ``hbase_bulk``). The format is that of HBase's classes
+``HFileWriterImpl``, ``HFileBlock``, ``HFileBlockIndex``, ``HFileInfo`` and ``FixedFileTrailer`` (module hbase-server)
+and ``KeyValue`` (hbase-common), described in the reference guide, https://hbase.apache.org/book.html#_hfile_format_2.
+All integers are big-endian unless told otherwise.
+
+**File.** Data blocks, leaf index blocks, intermediate index blocks; then what HBase reads when it opens a file: root
+index, root of the (empty) meta index, file info; then the trailer.
+
+**Block.** A header of 33 bytes, the data, checksums. Header: 8 bytes of magic; int32 size of data and checksums; int32
+size of the data before compression; int64 offset of the block of the same kind before it, or -1; int8 kind of
+checksum, 1 for CRC-32; int32 bytes per checksum; int32 size of header and data. A checksum (int32) covers 16 KiB of
+header and data, so the first covers 16,351 bytes of the data. Of compressed blocks the data is one gzip member, or, as
+Hadoop frames Snappy, int32 size before compression, then int32 size and bytes of each piece of at most 128 KiB.
+
+**Cell.** int32 size of key, int32 size of value, key, value. Key: int16 size of row key, row key, int8 size of family,
+family, qualifier, int64 timestamp, int8 4 for "put". Tags and sequence numbers may follow a cell; files that do not
+announce them have none.
+
+**Index.** An entry of the root: int64 offset of a block, int32 its size with header and checksums, the size of its
+first key as Hadoop's variable-length integer, that key. A root larger than 128 KiB is cut into leaf blocks, their root
+into intermediate ones if need be: int32 count n, n + 1 int32 offsets of entries from the end of this list, and entries
+without the key's size. Such a root ends with the middle of the file, where HBase splits regions: int64 offset and
+int32 size of the leaf block that names the middle data block, int32 its place in there.
+
+**File info.** ``PBUF`` and a delimited protobuf message of pairs; without ``hfile.LASTKEY`` and the two averages the
+bulk load fails. **Trailer.** 4096 bytes: ``TRABLK"$``, a delimited protobuf message, zeros, ``03 00 00 03``.
+
+No Bloom filter is written: it only spares reads of absent rows where a region has several files, and a compaction adds
+it. The same rows always make the same bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecom_assets.core.location import Location
+from ecom_assets.hbase import wire
+
+BLOCK_BYTES = 64 * 1024
+"""Size of a data block before compression, HBase's default; a row is never cut."""
+INDEX_BYTES = 128 * 1024
+"""Size of an index block, HBase's default."""
+MIN_ENTRIES = 16
+"""Entries of an index that is never cut, HBase's default: keys may be longer than a block."""
+CHECKSUM_BYTES = 16 * 1024
+SNAPPY_BYTES = 128 * 1024
+"""Largest piece of a Snappy block: Hadoop's decompressor has a buffer of 256 KiB."""
+SLICE_BYTES = 16 * 1024 * 1024
+"""Bytes of cells made at once; bounds memory."""
+MAX_KEY = 32767
+"""Longest row key."""
+
+_HEADER = 33
+_PUT = b"\x04"
+_CODECS = {"gz": 1, "none": 2, "snappy": 3}
+"""Compression -> its number in the trailer (``Compression.Algorithm``)."""
+_COMPARATOR = b"org.apache.hadoop.hbase.KeyValue$KVComparator"
+"""The name that HBase 2 still writes, so that older versions can read the file."""
+
+_DATA, _LEAF, _INTERMEDIATE, _ROOT = b"DATABLK*", b"IDXLEAF2", b"IDXINTE2", b"IDXROOT2"
+_INFO, _TRAILER = b"FILEINF2", b'TRABLK"$'
+
+Bytes = bytes | memoryview
+Entry = tuple[int, int, bytes]
+"""Of an index: offset of a block, its size on disk, its first key."""
+Cells = Mapping[str, pa.Array]
+"""Qualifier -> values, binary or text; a null makes no cell."""
+
+
+def _identity(data: Bytes) -> Bytes:
+    return data
+
+
+def _gzip(data: Bytes) -> bytes:
+    return zlib.compress(data, 1, 31)
+
+
+def _snappy(data: Bytes) -> bytes:
+    codec = pa.Codec("snappy")
+    parts = [struct.pack(">i", len(data))]
+    for at in range(0, len(data), SNAPPY_BYTES):
+        piece = codec.compress(data[at : at + SNAPPY_BYTES], asbytes=True)
+        parts += [struct.pack(">i", len(piece)), piece]
+    return b"".join(parts)
+
+
+_COMPRESS: dict[str, Callable[[Bytes], Bytes]] = {"none": _identity, "gz": _gzip, "snappy": _snappy}
+
+
+class UnsortedError(ValueError):
+    """Row keys are not strictly increasing."""
+
+
+class Keys:
+    """Checked row keys of a batch, with what the cells of all families share.
+
+    Args:
+        keys: Row keys, binary, strictly increasing, without nulls.
+
+    Attributes:
+        sizes: Their sizes.
+        first: The first of them.
+        last: The last of them.
+
+    Raises:
+        UnsortedError: A key is not greater than the one before it; names both.
+        ValueError: A key is empty, null or too long.
+    """
+
+    def __init__(self, keys: pa.Array) -> None:
+        if keys.null_count:
+            raise ValueError(f"expected row keys, got {keys.null_count} nulls among {len(keys)}")
+        self.keys = keys.cast(pa.binary())
+        self.sizes = pc.binary_length(self.keys).to_numpy(zero_copy_only=False)
+        bad = np.flatnonzero((self.sizes == 0) | (self.sizes > MAX_KEY))
+        if len(bad):
+            raise ValueError(
+                f"expected row keys of 1 to {MAX_KEY} bytes, got {len(bad)} others; the first has"
+                f" {self.sizes[bad[0]]} bytes, {self.keys[bad[0]].as_py()[:100]!r}"
+            )
+        unsorted = pc.index(pc.less(self.keys[:-1], self.keys[1:]), value=False).as_py()
+        if unsorted >= 0:
+            raise _unsorted(self.keys[unsorted].as_py(), self.keys[unsorted + 1].as_py())
+        self.first, self.last = self.keys[0].as_py(), self.keys[-1].as_py()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def slice(self, start: int, rows: int) -> Keys:
+        """Some of them, without checking them again."""
+        part = object.__new__(Keys)
+        part.keys, part.sizes = self.keys[start : start + rows], self.sizes[start : start + rows]
+        part.first, part.last = part.keys[0].as_py(), part.keys[-1].as_py()
+        return part
+
+
+def _unsorted(before: bytes, after: bytes) -> UnsortedError:
+    what = "comes twice" if before == after else f"comes before {before!r}"
+    return UnsortedError(f"expected strictly increasing row keys, but {after!r} {what}; sort rows, drop equal keys")
+
+
+class HFile:
+    """One file of one column family; a context manager, which completes it, or deletes it after an error.
+
+        with HFile(path, "info", 1) as file:
+            file.write(Keys(keys), {"name": names, "age": ages})
+
+    Args:
+        path: The file; its folder must be there.
+        family: The column family.
+        timestamp: Of every cell, in milliseconds since the epoch, unless ``write`` is given others.
+        compression: ``none``, ``gz`` or ``snappy``.
+
+    Attributes:
+        cells: Cells written so far; a file without any is deleted when it is closed.
+    """
+
+    def __init__(self, path: Location, family: str, timestamp: int, compression: str = "none") -> None:
+        self.path = path
+        self.family = family.encode()
+        if not 0 < len(self.family) < 128:
+            raise ValueError(f"expected a family of 1 to 127 bytes, got {family!r}")
+        self.timestamp = timestamp
+        self._codec = _CODECS[compression]
+        self._compress = _COMPRESS[compression]
+        self._file: BinaryIO = path.open("wb", buffering=1 << 20)
+        self._at = 0
+        self._before: dict[bytes, int] = {}
+        self._entries: list[Entry] = []
+        self._pending: list[Bytes] = []
+        self._pending_size = 0
+        self._last_key = b""
+        self._last_row = b""
+        self._times = [2**63 - 1, 0]
+        self._data_bytes = self._index_bytes = 0
+        self.cells = self._key_bytes = self._value_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+
+    def write(self, keys: Keys, columns: Cells, timestamps: pa.Array | None = None) -> None:
+        """Append rows.
+
+        Args:
+            keys: Row keys, all greater than those written before.
+            columns: The family's cells of these rows, columns in any order.
+            timestamps: Of the cells of each row, int64 without nulls, in place of the file's.
+
+        Raises:
+            UnsortedError: The first key is not greater than the last one written.
+        """
+        if self._last_key >= keys.first:
+            raise _unsorted(self._last_key, keys.first)
+        values = [(name.encode(), column.cast(pa.binary())) for name, column in sorted(columns.items(), key=_encoded)]
+        for start, rows in _slices(keys, [v for _, v in values]):
+            part = [(name, column[start : start + rows]) for name, column in values]
+            times = None if timestamps is None else timestamps[start : start + rows].to_numpy()
+            self._append(keys.slice(start, rows), part, times)
+        self._last_key = keys.last
+
+    def close(self) -> bool:
+        """Complete the file.
+
+        Returns:
+            Whether there is one; without cells there is not.
+        """
+        if self._file.closed:
+            return self.cells > 0
+        if not self.cells:
+            self._file.close()
+            self.path.unlink()
+            return False
+        self._flush()
+        last_data = self._before[_DATA]
+        root, levels = self._write_index()
+        opened = self._at
+        self._block(_ROOT, root)
+        self._block(_ROOT, b"")  # of the meta index
+        info = self._at
+        self._block(_INFO, self._info())
+        self._file.write(self._trailer(info, opened, levels, last_data))
+        self._file.close()
+        return True
+
+    def _append(self, keys: Keys, columns: list[tuple[bytes, pa.Array]], times: np.ndarray | None) -> None:
+        """Make the cells of some rows, one join for all of them, and cut it into blocks."""
+        row_key = pc.binary_join_element_wise(_fixed(keys.sizes.astype(">i2")), keys.keys, b"")
+        if times is None:
+            stamp: bytes | pa.Array = struct.pack(">q", self.timestamp) + _PUT
+            self._times = [min(self._times[0], self.timestamp), max(self._times[1], self.timestamp)]
+        else:
+            stamps = np.full((len(keys), 9), _PUT[0], np.uint8)
+            stamps[:, :8] = times.astype(">i8").view(np.uint8).reshape(-1, 8)
+            stamp = _fixed(stamps)
+            self._times = [min(self._times[0], int(times.min())), max(self._times[1], int(times.max()))]
+        parts: list[bytes | pa.Array] = []
+        for name, values in columns:
+            column = bytes([len(self.family)]) + self.family + name
+            key_sizes = keys.sizes + (2 + len(column) + 9)
+            sizes = np.empty((len(keys), 2), ">i4")
+            sizes[:, 0] = key_sizes
+            sizes[:, 1] = pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False)
+            cell = (_fixed(sizes), row_key, *_scalars(column, stamp), values)
+            if values.null_count:
+                there = values.is_valid().to_numpy(zero_copy_only=False)
+                self.cells += int(there.sum())
+                self._key_bytes += int(key_sizes[there].sum())
+                parts.append(pc.binary_join_element_wise(*cell, b""))
+            else:
+                self.cells += len(keys)
+                self._key_bytes += int(key_sizes.sum())
+                parts.extend(cell)
+            self._value_bytes += int(sizes[:, 1].sum())
+        body = pc.binary_join_element_wise(*parts, b"", null_handling="replace", null_replacement=b"")
+        if not isinstance(body, pa.Array):
+            raise TypeError(f"expected one array of rows, got {type(body).__name__}")
+        offsets = np.frombuffer(body.buffers()[1], np.int32)[body.offset : body.offset + len(body) + 1]
+        data = memoryview(body.buffers()[2])
+        filled = np.flatnonzero(np.diff(offsets))
+        if len(filled):
+            self._last_row = bytes(data[offsets[filled[-1]] : offsets[-1]])
+            self._cut(offsets, data)
+
+    def _cut(self, offsets: np.ndarray, data: memoryview) -> None:
+        """Write full blocks and keep the rest."""
+        start, end = int(offsets[0]), int(offsets[-1])
+        while start < end:
+            # The last row border within the block; a row that is larger makes a block of its own.
+            room = min(end, start + max(0, BLOCK_BYTES - self._pending_size))
+            stop = int(offsets[_behind(offsets, room) - 1])
+            if stop <= start:
+                if self._pending:
+                    self._flush()
+                    continue
+                stop = int(offsets[_behind(offsets, start)])
+            if stop == end:
+                self._pending.append(bytes(data[start:stop]))  # a copy, for the view would keep the whole batch
+                self._pending_size += stop - start
+                return
+            self._pending.append(data[start:stop])
+            self._flush()
+            start = stop
+
+    def _flush(self) -> None:
+        """Write the data block that was kept."""
+        if not self._pending:
+            return
+        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._pending, self._pending_size = [], 0
+        (size,) = struct.unpack_from(">i", data)
+        self._data_bytes += _HEADER + len(data)
+        self._entries.append((*self._block(_DATA, data), bytes(data[8 : 8 + size])))
+
+    def _block(self, magic: bytes, data: Bytes) -> tuple[int, int]:
+        """Write one block.
+
+        Returns:
+            Its offset and its size.
+        """
+        stored = self._compress(data)
+        size = _HEADER + len(stored)
+        checksums = -(-size // CHECKSUM_BYTES)
+        header = struct.pack(
+            ">8siiqbii",
+            magic, size - _HEADER + 4 * checksums, len(data), self._before.get(magic, -1), 1, CHECKSUM_BYTES, size,
+        )  # fmt: skip
+        view, first = memoryview(stored), CHECKSUM_BYTES - _HEADER
+        sums = [zlib.crc32(view[:first], zlib.crc32(header))]
+        sums += [zlib.crc32(view[at : at + CHECKSUM_BYTES]) for at in range(first, len(stored), CHECKSUM_BYTES)]
+        self._file.writelines((header, stored, struct.pack(f">{len(sums)}I", *sums)))
+        offset, self._at = self._at, self._at + size + 4 * checksums
+        self._before[magic] = offset
+        return offset, self._at - offset
+
+    def _write_index(self) -> tuple[bytes, int]:
+        """Write all levels of the index but the root.
+
+        Returns:
+            The root's data and the number of levels.
+        """
+        entries, levels = self._entries, 1
+        middle, middle_entry = (len(entries) - 1) // 2, b""
+        while len(entries) > MIN_ENTRIES and len(root := _root(entries)) > INDEX_BYTES:
+            upper: list[Entry] = []
+            seen = 0
+            for chunk in _chunks(entries):
+                offset, size = self._block(_LEAF if levels == 1 else _INTERMEDIATE, index := _branch(chunk))
+                self._index_bytes += len(index)
+                upper.append((offset, size, chunk[0][2]))
+                if levels == 1 and seen <= middle < seen + len(chunk):
+                    middle_entry = struct.pack(">qii", offset, size, middle - seen)
+                seen += len(chunk)
+            entries, levels = upper, levels + 1
+        root = _root(entries)
+        self._root_entries = len(entries)
+        self._index_bytes += len(root)
+        return root + middle_entry, levels
+
+    def _info(self) -> bytes:
+        """Make the file info."""
+        at = 0
+        while True:  # the last cell of the last row
+            key_size, value_size = struct.unpack_from(">ii", self._last_row, at)
+            if at + 8 + key_size + value_size == len(self._last_row):
+                break
+            at += 8 + key_size + value_size
+        span = wire.message({1: self._times[0], 2: self._times[1]})
+        pairs = {
+            b"EARLIEST_PUT_TS": struct.pack(">q", self._times[0]),
+            b"TIMERANGE": b"PBUF" + span,
+            b"hfile.AVG_KEY_LEN": struct.pack(">i", self._key_bytes // self.cells),
+            b"hfile.AVG_VALUE_LEN": struct.pack(">i", self._value_bytes // self.cells),
+            b"hfile.LASTKEY": self._last_row[at + 8 : at + 8 + key_size],
+        }
+        message = b"".join(wire.message({1: wire.message({1: name, 2: value})}) for name, value in pairs.items())
+        return b"PBUF" + wire.delimited(message)
+
+    def _trailer(self, info: int, opened: int, levels: int, last_data: int) -> bytes:
+        message = wire.message(
+            {
+                1: info, 2: opened, 3: self._index_bytes, 4: self._data_bytes, 5: self._root_entries, 6: 0,
+                7: self.cells, 8: levels, 9: 0, 10: last_data, 11: _COMPARATOR, 12: self._codec,
+            }
+        )  # fmt: skip
+        return (_TRAILER + wire.delimited(message)).ljust(4092, b"\0") + b"\x03\x00\x00\x03"
+
+
+class Files:
+    """The files of one region, one per family, written in one pass; a context manager like ``HFile``.
+
+    Args:
+        folder: Where they are to lie, ``<folder>/<family>/<name>``, as HBase's bulk load wants them.
+        name: Name of each file; letters and digits.
+        families: Family -> qualifiers.
+        timestamp: Of every cell.
+        compression: See ``HFile``.
+        pool: Threads that share the families' work; their locks are mostly free.
+    """
+
+    def __init__(
+        self,
+        folder: Location,
+        name: str,
+        families: Mapping[str, Sequence[str]],
+        timestamp: int,
+        *,
+        compression: str = "none",
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
+        self._columns = families
+        self._map = pool.map if pool else map
+        self._files: list[HFile] = []
+        for family in families:
+            (folder / family).mkdir(parents=True, exist_ok=True)
+            self._files.append(HFile(folder / family / name, family, timestamp, compression))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.__exit__(kind, error, trace)
+
+    def write(self, keys: pa.Array, rows: Cells, timestamps: pa.Array | None = None) -> None:
+        """Append rows.
+
+        Args:
+            keys: Row keys, binary, strictly increasing over all calls.
+            rows: Column -> values, of all families.
+            timestamps: See ``HFile.write``.
+
+        Raises:
+            UnsortedError: Keys are not strictly increasing.
+            ValueError: A key is empty, null or too long.
+        """
+        if not len(keys):
+            return
+        checked = Keys(keys)
+
+        def one(file: HFile) -> None:
+            file.write(checked, {c: rows[c] for c in self._columns[file.family.decode()]}, timestamps)
+
+        list(self._map(one, self._files))
+
+
+def _encoded(item: tuple[str, pa.Array]) -> bytes:
+    return item[0].encode()
+
+
+def _slices(keys: Keys, columns: list[pa.Array]) -> Iterator[tuple[int, int]]:
+    """Cut rows so that the cells of a part fit ``SLICE_BYTES``, as far as rows allow."""
+    total = keys.sizes.astype(np.int64) * len(columns)
+    for values in columns:
+        total += pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False) + 64
+    ends = np.cumsum(total)
+    start = done = 0
+    while start < len(keys):
+        stop = max(start + 1, int(np.searchsorted(ends, done + SLICE_BYTES, "right")))
+        yield start, stop - start
+        start, done = stop, int(ends[stop - 1])
+
+
+def _behind(offsets: np.ndarray, at: int) -> int:
+    """Index of the first offset behind a position; in the offsets' own type, for another would copy them all."""
+    return int(np.searchsorted(offsets, np.int32(at), "right"))
+
+
+def _fixed(numbers: np.ndarray) -> pa.Array:
+    """One binary value per row of an array, of the same size each."""
+    size = numbers.nbytes // len(numbers)
+    offsets = np.arange(0, size * len(numbers) + 1, size, dtype=np.int32)
+    return pa.Array.from_buffers(pa.binary(), len(numbers), [None, pa.py_buffer(offsets), pa.py_buffer(numbers)])
+
+
+def _scalars(column: bytes, stamp: bytes | pa.Array) -> tuple[bytes | pa.Array, ...]:
+    """Column and timestamp as few parts as can be: each part costs time in every row."""
+    return (column + stamp,) if isinstance(stamp, bytes) else (column, stamp)
+
+
+def _chunks(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Cut one level of an index into blocks."""
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if len(chunk) >= MIN_ENTRIES and size >= INDEX_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(entry)
+        size += 16 + len(entry[2])
+    yield chunk
+
+
+def _root(entries: Iterable[Entry]) -> bytes:
+    return b"".join(struct.pack(">qi", at, size) + _vint(len(key)) + key for at, size, key in entries)
+
+
+def _branch(entries: Sequence[Entry]) -> bytes:
+    """A leaf or intermediate block of the index."""
+    ends = np.cumsum([0] + [12 + len(key) for _, _, key in entries])
+    body = b"".join(struct.pack(">qi", at, size) + key for at, size, key in entries)
+    return struct.pack(">i", len(entries)) + ends.astype(">i4").tobytes() + body
+
+
+def _vint(number: int) -> bytes:
+    """Hadoop's variable-length integer (``WritableUtils.writeVInt``), not negative."""
+    if number < 128:
+        return bytes([number])
+    size = (number.bit_length() + 7) // 8
+    return bytes([256 - 112 - size]) + number.to_bytes(size, "big")

@@ -1,0 +1,215 @@
+"""Where the stream ends within Spark: its records become Parquet files, and these a commit of a Delta table.
+
+What belongs here: what Spark's Python workers do, so they import little. What does not: the query, its checkpoint, and
+what is asked of the table; see ``streamed``.
+
+Spark reads the topic and hands its records over as they are. Its own way on, ``from_avro`` and Delta's writer, goes
+row by row; here records are decoded, verified and written in columns, for half of the processor time (``ecom bench
+--only stream``).
+
+**Exactly once.** Files are of no account until a commit of Delta's log names them, and a commit bears the query's id
+and the batch's number as Delta's transaction identifier
+(https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers): a batch that Spark repeats after a
+crash is not committed again. Files that no commit names are left for the vacuum; they are never deleted at an abort,
+as Spark also aborts a batch whose commit succeeded when its answer was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql.datasource import DataSource, DataSourceStreamArrowWriter, WriterCommitMessage
+
+from ecom_assets.core import avro
+from ecom_assets.core.batches import gathered
+from ecom_assets.core.location import location
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import TABLES
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+RECORDS = ("key", "value", "partition", "offset", "timestamp")
+"""Columns of Spark's Kafka source that the sink takes."""
+
+PLACE = (
+    pa.field("_topic", pa.string()),
+    pa.field("_partition", pa.int32()),
+    pa.field("_offset", pa.int64()),
+    pa.field("_timestamp", pa.timestamp("us", "UTC")),
+)
+"""Where a row of the streamed table comes from."""
+
+UNDECODED = pa.struct([("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())])
+"""A record that is not a row of the table; null beside a row."""
+
+GROUP_ROWS = 1 << 16
+"""Rows of a Parquet row group: as many as are in memory at a time."""
+GROUP_BYTES = 64 << 20
+"""Bytes of them in memory."""
+
+
+def columns(table: Table) -> pa.Schema:
+    """The columns of a streamed table; all may be null, as Delta needs no second contract."""
+    own = [field.with_nullable(True) for field in table.arrow]
+    return pa.schema([*own, *PLACE, pa.field("_undecoded", UNDECODED)])
+
+
+@dataclass
+class File(WriterCommitMessage):
+    """What a task has written, as Delta's log will tell it.
+
+    Attributes:
+        name: Its name within the table's folder; empty if there were no records.
+        size: Its bytes.
+        rows: Its rows.
+        stats: Rows, places and undecoded records, as JSON by Delta's protocol.
+    """
+
+    name: str
+    size: int
+    rows: int
+    stats: str
+
+
+class StreamedSink(DataSource):
+    """Spark's sink ``ecom_streamed``.
+
+    Its options: ``table``, the table's name; ``topic``; ``target``, the Delta table, which must exist; ``checkpoint``,
+    the query's own folder.
+    """
+
+    @classmethod
+    def name(cls) -> str:
+        """What a query names it by."""
+        return "ecom_streamed"
+
+    def streamWriter(self, schema: StructType, overwrite: bool) -> Writer:  # noqa: ARG002, N802  Spark's names
+        """Make the writer of a query in append mode."""
+        options = {name: self.options[name] for name in ("table", "topic", "target", "checkpoint")}
+        return Writer(**options)
+
+
+class Writer(DataSourceStreamArrowWriter):
+    """Writes a task's records, and commits a batch's files; see ``StreamedSink`` for the arguments."""
+
+    def __init__(self, table: str, topic: str, target: str, checkpoint: str) -> None:
+        self._table = TABLES[table]
+        self._topic = topic
+        self._target = target
+        self._checkpoint = checkpoint
+
+    def write(self, iterator: Iterator[pa.RecordBatch]) -> File:
+        """Write the records of one partition of the topic, in flat memory."""
+        name = f"part-{uuid4()}.zstd.parquet"
+        path = location(self._target) / name
+        rows_of = (decoded(batch, self._table, self._topic) for batch in iterator if len(batch))
+        groups = map(pa.Table.from_batches, gathered(rows_of, GROUP_ROWS, GROUP_BYTES))
+        first = next(groups, None)
+        if first is None:
+            return File("", 0, 0, "")
+        rows = undecoded = 0
+        low, high = {}, {}
+        try:
+            with path.open("wb") as file, _parquet(file, self._table) as parquet:
+                for group in chain([first], groups):
+                    parquet.write_table(group, row_group_size=len(group))
+                    rows += len(group)
+                    undecoded += len(group) - group["_undecoded"].null_count
+                    for column in ("_partition", "_offset"):
+                        span = pc.min_max(group[column]).as_py()
+                        low[column] = min(span["min"], low.get(column, span["min"]))
+                        high[column] = max(span["max"], high.get(column, span["max"]))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        nulls = {**dict.fromkeys(low, 0), "_undecoded": {"reason": rows - undecoded}}
+        stats = {"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls}
+        return File(name, path.stat().st_size, rows, json.dumps(stats))
+
+    def commit(self, messages: list[WriterCommitMessage | None], batchId: int) -> None:  # noqa: N803  Spark's name
+        """Let the table's log name a batch's files, unless it does already."""
+        from deltalake import CommitProperties, DeltaTable, Transaction
+        from deltalake.transaction import AddAction, RemoveAction
+
+        query = json.loads((location(self._checkpoint) / "metadata").read_text())["id"]
+        delta = DeltaTable(self._target)
+        done = delta.transaction_version(query)
+        now = int(time.time() * 1000)
+        files = [file for file in cast("list[File]", messages) if file.name]
+        if files and (done is None or done < batchId):
+            actions: list[AddAction | RemoveAction] = [
+                AddAction(f.name, f.size, {}, now, data_change=True, stats=f.stats) for f in files
+            ]
+            metrics = {"numFiles": len(files), "numOutputRows": sum(f.rows for f in files)}
+            properties = CommitProperties(
+                {"operationMetrics": {name: str(number) for name, number in metrics.items()}},  # as Spark writes them
+                app_transactions=[Transaction(query, batchId)],
+            )
+            delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=properties)
+
+    def abort(self, messages: list[WriterCommitMessage | None], batchId: int) -> None:  # noqa: N803  Spark's name
+        """Leave what was written; see the module."""
+
+
+def decoded(records: pa.RecordBatch, table: Table, topic: str) -> pa.RecordBatch:
+    """Records to rows of the streamed table, one for each, undecodable ones included.
+
+    Args:
+        records: The columns ``RECORDS``, of one topic.
+        table: Whose records.
+        topic: Its name.
+
+    Returns:
+        The columns of ``columns(table)``.
+    """
+    count, values = len(records), records["value"]
+    there = np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
+    rows, flaws = avro.decode_good(values if len(there) == count else values.drop_null(), table)
+    reasons = {int(there[index]): reason for index, reason in flaws}
+    reasons |= dict.fromkeys(np.flatnonzero(~np.isin(np.arange(count), there)).tolist(), avro.tombstone(table))
+    undecoded = pa.nulls(count, UNDECODED)
+    if reasons:
+        bad = np.array(sorted(reasons))
+        good = np.setdiff1d(np.arange(count), bad)
+        rows = pa.RecordBatch.from_arrays([c.take(_places(good, count)) for c in rows.columns], names=table.names)
+        parts = [records["key"].take(bad), values.take(bad), pa.array([reasons[n] for n in bad.tolist()])]
+        undecoded = pa.StructArray.from_arrays(parts, fields=list(UNDECODED)).take(_places(bad, count))
+    place = [pa.repeat(topic, count), *(records[c] for c in ("partition", "offset", "timestamp"))]
+    arrays = [*rows.columns, *(c.cast(f.type) for c, f in zip(place, PLACE, strict=True)), undecoded]
+    return pa.RecordBatch.from_arrays(arrays, schema=columns(table))
+
+
+def _places(at: np.ndarray, count: int) -> pa.Array:
+    """For each of so many places the number of the item that stands there; null where none does."""
+    numbers = np.zeros(count, np.int64)
+    empty = np.ones(count, bool)
+    numbers[at], empty[at] = np.arange(len(at)), False
+    return pa.array(numbers, mask=empty)
+
+
+def _parquet(file: object, table: Table) -> pq.ParquetWriter:
+    """A Parquet file for rows of the streamed table.
+
+    Statistics help readers to skip what they do not look for: keys and times lie in any order, so nothing could be
+    skipped. Texts that differ in each row, as keys do, would fill a dictionary in vain.
+    """
+    schema = columns(table)
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression="zstd",
+        write_statistics=False,
+        store_schema=False,
+        use_dictionary=[name for name in schema.names if name not in {*table.keys, "_offset", "_timestamp"}],
+    )

@@ -1,0 +1,1 @@
+"""Reconciliation: comparing the layers' measurements, the report, and checks of data quality."""
