@@ -80,10 +80,11 @@ cluster-down: docker/.env ## Stop the cluster; data stay on its volumes; VOLUMES
 cluster-logs: docker/.env ## Follow the cluster's logs; SERVICE=kafka-1 for one
 	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
 
-check: install ## Lint, types, definitions, compose files and lock file
+check: install ## Lint, types, imports between rooms, definitions, compose files and lock file
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) ty check
+	$(RUN) lint-imports --no-logo
 	$(RUN) dg check defs
 	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
 	$(UV) lock --check

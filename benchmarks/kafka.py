@@ -22,8 +22,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
 from ecom_assets.core import avro
+from ecom_assets.core.files import write_text
 from ecom_assets.core.location import local
-from ecom_assets.core.measure import write_text
 from ecom_assets.csv import chunk
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
 from ecom_assets.kafka import topic

@@ -23,19 +23,20 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
 from rich.console import Console
 
-from ecom_assets.core.engine import Flow
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.location import local
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.csv import chunk, expand, records
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
+from ecom_assets.flow import Flow
 from ecom_assets.hbase import table as hbase
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.kafka import topic
 from ecom_assets.servers import jars
 from ecom_assets.servers.commands import start
 from ecom_assets.servers.servers import run_java
-from ecom_assets.servers.stack import Addresses, Stack
+from ecom_assets.servers.stack import Stack
 from ecom_assets.source import facts, synthetic
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 
 from benchmarks.harness import Goal, Ratio, Sample, Step
 from benchmarks.stage import Stage
-from ecom_assets.core.engine import Flow
 from ecom_assets.core.progress import hushed
 from ecom_assets.dataset.shop import LAYERS, TABLES
+from ecom_assets.flow import Flow
 from ecom_assets.source import facts
 
 PROOF = "proof"

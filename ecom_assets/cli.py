@@ -184,8 +184,8 @@ def reconcile(
 ) -> None:
     """Read every layer back, every row of it, and say whether they hold the same rows."""
     settings = configure(home=home)
-    from ecom_assets.core.engine import Flow
     from ecom_assets.core.progress import bars
+    from ecom_assets.flow import Flow
     from ecom_assets.reconcile import report
 
     with Flow(settings) as flow, bars(console):
@@ -246,8 +246,8 @@ def stream_command(
     settings = configure(home=home)
     from rich.live import Live as Display
 
-    from ecom_assets.core.engine import Flow
     from ecom_assets.dataset.shop import TABLES
+    from ecom_assets.flow import Flow
     from ecom_assets.lake import streamed
 
     chosen = [TABLES[name] for name in _known_tables(table)]
@@ -295,9 +295,9 @@ def simulate(
     what comes again, and merging collapses it, so the proof still balances.
     """
     settings = configure(home=home)
-    from ecom_assets.core.engine import Flow
     from ecom_assets.core.progress import bars, track
     from ecom_assets.dataset.shop import TABLES
+    from ecom_assets.flow import Flow
     from ecom_assets.kafka import topic
 
     (name,) = _known_tables([table])
@@ -451,8 +451,8 @@ def reset(
 ) -> None:
     """Delete a layer and all that was made from it; the next run makes them anew. Raw files stay."""
     settings = configure(home=home)
-    from ecom_assets.core.engine import Flow
     from ecom_assets.dataset.shop import LAYERS, TABLES
+    from ecom_assets.flow import Flow
 
     if layer not in LAYERS[1:]:
         raise typer.BadParameter(f"expected one of {', '.join(LAYERS[1:])}, got {layer!r}")
@@ -540,9 +540,9 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
 
-    from ecom_assets.core.engine import Flow, room_for
     from ecom_assets.core.progress import bars
     from ecom_assets.dataset.shop import LAYERS
+    from ecom_assets.flow import Flow, room_for
     from ecom_assets.serving import history
 
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
@@ -593,7 +593,7 @@ def _submit(job_name: str, settings: Settings, through: str) -> _Outcome:
     import dagster as dg
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 
-    from ecom_assets.core.engine import Flow
+    from ecom_assets.flow import Flow
     from ecom_assets.servers.servers import split
 
     host, port = split(through)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.core.spark import spark_session
 from ecom_assets.dataset.model import Table
-from ecom_assets.servers.stack import Addresses, Stack
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.hdfs import Hdfs, hdfs_in
 from ecom_assets_tests.shop import open_shop, settings_for
 from ecom_assets_tests.topics import MakeTopic, Topic

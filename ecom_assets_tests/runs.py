@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.dataset.shop import LAYERS
-from ecom_assets.servers.stack import Addresses
 
 
 def environment(home: Path, addresses: Addresses, namespace: str) -> dict[str, str]:

@@ -7,15 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from ecom_assets.core.engine import Flow
-from ecom_assets.core.measure import write_json
+from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.files import write_json
 from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.csv import expand, unique
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
+from ecom_assets.flow import Flow
 from ecom_assets.hbase import table as hbase
 from ecom_assets.lake import merged, streamed
-from ecom_assets.servers.stack import Addresses
 from ecom_assets.serving import lookup, publication
 from ecom_assets.source import acquire
 

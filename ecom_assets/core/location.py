@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
+
+from ecom_assets.core.errors import LakeError
 
 if TYPE_CHECKING:
     from hdfs_native import Client
@@ -23,10 +26,6 @@ T = TypeVar("T")
 
 PATIENCE = {"dfs.client.failover.max.attempts": "5"}
 """A namenode that starts again is waited for some 20 s; hdfs-native's own default is three minutes."""
-
-
-class LakeError(RuntimeError):
-    """A Delta table could not be made or read as expected; the message says what to do."""
 
 
 class Status(NamedTuple):
@@ -255,3 +254,17 @@ def exists(path: Location) -> bool:
     from deltalake import DeltaTable  # a tenth of a second, which Spark's Python workers can do without
 
     return (path / "_delta_log").exists() and DeltaTable.is_deltatable(str(path))
+
+
+AnyLocation = TypeVar("AnyLocation", Path, HdfsPath, Location)
+
+
+@contextmanager
+def emptied(path: AnyLocation) -> Generator[AnyLocation]:
+    """A folder that is empty at first, whatever a killed run has left, and gone at the end."""
+    rmtree(path)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        rmtree(path)

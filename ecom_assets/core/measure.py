@@ -1,15 +1,8 @@
-"""Manifests: what a layer was measured to hold, and where a home remembers it.
-
-What belongs here: the value types ``Measure`` and ``Quarantined``, and small JSON files
-written atomically. What does not: measuring (each layer does its own).
-"""
+"""What a layer of a table holds, in rows and checksum. Measuring is each layer's own."""
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ecom_assets.core.row_hash import MODULUS
@@ -57,52 +50,3 @@ class Measure:
     def from_json(cls, data: dict[str, Any]) -> Measure:
         """Read what ``to_json`` wrote; further keys are ignored."""
         return cls(data["rows"], int(data["checksum"], 16), data.get("bytes", 0), data.get("seconds", 0.0))
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    r"""A row set aside, with all that is needed to find and mend it.
-
-    Attributes:
-        table: The table it was meant for.
-        source: File name, or topic.
-        line: Line of the file, 1-based, header included; or the offset in a topic's partition.
-        raw: The raw text; bytes that are not UTF-8 as ``\xNN``.
-        reason: What was expected and what came.
-    """
-
-    table: str
-    source: str
-    line: int
-    raw: str
-    reason: str
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader, or a crash, sees the old or the new one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a JSON object atomically."""
-    write_text(path, json.dumps(data, indent=1) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; ``None`` if there is no such file.
-
-    Raises:
-        ValueError: The file is not JSON; says which and what to do.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: expected JSON, got {error}; delete the file and run again") from error

@@ -16,6 +16,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
+from ecom_assets.core.errors import HomeError
+
 if TYPE_CHECKING:
     from ecom_assets.core.location import Location
 
@@ -267,7 +269,7 @@ REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_route", "
 """Settings that belong to a home's data: fixed by its first run."""
 
 
-class HomeMismatchError(ValueError):
+class HomeMismatchError(HomeError):
     """A setting was given that contradicts what the home was made with."""
 
 

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
-import dagster as dg
 import grpc
-from dagster_pyspark import LazyPySparkResource
-from pydantic import Field
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.client import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
-
-from ecom_assets.core.settings import load
-from ecom_assets.servers.stack import Stack
 
 PATIENCE = 10.0
 """Seconds within which a server must answer a new session."""
@@ -112,26 +105,10 @@ def answers(session: SparkSession) -> bool:
     return True
 
 
-class SparkConnectResource(LazyPySparkResource):
-    """dagster-pyspark's lazy resource on a Spark Connect server: connected at first use, renewed when broken."""
-
-    address: str = Field("", description="sc://host:port; empty: the server of this home's stack")
-    spark_config: dict[str, Any] = Field(default_factory=dict, description="Further settings of the session")
-
-    def _init_session(self) -> None:
-        if self._spark_session is not None and answers(self._spark_session):
-            return
-        self._release()
-        session = connect(self.address or Stack(load()).addresses().spark)
-        self._spark_session = session
-        for key, value in self.spark_config.items():
-            session.conf.set(key, value)
-
-    def _release(self) -> None:
-        session, self._spark_session = self._spark_session, None
-        if session is not None:
-            session.stop()
-
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        """Release the session on the server, which would keep it for an hour."""
-        self._release()
+def last_words(error: PySparkException) -> str:
+    """What Spark says was wrong; of a Python worker's traceback the last line alone."""
+    text = str(error).split("\n\nJVM stacktrace")[0].strip()
+    if "Traceback (most recent call last)" in text:
+        errors = [line for line in text.splitlines() if line.partition(":")[0].endswith("Error")]
+        text = errors[-1] if errors else text
+    return text[:1500]

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.files import write_text
 from ecom_assets.core.location import Location, local
-from ecom_assets.core.measure import Measure, write_text
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, records
 from ecom_assets.dataset.model import Table
@@ -126,7 +128,7 @@ def cut(source: Location, table: Table, size: int) -> Iterator[tuple[int, int, b
     """
     header = records.header_line(table)
     # A chunk never spans two blocks, so a block is some forty chunks; the last of each is short.
-    for parsed, hashes in records.ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
+    for parsed, hashes in ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
         for first, last, start, end in _cuts(parsed.ends, size - len(header)):
             yield last - first, row_hash.total(hashes[first:last]), header + parsed.text[start:end]
 
@@ -137,7 +139,7 @@ def measure(table: Table, settings: Settings, progress: Callable[[int], None] | 
     paths = files(table, settings)
     found = Measure()
     groups = (paths[at : at + READ_TOGETHER] for at in range(0, len(paths), READ_TOGETHER))
-    for part in records.ordered_map(lambda group: _measured(group, table), groups):
+    for part in ordered_map(lambda group: _measured(group, table), groups):
         found += part
         if progress:
             progress(part.rows)

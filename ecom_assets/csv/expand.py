@@ -30,7 +30,9 @@ from typing_extensions import Buffer, override
 
 from ecom_assets.core import row_hash
 from ecom_assets.core.location import Location, local, replace
-from ecom_assets.core.measure import Measure, Quarantined
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.parallel import ordered_map
+from ecom_assets.core.quarantine import Quarantined
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import keys, records
 from ecom_assets.dataset.model import Table
@@ -214,7 +216,7 @@ def write_copies(
     rows = quarantined = 0
     for output in outputs:
         output.write(records.header_line(table))
-    for parsed, texts, size in records.ordered_map(work, blocks):
+    for parsed, texts, size in ordered_map(work, blocks):
         for output, text in zip(outputs, texts, strict=True):
             output.write(text)
         bad.writelines(json.dumps(asdict(row)).encode() + b"\n" for row in parsed.bad)
@@ -298,7 +300,7 @@ def measure(table: Table, settings: Settings, progress: Callable[[int], None] | 
             return stands, Measure(back.num_rows, row_hash.total(row_hash.batch_hashes(back, table.names)))
 
         copy = Measure()
-        for stands, back in records.ordered_map(work, records.blocks(path, records.data_start(path, table))):
+        for stands, back in ordered_map(work, records.blocks(path, records.data_start(path, table))):
             found += stands
             copy += back
             if progress:
@@ -352,7 +354,7 @@ def measure_raw(table: Table, settings: Settings, progress: Callable[[int], None
             len(block.data),
         )
 
-    for good, part, aside, size in records.ordered_map(work, records.blocks(path, start)):
+    for good, part, aside, size in ordered_map(work, records.blocks(path, start)):
         found += good
         last += part
         bad += len(aside)

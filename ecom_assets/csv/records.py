@@ -15,11 +15,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -27,8 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from ecom_assets.core.errors import CsvError
 from ecom_assets.core.location import Location
-from ecom_assets.core.measure import Quarantined
+from ecom_assets.core.parallel import ordered_map
+from ecom_assets.core.quarantine import Quarantined
 from ecom_assets.dataset.model import Column, Table
 
 BLOCK_BYTES = 4 << 20
@@ -36,16 +36,12 @@ MAX_RECORD = 1 << 20
 """Longest record in bytes: Kafka's default limit, and how far an unclosed quote may reach."""
 MAX_KEY = 10_000
 """Longest key field in bytes: three of them still fit HBase's limit of 32,767 for a row key."""
-WORKERS = 2
 
 _BOM = b"\xef\xbb\xbf"
 _INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})")
 _QUOTED = re.compile(rb'"([^"]*+(?:""[^"]*+)*+)"')
 _UNCLOSED = "expected the opening quote of a field to be closed"
 _QUOTE, _COMMA, _LF, _CR = b'",\n\r'
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 Field = tuple[bytes, bool]
 """A field's bytes, and whether it was quoted."""
@@ -54,11 +50,11 @@ Place = tuple[np.ndarray, np.ndarray]
 """Where a column's values begin in the text of their rows, and where they end."""
 
 
-class HeaderError(ValueError):
+class HeaderError(CsvError):
     """A file whose first line is not the table's header."""
 
 
-class DamagedError(ValueError):
+class DamagedError(CsvError):
     """A file of our own making that does not hold what it should."""
 
 
@@ -196,22 +192,6 @@ def parse(
         yield parsed
         if progress:
             progress(size)
-
-
-def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> Generator[R]:
-    """Map in threads, results in order, never more than a few items ahead of the reader."""
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def read_rows(data: bytes, table: Table, name: str) -> Parsed:

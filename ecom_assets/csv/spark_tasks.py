@@ -20,14 +20,14 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 
 from ecom_assets.core.errors import ServiceError
-from ecom_assets.core.location import Location, move, replace
+from ecom_assets.core.location import Location, emptied, move, replace
+from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import last_words
 from ecom_assets.csv import chunk, expand, records
 from ecom_assets.csv.chunk import Chunk
 from ecom_assets.csv.expand import Expansion, Plan
 from ecom_assets.dataset.model import Table
-from ecom_assets.hbase.bulk_load import emptied
-from ecom_assets.lake.streamed import last_words
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -209,7 +209,7 @@ def _cutter(table: Table, size: int, folder: Location, work: Location) -> Task:
             (attempt / chunk.file_name(number)).write_bytes(body)
             return source, number, attempt.name, rows, len(body), f"{checksum:016x}"
 
-        return list(records.ordered_map(save, enumerate(chunk.cut(path, table, size)), WRITERS))
+        return list(ordered_map(save, enumerate(chunk.cut(path, table, size)), WRITERS))
 
     return write
 

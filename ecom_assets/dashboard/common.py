@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import LakeError, ServiceError
 from ecom_assets.core.settings import Settings, load
-from ecom_assets.lake.streamed import LakeError
 from ecom_assets.serving.lookup import LookupUnavailableError
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError

@@ -6,11 +6,12 @@ from threading import Event, Timer
 import dagster as dg
 from pydantic import Field
 
-from ecom_assets.core.spark import SparkConnectResource
 from ecom_assets.dataset.shop import LAYERS, TABLES
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.defs.resources.kafka import KafkaResource
+from ecom_assets.defs.resources.spark import SparkConnectResource
+from ecom_assets.hbase import maintenance as hbase_maintenance
 from ecom_assets.lake import maintenance, streamed
 from ecom_assets.serving import publication
 
@@ -105,7 +106,7 @@ def delta_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
 @dg.op(pool="hbase")
 def hbase_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
     """Major compaction of the HBase tables: one file per region and family."""
-    context.add_output_metadata({"tables": dg.MetadataValue.json(maintenance.compact_hbase(home.flow))})
+    context.add_output_metadata({"tables": dg.MetadataValue.json(hbase_maintenance.compact(home.flow))})
 
 
 @dg.job

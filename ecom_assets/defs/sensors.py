@@ -12,13 +12,12 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from ecom_assets import factory
-from ecom_assets.core.engine import Flow, Standing
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import ServiceError, TopicError
 from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs import factory
 from ecom_assets.defs.jobs import publish, stream
 from ecom_assets.defs.resources.home import HomeResource
-from ecom_assets.kafka.topic import TopicError
+from ecom_assets.flow import Flow, Standing
 from ecom_assets.lake import merged, streamed
 
 GOAL = "ecom/goal"

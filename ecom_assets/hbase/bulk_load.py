@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from ecom_assets.core.batches import gathered
 from ecom_assets.core.errors import ServiceError
-from ecom_assets.core.location import HdfsPath, Location, rmtree
+from ecom_assets.core.location import Location, emptied, rmtree
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.admin import HBaseAdmin
@@ -36,7 +36,6 @@ from ecom_assets.hbase.hfile import Files
 from ecom_assets.hbase.table import TIMESTAMP, Layout, Progress, split_keys
 
 T = TypeVar("T")
-AnyLocation = TypeVar("AnyLocation", Path, HdfsPath, Location)
 
 Region = tuple[bytes, bytes]
 """First key of a region, and the first key behind it; empty for no border."""
@@ -251,17 +250,6 @@ def _ahead(items: Generator[T]) -> Generator[T]:
         while (item := coming.result()) is not None:
             coming = pool.submit(following)
             yield item
-
-
-@contextmanager
-def emptied(path: AnyLocation) -> Generator[AnyLocation]:
-    """A folder that is empty at first, whatever a killed run has left, and gone at the end."""
-    rmtree(path)
-    path.mkdir(parents=True)
-    try:
-        yield path
-    finally:
-        rmtree(path)
 
 
 class Steps:

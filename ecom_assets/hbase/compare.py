@@ -23,7 +23,7 @@ from ecom_assets.hbase import table as hbase
 from ecom_assets.hbase.table import Layout, Progress
 
 if TYPE_CHECKING:
-    from ecom_assets.servers.stack import Addresses
+    from ecom_assets.core.addresses import Addresses
 
 RANGES = 1024
 """Ranges of keys that are compared as a whole."""

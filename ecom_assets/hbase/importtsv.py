@@ -17,17 +17,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import ServiceError
-from ecom_assets.core.location import HdfsPath, Location, hadoop_uri
+from ecom_assets.core.location import HdfsPath, Location, emptied, hadoop_uri
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase import table as hbase
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.hbase.bulk_load import Steps, emptied, folder, spill_folder
+from ecom_assets.hbase.bulk_load import Steps, folder, spill_folder
 from ecom_assets.hbase.table import TIMESTAMP, Layout, Progress
 from ecom_assets.servers import jars
 from ecom_assets.servers.servers import OPENS, hbase_client, run_java, yarn_client
-from ecom_assets.servers.stack import Addresses
 
 FIELD_END = b"\x1f"
 """Between fields; ImportTsv takes one byte."""

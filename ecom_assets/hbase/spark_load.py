@@ -20,14 +20,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 
 from ecom_assets.core.errors import ServiceError
-from ecom_assets.core.location import Location
+from ecom_assets.core.location import Location, emptied
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import last_words
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.hbase.bulk_load import Region, Steps, emptied, folder, handing_over
+from ecom_assets.hbase.bulk_load import Region, Steps, folder, handing_over
 from ecom_assets.hbase.hfile import Files
 from ecom_assets.hbase.table import KEY_SEPARATOR, TIMESTAMP, Layout, Progress
-from ecom_assets.lake.streamed import last_words
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

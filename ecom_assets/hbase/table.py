@@ -37,7 +37,7 @@ from ecom_assets.hbase.rpc import Region
 from ecom_assets.hbase.thrift import Cells
 
 if TYPE_CHECKING:
-    from ecom_assets.servers.stack import Addresses
+    from ecom_assets.core.addresses import Addresses
 
 Lend = Callable[[], AbstractContextManager[thrift.Connection]]
 Progress = Callable[[int], object]

@@ -21,11 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from Hbase_thrift import Hbase, IllegalArgument, TScan  # ty: ignore[import-not-found]  # made by happybase
-from Hbase_thrift import IOError as HBaseError  # ty: ignore[import-not-found]
+from Hbase_thrift import IOError as ThriftIOError  # ty: ignore[import-not-found]
 from thriftpy2.protocol import TCyBinaryProtocol
 from thriftpy2.thrift import TApplicationException, TException, TMessageType
 from thriftpy2.transport import TCyBufferedTransport, TTransportException
 
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.hbase.rpc import RegionError
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ class Connection:
             timestamp: Milliseconds since the epoch.
 
         Raises:
-            HBaseError: The server could not write.
+            ThriftIOError: The server could not write.
             OSError: The connection broke.
         """
         name = table.encode()
@@ -137,7 +138,7 @@ class Connection:
             Pages of ``(row key, {b"family:qualifier": value})``.
 
         Raises:
-            HBaseError: The server could not read.
+            ThriftIOError: The server could not read.
             OSError: The connection broke.
         """
         client = self.happybase.client
@@ -173,7 +174,7 @@ def read_page(receive: Callable[[], bytes]) -> list[tuple[bytes, Cells]]:
         ``(row key, cells)`` of each row.
 
     Raises:
-        HBaseError: The server could not read.
+        ThriftIOError: The server could not read.
         ValueError: That is no page of rows.
     """
     head = b"\x80\x01\x00\x02\x00\x00\x00\x0escannerGetList\x00\x00\x00\x00\x0f\x00\x00\x0c"
@@ -305,7 +306,7 @@ def _big_endian(numbers: np.ndarray) -> pa.Array:
 
 def transient(error: Exception) -> bool:
     """Whether the same call may succeed a little later."""
-    if isinstance(error, HBaseError | IllegalArgument | RegionError):
+    if isinstance(error, ThriftIOError | IllegalArgument | RegionError):
         text = error.kind if isinstance(error, RegionError) else str(error.message)
         return any(name in text for name in TRANSIENT)
     return isinstance(error, OSError | TTransportException)
@@ -319,7 +320,7 @@ def retry(work: Callable[[], T], what: str) -> T:
         what: What it is and where, for the error message.
 
     Raises:
-        RuntimeError: It failed for good; says with what and after how many tries.
+        HBaseError: It failed for good; names the cause and after how many tries.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -330,5 +331,5 @@ def retry(work: Callable[[], T], what: str) -> T:
                 continue
             reason = str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__]
             advice = "see the logs of HBase" if transient(error) else "another try would not help"
-            raise RuntimeError(f"{what}: failed after {attempt} tries with {reason[0]}; {advice}") from error
+            raise HBaseError(f"{what}: failed after {attempt} tries with {reason[0]}; {advice}") from error
     raise AssertionError("unreachable")

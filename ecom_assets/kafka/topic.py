@@ -43,8 +43,11 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicDescription
 
 from ecom_assets.core import avro, row_hash
+from ecom_assets.core.errors import TopicError
 from ecom_assets.core.location import Location
-from ecom_assets.core.measure import Measure, Quarantined
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.parallel import ordered_map
+from ecom_assets.core.quarantine import Quarantined
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, records
 from ecom_assets.csv.chunk import Chunk
@@ -110,10 +113,6 @@ _UNHEARD = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TRA
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
 _log = logging.getLogger(__name__)
-
-
-class TopicError(RuntimeError):
-    """The topic, its ledger or its broker is not as it should be, and a person can act on it."""
 
 
 @dataclass(frozen=True)
@@ -345,7 +344,7 @@ class _Sent:
 
 def _sent(lane: _Lane, groups: Iterable[list[Chunk]], folder: Location, table: Table) -> Generator[_Sent]:
     """Put groups of chunks in, each as a transaction; one is read and encoded while another is sent."""
-    loads = records.ordered_map(lambda files: _load(files, table), _files(groups, folder), workers=1)
+    loads = ordered_map(lambda files: _load(files, table), _files(groups, folder), workers=1)
     with closing(loads):
         for load in loads:
             yield _Sent(lane.put(load), len(load.chunks), load.size)

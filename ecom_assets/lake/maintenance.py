@@ -1,11 +1,11 @@
-"""Upkeep of the stores: fewer, larger files, and none that nobody can need. No row is changed.
+"""Maintenance of the lake: fewer, larger files, and none that nobody can need. No row is changed.
 
-What belongs here: Delta's OPTIMIZE and VACUUM and HBase's major compaction, for all tables.
+What belongs here: Delta's OPTIMIZE and VACUUM, for all tables.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deltalake import DeltaTable
 
@@ -13,11 +13,7 @@ from ecom_assets.core.location import Location
 from ecom_assets.core.progress import note, track
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import TABLES
-from ecom_assets.hbase import table as hbase
 from ecom_assets.lake import merged, streamed
-
-if TYPE_CHECKING:
-    from ecom_assets.core.engine import Flow
 
 KEEP_HOURS = 168
 """Files that a table no longer has are kept for so long: readers and proofs of older versions need them."""
@@ -37,7 +33,7 @@ def compact_lake(settings: Settings) -> dict[str, dict[str, int]]:
             f"merged/{name}": merged.folder(table, settings),
             f"quarantine/{name}": streamed.quarantine(table, settings),
         }
-    with track("upkeep of the lake", len(places), "tables") as advance:
+    with track("maintenance of the lake", len(places), "tables") as advance:
         for name, path in places.items():
             if streamed.exists(path):
                 delta = DeltaTable(str(path))
@@ -49,27 +45,5 @@ def compact_lake(settings: Settings) -> dict[str, dict[str, int]]:
                     "deleted": len(deleted),
                 }
                 note(f"  {name}: {told['numFilesRemoved']} files compacted, {len(deleted)} deleted")
-            advance(1)
-    return done
-
-
-def compact_hbase(flow: Flow) -> list[str]:
-    """Merge the files of every region of every table into one per family.
-
-    Returns:
-        The tables.
-
-    Raises:
-        ServiceError: HBase does not answer, or a compaction does not end.
-    """
-    done = []
-    with track("upkeep of HBase", len(TABLES), "tables") as advance:
-        for table in TABLES.values():
-            if hbase.exists(table, flow.settings, flow.addresses):
-                name = table.hbase_table(flow.settings.namespace)
-                flow.admin.flush(name)
-                flow.admin.major_compact(name)
-                done.append(name)
-                note(f"  {name}: compacted")
             advance(1)
     return done

@@ -30,10 +30,11 @@ from pyspark.sql import Window
 from pyspark.sql import functions as sf
 
 from ecom_assets.core import row_hash
-from ecom_assets.core.location import LakeError, Location, exists, remove
+from ecom_assets.core.errors import LakeError
+from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.measure import Measure
+from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
-from ecom_assets.csv.records import ordered_map
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import streamed
 from ecom_assets.lake.streamed import dataset, read_batches

@@ -30,10 +30,12 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 
 from ecom_assets.core import row_hash
-from ecom_assets.core.location import LakeError, Location, exists, remove
+from ecom_assets.core.errors import LakeError
+from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.measure import Measure
+from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
-from ecom_assets.csv.records import ordered_map
+from ecom_assets.core.spark import last_words
 from ecom_assets.dataset.model import Table
 from ecom_assets.kafka import topic
 from ecom_assets.lake import sink
@@ -611,15 +613,6 @@ def _set_aside_undecoded(spark: SparkSession, table: Table, settings: Settings) 
         )
     )
     replace_quarantine(bad, table, settings, "topic")
-
-
-def last_words(error: PySparkException) -> str:
-    """What Spark says was wrong; of a Python worker's traceback the last line alone."""
-    text = str(error).split("\n\nJVM stacktrace")[0].strip()
-    if "Traceback (most recent call last)" in text:
-        errors = [line for line in text.splitlines() if line.partition(":")[0].endswith("Error")]
-        text = errors[-1] if errors else text
-    return text[:1500]
 
 
 def _stream_error(table: Table, settings: Settings, kafka: str, error: PySparkException) -> LakeError:

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from deltalake import DeltaTable
 
+from ecom_assets.core.errors import LakeError
 from ecom_assets.dataset.model import Reference, Table
 from ecom_assets.dataset.shop import TABLES
 from ecom_assets.hbase import table as hbase
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.lake import merged
-from ecom_assets.lake.streamed import LakeError, exists
+from ecom_assets.lake.streamed import exists
 
 if TYPE_CHECKING:
-    from ecom_assets.core.engine import Flow
+    from ecom_assets.flow import Flow
 
 MEMORY = "1GB"
 """Memory of a query; what needs more goes to disk, beside the lake."""

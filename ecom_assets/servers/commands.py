@@ -18,9 +18,10 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import Settings, load
-from ecom_assets.servers.stack import Addresses, Stack, Step
+from ecom_assets.servers.stack import Stack, Step
 
 console = Console()
 

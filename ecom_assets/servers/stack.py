@@ -14,37 +14,17 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import Settings
 from ecom_assets.servers import cluster, doctor, jars, process, servers, serving
 from ecom_assets.servers.doctor import Finding
 from ecom_assets.servers.process import Record
 from ecom_assets.servers.servers import Server
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the servers of a home are.
-
-    Attributes:
-        kafka: Bootstrap servers, ``host:port[,host:port]``.
-        hbase_thrift: Host and port.
-        hbase_zookeeper: Quorum, ``host:port[,host:port]``.
-        spark: ``sc://host:port``.
-        postgres: ``postgresql://user:password@host:port/database``; empty if it does not run.
-        redis: ``redis://:password@host:port/0``; empty if it does not run.
-    """
-
-    kafka: str
-    hbase_thrift: tuple[str, int]
-    hbase_zookeeper: str
-    spark: str
-    postgres: str = field(default="", repr=False)
-    redis: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

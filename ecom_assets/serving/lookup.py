@@ -20,7 +20,8 @@ import pyarrow as pa
 from thriftpy2.thrift import TException
 
 from ecom_assets.core import row_hash
-from ecom_assets.core.measure import Measure, read_json, write_json
+from ecom_assets.core.files import read_json, write_json
+from ecom_assets.core.measure import Measure
 from ecom_assets.csv import unique
 from ecom_assets.dataset.model import Column, HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
@@ -29,9 +30,9 @@ from ecom_assets.hbase import thrift
 from ecom_assets.lake import merged, streamed
 
 if TYPE_CHECKING:
-    from ecom_assets.core.engine import Flow
+    from ecom_assets.core.addresses import Addresses
     from ecom_assets.core.settings import Settings
-    from ecom_assets.servers.stack import Addresses
+    from ecom_assets.flow import Flow
 
 T = TypeVar("T")
 Row = dict[str, str | None]

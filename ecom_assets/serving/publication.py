@@ -17,8 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ecom_assets.core.files import read_json, write_json
 from ecom_assets.core.location import Location, last_commit
-from ecom_assets.core.measure import read_json, write_json
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import LAYERS, TABLES
 from ecom_assets.lake import merged

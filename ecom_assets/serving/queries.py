@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TRANSACTIONS
-from ecom_assets.servers.stack import Addresses, Stack
+from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import lookup, publication
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import DuckDBEngine, SparkEngine, spark_unavailable

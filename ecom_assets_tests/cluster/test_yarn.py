@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.servers import probes
-from ecom_assets.servers.stack import Addresses
 from ecom_assets_tests.hdfs import HOST, Hdfs, hdfs_in
 from ecom_assets_tests.integration import test_hfile
 

@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ecom_assets.core.engine import Flow
 from ecom_assets.core.settings import remember
 from ecom_assets.dataset.shop import CLICK_STREAM
+from ecom_assets.flow import Flow
 from ecom_assets.kafka import topic
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import acquire

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from ecom_assets.core.engine import Flow, Standing
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
+from ecom_assets.flow import Flow, Standing
 from ecom_assets.hbase import table as hbase
 from ecom_assets.kafka.topic import Position
 from ecom_assets.lake import maintenance, merged

@@ -21,12 +21,12 @@ import redis
 from deltalake import DeltaTable, write_deltalake
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from ecom_assets.core.engine import Flow
-from ecom_assets.core.measure import write_json
+from ecom_assets.core.files import write_json
 from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.dashboard import charts, figures
 from ecom_assets.dashboard.figures import Filter
 from ecom_assets.dataset.shop import CUSTOMER, TABLES
+from ecom_assets.flow import Flow
 from ecom_assets.lake import merged
 from ecom_assets.servers.serving import Dashboard
 from ecom_assets.servers.stack import Stack

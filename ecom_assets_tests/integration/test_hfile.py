@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.location import HdfsPath
 from ecom_assets.core.settings import Settings
@@ -23,7 +24,7 @@ from ecom_assets.hbase import table as hbase
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.hfile import Files
 from ecom_assets.hbase.thrift import Connection
-from ecom_assets.servers.stack import Addresses, Stack
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
 from ecom_assets_tests.unit.test_hfile import read
 

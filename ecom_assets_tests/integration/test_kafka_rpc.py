@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.kafka import rpc, topic
 from ecom_assets.kafka.topic import Clients
 from ecom_assets.servers.servers import split
-from ecom_assets.servers.stack import Addresses
 
 Found = list[tuple[int, bytes | None]]
 

@@ -10,14 +10,14 @@ from threading import Event, Thread
 import dagster as dg
 import pytest
 
-from ecom_assets.core.engine import Flow
 from ecom_assets.core.settings import Settings, remember
-from ecom_assets.core.spark import SparkConnectResource
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES
 from ecom_assets.defs import jobs, sensors
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.defs.resources.kafka import KafkaResource
+from ecom_assets.defs.resources.spark import SparkConnectResource
+from ecom_assets.flow import Flow
 from ecom_assets.kafka import topic
 from ecom_assets.lake import merged, streamed
 from ecom_assets.servers.stack import Stack

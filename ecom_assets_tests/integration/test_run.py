@@ -14,13 +14,14 @@ import pytest
 from deltalake import DeltaTable
 
 from ecom_assets.core import avro
-from ecom_assets.core.engine import Flow
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.location import Location, local
 from ecom_assets.csv import chunk, expand, records
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, LAYERS, PRODUCT, TABLES, TRANSACTIONS
+from ecom_assets.flow import Flow
 from ecom_assets.kafka.topic import Clients
 from ecom_assets.lake import merged, streamed
-from ecom_assets.servers.stack import Addresses, Stack
+from ecom_assets.servers.stack import Stack
 from ecom_assets.source import synthetic
 from ecom_assets_tests.runs import ecom, environment, finish, settings_of, start, wait_for
 

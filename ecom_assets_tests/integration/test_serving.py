@@ -22,10 +22,8 @@ import pytest
 import redis
 from deltalake import DeltaTable, write_deltalake
 
-from ecom_assets.core.engine import Flow
 from ecom_assets.core.location import local
 from ecom_assets.core.settings import Settings
-from ecom_assets.core.spark import SparkConnectResource
 from ecom_assets.csv import expand
 from ecom_assets.dashboard import figures
 from ecom_assets.dashboard.figures import Filter
@@ -33,7 +31,9 @@ from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.defs.resources.kafka import KafkaResource
+from ecom_assets.defs.resources.spark import SparkConnectResource
 from ecom_assets.defs.serving.assets import answers_ahead, published
+from ecom_assets.flow import Flow
 from ecom_assets.lake import merged
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, live, lookup, postgres, publication

@@ -14,13 +14,14 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
-from ecom_assets.core.spark import SparkConnectResource, answers, connect
+from ecom_assets.core.spark import answers, connect
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
+from ecom_assets.defs.resources.spark import SparkConnectResource
 from ecom_assets.lake import merged, streamed
-from ecom_assets.servers.stack import Addresses
 from ecom_assets_tests.topics import MakeTopic, Row, Topic, encode, event, held, product, rows_of
 
 

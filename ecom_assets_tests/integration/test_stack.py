@@ -14,11 +14,12 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import load
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.servers.process import Record
-from ecom_assets.servers.stack import Addresses, Stack, Step
+from ecom_assets.servers.stack import Stack, Step
 
 
 def pids(stack: Stack) -> dict[str, int | None]:

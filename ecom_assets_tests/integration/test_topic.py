@@ -20,6 +20,8 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from ecom_assets.core import avro, row_hash
+from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.errors import TopicError
 from ecom_assets.core.location import local
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, records
@@ -28,8 +30,7 @@ from ecom_assets.csv.records import DamagedError
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.kafka import topic
-from ecom_assets.kafka.topic import Clients, TopicError
-from ecom_assets.servers.stack import Addresses
+from ecom_assets.kafka.topic import Clients
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from ecom_assets.core import location
-from ecom_assets.core.location import HdfsPath, LakeError, exists, remove
+from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.errors import LakeError
+from ecom_assets.core.location import HdfsPath, exists, remove
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import PRODUCT, TRANSACTIONS
 from ecom_assets.hbase import bulk_load
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.lake import maintenance, merged, streamed
-from ecom_assets.servers.stack import Addresses
 from ecom_assets.serving import live
 from ecom_assets.serving.publication import current
 from ecom_assets_tests.hdfs import Hdfs

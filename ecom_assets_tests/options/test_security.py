@@ -12,12 +12,11 @@ import pytest
 from pyspark.sql import SparkSession
 from typing_extensions import override
 
+from ecom_assets.core.errors import LakeError, TopicError
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.dataset.shop import CLICK_STREAM
 from ecom_assets.kafka import topic
-from ecom_assets.kafka.topic import TopicError
 from ecom_assets.lake import streamed
-from ecom_assets.lake.streamed import LakeError
 from ecom_assets.servers import jars
 from ecom_assets.servers.servers import JAVA, Kafka, run_java
 from ecom_assets.servers.stack import Stack

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 
 from ecom_assets.core import row_hash
-from ecom_assets.core.engine import DiskFullError, Flow
 from ecom_assets.core.location import local
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.csv import chunk, expand, records, spark_tasks, unique
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
+from ecom_assets.flow import DiskFullError, Flow
 from ecom_assets.source import synthetic
 
 

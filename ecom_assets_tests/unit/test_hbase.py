@@ -21,7 +21,7 @@ from ecom_assets.dataset.model import HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
 from ecom_assets.hbase import table as hbase
 from ecom_assets.hbase import thrift
-from ecom_assets.hbase.thrift import HBaseError
+from ecom_assets.hbase.thrift import ThriftIOError
 
 THRIFT: Any = sys.modules["Hbase_thrift"]  # made by happybase from its .thrift file
 
@@ -126,9 +126,9 @@ def test_page_is_read_however_it_arrives(data: st.DataObject, size: int) -> None
 def test_error_of_a_scan_is_raised(size: int) -> None:
     """Broken: an error of the server during a scan passes for an empty page, or hangs."""
     result = THRIFT.Hbase.scannerGetList_result()
-    result.io = HBaseError(message="org.apache.hadoop.hbase.NotServingRegionException: gone" + "\n\tat x" * 500)
+    result.io = ThriftIOError(message="org.apache.hadoop.hbase.NotServingRegionException: gone" + "\n\tat x" * 500)
     parts = pieces(reply(result), size)
-    with pytest.raises(HBaseError, match="gone"):
+    with pytest.raises(ThriftIOError, match="gone"):
         thrift.read_page(lambda: next(parts))
 
 
@@ -259,10 +259,10 @@ def test_split_keys(keys: list[bytes], regions: int) -> None:
     [
         (ConnectionResetError("peer"), True),
         (TimeoutError("slow"), True),
-        (HBaseError(message="...: org.apache.hadoop.hbase.NotServingRegionException: x is not online"), True),
+        (ThriftIOError(message="...: org.apache.hadoop.hbase.NotServingRegionException: x is not online"), True),
         (THRIFT.IllegalArgument(message="scanner ID is invalid"), True),
-        (HBaseError(message="org.apache.hadoop.hbase.TableNotFoundException: t"), False),
-        (HBaseError(message="java.lang.IllegalArgumentException: KeyValue size too large"), False),
+        (ThriftIOError(message="org.apache.hadoop.hbase.TableNotFoundException: t"), False),
+        (ThriftIOError(message="java.lang.IllegalArgumentException: KeyValue size too large"), False),
     ],
     ids=["reset", "timeout", "region moves", "scanner gone", "no table", "too large"],
 )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ecom_assets.core.errors import ServiceError
-from ecom_assets.core.location import HdfsPath, LakeError, hadoop_uri, local, stamp
+from ecom_assets.core.errors import LakeError, ServiceError
+from ecom_assets.core.location import HdfsPath, hadoop_uri, local, stamp
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, expand
 from ecom_assets.dataset.shop import PRODUCT

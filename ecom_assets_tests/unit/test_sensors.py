@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from ecom_assets.core.engine import Standing
 from ecom_assets.defs import sensors
+from ecom_assets.flow import Standing
 from ecom_assets.kafka.topic import Position
 
 KEYS = [dg.AssetKey(["streamed", "product"])]

@@ -10,9 +10,9 @@ import pyarrow as pa
 import streamlit as st
 from deltalake import DeltaTable
 
-from ecom_assets.core.engine import Flow
 from ecom_assets.dashboard.common import ago, card, guarded, header, service, settings, when
 from ecom_assets.dataset.shop import TABLES
+from ecom_assets.flow import Flow
 from ecom_assets.lake import streamed
 from ecom_assets.reconcile import report
 from ecom_assets.reconcile.report import Verdict

@@ -1,6 +1,6 @@
 """The chunked layer: row-aligned CSV parts with a manifest."""
 
-from ecom_assets import factory
+from ecom_assets.defs import factory
 
 ASSETS = factory.layer_assets(
     "chunked",

@@ -1,7 +1,7 @@
 """The expanded layer: good rows only, grown to the target size."""
 
-from ecom_assets import factory
 from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs import factory
 
 ASSETS = factory.layer_assets(
     "expanded",

@@ -1,6 +1,6 @@
 """The HBase layer: the serving store, loaded from the merged tables or in bulk."""
 
-from ecom_assets import factory
+from ecom_assets.defs import factory
 
 ASSETS = factory.layer_assets(
     "hbase",

@@ -1,6 +1,6 @@
 """The merged layer: typed Delta tables, one row per primary key."""
 
-from ecom_assets import factory
+from ecom_assets.defs import factory
 
 ASSETS = factory.layer_assets(
     "merged",

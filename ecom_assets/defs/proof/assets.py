@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from ecom_assets import factory
 from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs import factory
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.reconcile import report
 

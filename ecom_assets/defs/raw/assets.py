@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ecom_assets import factory
 from ecom_assets.csv import expand
 from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs import factory
 from ecom_assets.defs.resources.home import HomeResource
 
 SHOP = dg.AssetSpec(

@@ -4,11 +4,11 @@ from functools import cached_property
 
 import dagster as dg
 
-from ecom_assets.core.engine import Flow
 from ecom_assets.core.settings import load
-from ecom_assets.core.spark import SparkConnectResource
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.kafka import KafkaResource
+from ecom_assets.defs.resources.spark import SparkConnectResource
+from ecom_assets.flow import Flow
 
 
 class HomeResource(dg.ConfigurableResource):

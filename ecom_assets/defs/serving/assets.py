@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from ecom_assets import factory
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import load
 from ecom_assets.dataset.shop import TABLES
+from ecom_assets.defs import factory
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, lookup, publication

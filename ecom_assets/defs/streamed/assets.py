@@ -1,6 +1,6 @@
 """The streamed layer: topics in Delta, one row per record."""
 
-from ecom_assets import factory
+from ecom_assets.defs import factory
 
 ASSETS = factory.layer_assets(
     "streamed",

@@ -1,6 +1,6 @@
 """The topic layer: one Kafka topic per table, Avro values, every chunk atomic."""
 
-from ecom_assets import factory
+from ecom_assets.defs import factory
 
 ASSETS = factory.layer_assets(
     "topic",

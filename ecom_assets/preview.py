@@ -13,7 +13,7 @@ from ecom_assets.kafka import topic
 from ecom_assets.lake import merged, streamed
 
 if TYPE_CHECKING:
-    from ecom_assets.core.engine import Flow
+    from ecom_assets.flow import Flow
 
 ROWS = 5
 WIDTH = 60

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import dagster as dg
 
-from ecom_assets.core.engine import Built, Flow
-from ecom_assets.core.preview import markdown, preview
 from ecom_assets.core.progress import note
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
 from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.flow import Built, Flow
+from ecom_assets.preview import markdown, preview
 from ecom_assets.reconcile import quality
 from ecom_assets.reconcile.report import Proof
 

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.errors import EcomError, ServiceError
+from ecom_assets.core.files import read_json, write_json
 from ecom_assets.core.location import rmtree
-from ecom_assets.core.measure import Measure, read_json, write_json
+from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import note, track
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.core.spark import spark_session
@@ -39,7 +41,7 @@ from ecom_assets.kafka.topic import Position
 from ecom_assets.lake import merged, streamed
 from ecom_assets.reconcile import report
 from ecom_assets.reconcile.report import Proof, Verdict
-from ecom_assets.servers.stack import Addresses, Stack
+from ecom_assets.servers.stack import Stack
 from ecom_assets.source import acquire
 
 if TYPE_CHECKING:
@@ -49,11 +51,11 @@ ROUTES: dict[str, tuple[str, ...]] = {"stream": LAYERS, "bulk": ("raw", "expande
 """Route -> the layers it passes, in order."""
 
 
-class DamagedLayerError(RuntimeError):
+class DamagedLayerError(EcomError):
     """A layer that must not be made anew without being asked: a Kafka topic is not ours alone."""
 
 
-class DiskFullError(RuntimeError):
+class DiskFullError(EcomError):
     """A disk has no room for what was to be made."""
 
 
