@@ -1,7 +1,7 @@
 """Values that lie somewhere within a block of bytes, as Arrow columns, without a look at each.
 
 What belongs here: the step from positions and sizes to a column. What does not: how a server or a file writes its
-blocks, which says where values are; see ``hbase_rpc`` and ``kafka_rpc``.
+blocks, which says where values are; see ``hbase.rpc`` and ``kafka.rpc``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A connection to a server whose messages begin with their size, as those of Kafka and of HBase do.
 
-What belongs here: the socket, and whole messages out and in. What does not: what a message means; see ``kafka_rpc`` and
-``hbase_rpc``.
+What belongs here: the socket, and whole messages out and in. What does not: what a message means; see ``kafka.rpc`` and
+``hbase.rpc``.
 """
 
 from __future__ import annotations

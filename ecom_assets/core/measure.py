@@ -14,7 +14,7 @@ class Measure:
 
     Attributes:
         rows: Rows.
-        checksum: Sum of the row hashes modulo 2^64 (see ``canon``).
+        checksum: Sum of the row hashes modulo 2^64 (see ``row_hash``).
         bytes: Size as stored, in bytes; 0 where the store does not tell.
         seconds: Time it took to measure.
     """

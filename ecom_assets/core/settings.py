@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from typing_extensions import override
 
 from ecom_assets.core.errors import HomeError
+from ecom_assets.core.expansion import Target
 
 if TYPE_CHECKING:
     from ecom_assets.core.location import Location
@@ -157,7 +158,7 @@ class Settings(BaseSettings):
     postgres_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Buffers of the embedded PostgreSQL")
     redis_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Most that the embedded Redis keeps")
 
-    # What follows is of one server of several, which `ecom serve` runs; see services/cluster.py.
+    # What follows is of one server of several, which `ecom serve` runs; see servers/cluster.py.
     node: int = Field(0, ge=0, description="Number of this server among those of its kind; 0: it is the only one")
     advertise: str = Field("", description="Name under which others reach this server; empty: its host")
     ports: dict[str, int] = Field(
@@ -284,10 +285,12 @@ def load(**overrides: object) -> Settings:
 
     Raises:
         pydantic.ValidationError: A value has the wrong type or is out of range.
+        HomeError: The size to grow to makes no sense.
         HomeMismatchError: A given value contradicts the home's.
     """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     settings = Settings(**given)
+    Target.parse(settings.expand)  # noticed here, it costs nobody a minute, and no home remembers it
     settings = settings.model_copy(update={"home": settings.home.expanduser().resolve()})
     if settings.source not in ("synthetic", "kaggle"):
         settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})

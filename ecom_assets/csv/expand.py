@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +28,7 @@ import pyarrow.compute as pc
 from typing_extensions import Buffer, override
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.expansion import Target
 from ecom_assets.core.location import Location, local, replace
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.parallel import ordered_map
@@ -38,8 +38,6 @@ from ecom_assets.csv import keys, records
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
 
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[MG])B(?:/(?P<scope>table|all))?")
-_UNITS = {"M": 1_000_000, "G": 1_000_000_000}
 _EAGER = 8 << 20  # bytes that are worth a call of the disk
 
 LEAST_BLOCK = 64 << 10
@@ -74,38 +72,6 @@ class Expansion:
     copies: int
 
 
-def factors(spec: str, sizes: dict[str, int]) -> dict[str, float]:
-    """Turn a target into a growth factor per table.
-
-    Args:
-        spec: ``none``; a factor such as ``2.5``; a size per table (``500MB``, or with any
-            unit ``2GB/table``); or a size of all tables together (``3GB``, ``900MB/all``).
-        sizes: Bytes of each raw file.
-
-    Returns:
-        Table -> factor, at least 1.0: no table ever shrinks.
-
-    Raises:
-        ValueError: The target is none of these.
-    """
-    if spec == "none":
-        return dict.fromkeys(sizes, 1.0)
-    if match := _SIZE.fullmatch(spec):
-        target = float(match["number"]) * _UNITS[match["unit"]]
-        scope = match["scope"] or ("table" if match["unit"] == "M" else "all")
-        whole = sum(sizes.values())
-        return {t: max(1.0, target / (size if scope == "table" else whole)) for t, size in sizes.items()}
-    try:
-        factor = float(spec)
-    except ValueError:
-        factor = math.nan
-    if not 1.0 <= factor < math.inf:
-        raise ValueError(
-            f"--expand: expected none, a factor of at least 1, a size per table (500MB) or in all (3GB), got {spec!r}"
-        )
-    return dict.fromkeys(sizes, factor)
-
-
 def raw_file(table: Table, settings: Settings) -> Path:
     """Where a table's raw file lies."""
     return settings.raw / table.csv
@@ -133,7 +99,8 @@ def quarantine_file(table: Table, settings: Settings) -> Path:
 
 def plan(table: Table, settings: Settings) -> Plan:
     """Decide how a table grows, from the sizes of all raw files and their largest integer keys."""
-    grown = factors(settings.expand, {t.name: raw_file(t, settings).stat().st_size for t in TABLES.values()})
+    sizes = {t.name: raw_file(t, settings).stat().st_size for t in TABLES.values()}
+    grown = Target.parse(settings.expand).factors(sizes)
     # Only tables that share a session can be cut in the middle of a copy without breaking a reference.
     whole = {t: grown[t] if _sample_key(TABLES[t]) else math.ceil(grown[t]) for t in grown}
     copies = {t: math.ceil(f) for t, f in whole.items()}

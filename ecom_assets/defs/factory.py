@@ -1,7 +1,7 @@
 """Assets and checks of a layer, made from the tables: the shell that is the same for all of them.
 
-What a layer is called, made of and depends on stands in ``defs/<layer>/assets.py``; the
-work stands in ``pipeline/``.
+What a layer is called, built from and depends on is defined in ``defs/<layer>/assets.py``; the work is done by the room
+of its system, through a ``Flow``.
 """
 
 import json
@@ -197,7 +197,7 @@ def built_metadata(built: Built, flow: Flow, layer: str, table: Table) -> dict[s
 
 
 def layer_checks(layer: str) -> dg.AssetChecksDefinition:
-    """Make the checks of one layer: parity with the layer before it, and those of ``pipeline.quality``.
+    """Make the checks of one layer: parity with the layer before it, and those of ``reconcile.quality``.
 
     All of them block: what is built on a layer is not built if one fails, unless its finding is a warning only.
 

@@ -1,7 +1,7 @@
 """Whole tables into HBase by its own ImportTsv, a MapReduce job: for those who have MapReduce on YARN (``ECOM_YARN``).
 
 What belongs here: the text that the job reads, starting it, and the few rows that such text cannot hold. The job
-makes files of one region after the other, which HBase then takes over as it does those of ``hbase_bulk``.
+makes files of one region after the other, which HBase then takes over as it does those of ``bulk_load``.
 
 ImportTsv has no way to escape anything, and takes an empty field for an absent one. So a field is ended by a control
 character and a row by a rare sign, not by a tab and a line break; and rows that hold one of these, or an empty text

@@ -2,7 +2,7 @@
 
 What belongs here: the way of the rows to one task per region, each in the order of its keys, and what a task does. What
 does not: the bytes of a file (see ``hfile``), and the same on one machine without Spark, which takes less of its time
-(see ``hbase_bulk``). The staging folder must be one that all of Spark's workers and HBase's servers see: one in HDFS,
+(see ``bulk_load``). The staging folder must be one that all of Spark's workers and HBase's servers see: one in HDFS,
 where HBase takes a file over by renaming it, or a shared one.
 
 Spark may run a task again, or twice at once. So each attempt writes a folder of its own, and HBase takes over only

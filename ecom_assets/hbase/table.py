@@ -1,7 +1,7 @@
 """Tables in HBase: how rows lie there, making a table, loading it, reading it back, and serving from it.
 
 What belongs here: the map between a row and its cells, and all work on a whole table or on a few of its rows.
-What does not: the bytes on the wire (see ``hbase_thrift``) and when any of it is done.
+What does not: the bytes on the wire (see ``thrift``) and when any of it is done.
 
 A null is an absent cell, an empty text a cell with an empty value, an integer its decimal text. Every cell is
 written at one timestamp, so that a replay writes the same cells again instead of newer versions of them.
@@ -88,7 +88,8 @@ class Layout:
         if sorted([*self.cells.values(), *derived]) != sorted(table.names) or len(derived) > 1:
             raise ValueError(
                 f"{table.name}: expected each column in one family, or at most one of them in the row key alone;"
-                f" got {sorted(self.cells.values())} in families and {derived} in the row key alone; mend tables.py"
+                f" got {sorted(self.cells.values())} in families and {derived} in the row key alone; correct its"
+                " declaration"
             )
         self.derived = derived[0] if derived else None
         at = table.hbase.row_key.index(self.derived) if self.derived else len(table.hbase.row_key)

@@ -1,6 +1,6 @@
 """Checks of what the data is, beside the proof that none of it is lost.
 
-What belongs here: one plain function per check, made from the schemas and ``tables.py``, each
+What belongs here: one plain function per check, made from the schemas and the declaration, each
 giving a verdict with samples of what is wrong. They read the Delta tables by DuckDB, an engine
 that has no part in making them. What does not: parity of rows between layers; see ``sheet``.
 """

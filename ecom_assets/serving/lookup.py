@@ -1,7 +1,7 @@
 """Single rows straight from HBase: a customer with their orders, a session with its events.
 
 What belongs here: point and prefix reads through Thrift, and the index that leads from a customer to their
-bookings. What does not: scans of a table (``pipeline.hbase``).
+bookings. What does not: scans of a table (``hbase.table``).
 
 The index is a table of its own, keyed by ``customer_id|created_at|booking_id``: one prefix scan gives a customer's
 bookings in the order of time. A row of it is made of a row of ``transactions``, so it is a ``Table`` like the

@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.errors import HomeError
+from ecom_assets.core.expansion import Target
 from ecom_assets.core.location import local
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings, load
@@ -109,14 +111,14 @@ def test_every_copy_folds_back_to_the_raw_rows(home: Callable[..., Settings], ta
 )
 def test_targets(spec: str, expected: dict[str, float]) -> None:
     """If this fails, a target means another size than the documentation says."""
-    assert expand.factors(spec, {"a": 100_000_000, "b": 400_000_000}) == expected
+    assert Target.parse(spec).factors({"a": 100_000_000, "b": 400_000_000}) == expected
 
 
 @pytest.mark.parametrize("spec", ["0.5", "lots", "nan", "inf", "-1", "3TB", "500 MB"])
 def test_targets_that_make_no_sense(spec: str) -> None:
     """If this fails, a typing error grows the data without end or shrinks it."""
-    with pytest.raises(ValueError, match="--expand: expected"):
-        expand.factors(spec, {"a": 1})
+    with pytest.raises(HomeError, match="--expand: expected"):
+        Target.parse(spec)
 
 
 def test_files_go_to_the_disk_while_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

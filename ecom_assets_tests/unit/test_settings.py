@@ -6,6 +6,7 @@ from pathlib import Path
 import fastavro
 import pytest
 
+from ecom_assets.core.errors import HomeError
 from ecom_assets.core.settings import SECRETS, HomeMismatchError, SecretFileError, Settings, load, remember
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
@@ -19,6 +20,13 @@ def test_a_home_remembers_its_data(tmp_path: Path) -> None:
     assert load(home=tmp_path, scale=0.5).scale == 0.5
     with pytest.raises(HomeMismatchError, match=r"made with scale 0\.5, asked for 0\.1"):
         load(home=tmp_path, scale=0.1)
+
+
+def test_a_target_that_makes_no_sense_is_refused_at_once(tmp_path: Path) -> None:
+    """If this fails, it is noticed after servers have started, and the home refuses every correct call after it."""
+    with pytest.raises(HomeError, match=r"--expand: expected none, a factor .* got 'lots'"):
+        load(home=tmp_path / "new", expand="lots")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Kafka as a Dagster resource: an address, from which the pipeline's one place builds clients.
 
-How a client is configured stands in ``pipeline.topic.Clients``, not here.
+How a client is configured is defined in ``kafka.topic.Clients``, not here.
 """
 
 from __future__ import annotations
