@@ -551,7 +551,7 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
     job = loaded.resolve_job_def(job_name)
     # Dagster's event log lies in the home too.
     with room_for("the run", settings.home), dg.DagsterInstance.get() as instance, bars(console):
-        _bury_dead_runs(instance)
+        _fail_orphaned_runs(instance)
         tags = {"ecom/source": settings.source, "ecom/route": settings.route, PROCESS_TAG: _process(os.getpid())}
         try:
             with _insistent_interrupts():
@@ -625,6 +625,9 @@ def _submit(job_name: str, settings: Settings, through: str) -> _Outcome:
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 """How a run can have ended."""
 
+START_TOLERANCE = 2.0
+"""Seconds by which two readings of one process's start may differ."""
+
 PROCESS_TAG = "ecom/process"
 """Run tag that tells which process does the run: its id and the time of its start."""
 
@@ -638,14 +641,22 @@ def _process(pid: int) -> str:
         return ""
 
 
-def _bury_dead_runs(instance: Any) -> None:
-    """Say of runs whose process was killed that they failed; the UI would show them as running for ever."""
+def _is_alive(process: str) -> bool:
+    """Whether the process of a run's tag still runs; a recycled id belongs to another that started later."""
+    pid, _, started = process.partition("-")
+    now = _process(int(pid)).partition("-")[2]
+    # The kernel's clock tells the start to a second or so, and not the same each time.
+    return bool(now) and abs(float(now) - float(started)) <= START_TOLERANCE
+
+
+def _fail_orphaned_runs(instance: Any) -> None:
+    """Mark orphaned runs as failed: their process was killed, and the UI would show them as running for ever."""
     import dagster as dg
 
     under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=under_way)):
         process = run.tags.get(PROCESS_TAG)
-        if process and process != _process(int(process.split("-")[0])):
+        if process and not _is_alive(process):
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             instance.report_run_failed(run, f"its process {process.split('-')[0]} has ended without a word")
 

@@ -6,6 +6,7 @@ does not: the questions (``questions``) and whether an answer is already known (
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -99,9 +100,7 @@ def ask_spark(session: SparkSession, question: Question, tables: Mapping[str, Da
 
 def _named(text: str, table: str) -> str:
     """Make the table of a FROM or JOIN one that is given by name."""
-    for word in ("FROM", "JOIN"):
-        text = text.replace(f"{word} {table}", f"{word} {{{table}}} AS {table}")
-    return text
+    return re.sub(rf"\b(FROM|JOIN) {re.escape(table)}\b", rf"\1 {{{table}}} AS {table}", text)
 
 
 class DuckDBEngine:

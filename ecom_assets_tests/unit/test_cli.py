@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from ecom_assets import cli
@@ -53,3 +54,18 @@ def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit):
         cli.main()
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("later", "alive"), [(0, True), (1.4, True), (-1.4, True), (60, False)])
+def test_a_run_whose_process_still_runs_is_not_reported_as_failed(later: float, alive: bool) -> None:
+    """If this fails, a live run is marked as failed by the next command, or one whose id was recycled never is."""
+    me = psutil.Process()
+    assert cli._is_alive(f"{me.pid}-{me.create_time() + later:.0f}") is alive
+
+
+def test_the_run_of_a_process_that_is_gone_is_reported_as_failed() -> None:
+    """If this fails, the UI shows a killed run as running for ever."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    tag = cli._process(gone.pid)
+    gone.wait()
+    assert not cli._is_alive(tag)

@@ -15,7 +15,7 @@ import pytest
 
 from ecom_assets.dashboard import charts, figures
 from ecom_assets.dataset.shop import CLICK_STREAM, TABLES, TRANSACTIONS
-from ecom_assets.serving import cache, postgres
+from ecom_assets.serving import cache, engines, postgres
 
 EVENT: dict[str, Any] = {
     "session_id": "s", "event_name": "CLICK", "event_time": "2016-06-30T23:18:44.792905Z", "event_id": "e",
@@ -178,3 +178,11 @@ def test_names_in_charts_are_text() -> None:
 def trend(frame: pl.DataFrame) -> str:
     """Months drawn."""
     return charts.trend(frame, "n", "IDR")
+
+
+def test_a_table_whose_name_begins_with_another_is_not_taken_for_it() -> None:
+    """If this fails, a question about product_reviews is asked of product."""
+    text = "SELECT * FROM product_reviews JOIN product ON product.id = product_id"
+    assert engines._named(text, "product") == (
+        "SELECT * FROM product_reviews JOIN {product} AS product ON product.id = product_id"
+    )
