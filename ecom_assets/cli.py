@@ -625,9 +625,6 @@ def _submit(job_name: str, settings: Settings, through: str) -> _Outcome:
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 """How a run can have ended."""
 
-START_TOLERANCE = 2.0
-"""Seconds by which two readings of one process's start may differ."""
-
 PROCESS_TAG = "ecom/process"
 """Run tag that tells which process does the run: its id and the time of its start."""
 
@@ -643,10 +640,10 @@ def _process(pid: int) -> str:
 
 def _is_alive(process: str) -> bool:
     """Whether the process of a run's tag still runs; a recycled id belongs to another that started later."""
-    pid, _, started = process.partition("-")
-    now = _process(int(pid)).partition("-")[2]
-    # The kernel's clock tells the start to a second or so, and not the same each time.
-    return bool(now) and abs(float(now) - float(started)) <= START_TOLERANCE
+    from ecom_assets.servers.process import running
+
+    pid, _, created = process.partition("-")
+    return running(int(pid), float(created)) is not None
 
 
 def _fail_orphaned_runs(instance: Any) -> None:

@@ -44,4 +44,4 @@ class CsvError(EcomError):
 
 
 class HomeError(EcomError):
-    """A home folder: its settings, its books, its owner or its lock."""
+    """A home folder: its settings, or what it remembers."""

@@ -1,4 +1,4 @@
-"""A rejected record, with all that is needed to find and fix it; and the checksum of what a quarantine holds."""
+"""A rejected record, with all that is needed to find and fix it."""
 
 from __future__ import annotations
 

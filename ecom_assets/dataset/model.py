@@ -1,8 +1,8 @@
 """What a data set declares: tables, columns, keys, references and HBase layouts.
 
-Columns and types come from ``schemas/<table>.avsc``; what Avro cannot say stands in a ``Table``. Topics, Arrow, Spark
-and Delta schemas, column metadata and checks derive from the two. The values of one data set are a module of their own;
-see ``shop``.
+Columns and types come from ``schemas/<table>.avsc``; what Avro cannot say is defined in a ``Table``. Topics, Arrow,
+Spark and Delta schemas, column metadata and checks derive from the two. The values of one data set are a module of
+their own; see ``shop``.
 
 Custom properties of an ``.avsc``: on a field, ``parsed_as`` names a typed companion column of the merged table; on the
 record, ``null_values`` lists unquoted texts that mean null (next to the empty field), and ``"overflow": "last"``
@@ -12,7 +12,6 @@ assigns surplus fields to the last column.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -179,7 +178,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The tables of one data set; iterate it to get them in their declared order.
+    """The tables of one data set.
 
     Attributes:
         name: Its name.
@@ -193,21 +192,3 @@ class Dataset:
     def of(cls, name: str, *tables: Table) -> Dataset:
         """A data set of some tables."""
         return cls(name, {table.name: table for table in tables})
-
-    def __iter__(self) -> Iterator[Table]:
-        """The tables in their declared order."""
-        return iter(self.tables.values())
-
-    def __len__(self) -> int:
-        return len(self.tables)
-
-    def __getitem__(self, name: str) -> Table:
-        """A table by its name.
-
-        Raises:
-            KeyError: There is none of that name; names those that exist.
-        """
-        try:
-            return self.tables[name]
-        except KeyError:
-            raise KeyError(f"data set {self.name}: expected one of {', '.join(self.tables)}, got {name!r}") from None

@@ -85,19 +85,27 @@ class Record:
 
     def process(self) -> psutil.Process | None:
         """The process, if it still runs and is the one that was started."""
-        if self.pid is None:
-            return None
-        try:
-            process = psutil.Process(self.pid)
-            # The clock that gives a process its birth moves a little when the system's time is set.
-            same = abs(process.create_time() - self.created) < 2
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+        return None if self.pid is None else running(self.pid, self.created)
 
     def stopped(self) -> Record:
         """The record as it stands after a clean stop."""
         return replace(self, pid=None)
+
+
+def running(pid: int, created: float) -> psutil.Process | None:
+    """The process of an id, if it runs and is not another that was given the same id later.
+
+    Args:
+        pid: Its id.
+        created: When it was started, seconds since the epoch.
+    """
+    try:
+        process = psutil.Process(pid)
+        # The clock that gives a process its birth moves a little when the system's time is set.
+        same = abs(process.create_time() - created) < 2
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def inherited() -> dict[str, str]:
