@@ -199,7 +199,7 @@ def test_one_key_stays_in_one_partition_in_order(own: Settings, kafka: str) -> N
 KILLED = """
 import os, sys, signal
 from pathlib import Path
-from ecom_assets.pipeline import topic
+from ecom_assets.kafka import topic
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import CLICK_STREAM
 
