@@ -30,7 +30,7 @@ SMALL_SCALE = 0.02
 """Synthetic data up to this scale count as small."""
 
 
-SECRETS = ("postgres", "redis", "password", "kafka_config")
+SECRETS = ("books", "postgres", "redis", "password", "kafka_config")
 """Settings that hold passwords: each may stand in the file that ``ECOM_<FIELD>_FILE`` names."""
 
 
@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     spark: str = Field("", description="Spark Connect address, sc://host:port; empty: embedded")
     postgres: str = Field(
         "", repr=False, description="PostgreSQL URL, postgresql://user:password@host:port/database; empty: embedded"
+    )
+    books: str = Field(
+        "",
+        repr=False,
+        description="PostgreSQL URL of the books, in a schema per namespace; empty: books.sqlite in the home",
     )
     redis: str = Field("", repr=False, description="Redis URL, redis://:password@host:port/0; empty: embedded")
     kafka_config: dict[str, str] = Field(
