@@ -14,7 +14,9 @@ from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus
 from benchmarks.stage import Stage
 from ecom_assets.core.location import local, rmtree
 from ecom_assets.csv import expand as expanding
+from ecom_assets.csv.plan import plan
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
+from ecom_assets.dataset.shop import SHOP
 
 DISK = "dd"
 FACTOR = "3"
@@ -33,7 +35,7 @@ def expand(stage: Stage) -> Generator[Step]:
         os.sync()  # what others have written is theirs
 
         def work() -> float:
-            expanding.build(TABLE, settings)
+            expanding.build(TABLE, settings, plan(TABLE, SHOP, settings))
             return sum(_sync(local(path)) for path in expanding.files(TABLE, settings)) / 1e6
 
         found = timed(work)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -20,9 +21,10 @@ import pyarrow.compute as pc
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
-from ecom_assets.hbase import bulk_load, importtsv, rpc
-from ecom_assets.hbase import table as hbase
-from ecom_assets.servers.servers import hbase_client
+from ecom_assets.hbase import bulk_load, importtsv, rpc, scan, write
+from ecom_assets.hbase.layout import Layout, Target, split_keys
+from ecom_assets.hbase.thrift import CONNECTIONS
+from ecom_assets.java.clients import hbase_client
 
 HAPPYBASE, IMPORTTSV, THRIFT, PE, ROW_BY_ROW = (
     "happybase batches", "ImportTsv", "our Thrift calls", "PerformanceEvaluation", "happybase put by put",
@@ -84,27 +86,28 @@ class _Ways:
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.settings, self.addresses = stage, stage.settings, stage.addresses
-        self.name = TABLE.hbase_table(self.settings.namespace)
+        self.target = Target.public(TABLE, self.settings, int(time.time() * 1000))
+        self.name = self.target.name
         self.rows = sum(map(len, stage.batches()))
         self.fewer = min(self.rows, stage.fewer)
-        self.splits = hbase.split_keys(stage.keys, self.settings.regions)
+        self.splits = split_keys(stage.keys, self.settings.regions)
 
     def into_empty(self, work: Callable[[], int]) -> Sample:
         """Time a load of a table that is there and empty."""
-        hbase.create(TABLE, self.settings, self.stage.admin, self.splits)
+        write.create(self.target, self.settings, self.stage.admin, self.splits)
         return timed(work)
 
     def load_hfile(self) -> int:
         """Sort, write HFiles, bulk load."""
-        return bulk_load.load(TABLE, self.stage.batches(), self.stage.keys, self.settings, self.stage.admin)
+        return bulk_load.load(self.target, self.stage.batches(), self.stage.keys, self.settings, self.stage.admin)
 
     def load_importtsv(self) -> int:
         """HBase's own MapReduce job, in one process, and the bulk load of its files."""
-        return importtsv.load(TABLE, self.stage.batches(), self.settings, self.stage.admin, self.addresses)
+        return importtsv.load(self.target, self.stage.batches(), self.settings, self.stage.admin, self.addresses)
 
     def load_thrift(self) -> int:
         """The project's own Thrift calls, four connections."""
-        return hbase.load(TABLE, self.stage.batches(self.fewer), self.settings, self.addresses)
+        return write.load(self.target, self.stage.batches(self.fewer), self.addresses)
 
     def load_happybase(self) -> int:
         """Batch puts as happybase's guide shows them."""
@@ -134,7 +137,7 @@ class _Ways:
     def evaluate(self) -> Sample:
         """HBase's own performance evaluation; it tells how long its slowest client took, without the start of Java."""
         clients = os.cpu_count() or 1
-        first = hbase.Layout(TABLE).columns(next(self.stage.batches(10_000)))
+        first = Layout(TABLE).columns(next(self.stage.batches(10_000)))
         filled = sum(len(values) - values.null_count for _, values in first)
         size = round(sum(pc.sum(pc.binary_length(values)).as_py() for _, values in first) / filled)
         name = f"{NAMESPACE}_pe"
@@ -155,13 +158,13 @@ class _Ways:
     def fetch(self) -> int:
         """All cells through HBase's own RPC, thrown away: what bounds the proof."""
         with closing(self._connect()) as connection:
-            regions = hbase.regions(self.name, connection)
+            regions = scan.regions(self.name, connection)
 
         def pages(region: rpc.Region) -> int:
             with rpc.Connection(region.server) as connection:
                 return sum(map(len, connection.pages(region, region.start, region.stop)))
 
-        with ThreadPoolExecutor(hbase.CONNECTIONS) as pool:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
             return sum(pool.map(pages, regions))
 
     def read_thrift(self) -> int:
@@ -170,7 +173,7 @@ class _Ways:
             return self._proven()
 
     def _proven(self) -> int:
-        found = hbase.measure(TABLE, self.settings, self.addresses)
+        found = scan.measure(TABLE, self.settings, self.addresses)
         if found.measure.rows != self.rows or found.damaged:
             raise ValueError(f"expected {self.rows} sound rows in {self.name}, got {found}")
         return found.measure.rows

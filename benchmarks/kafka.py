@@ -14,19 +14,20 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
+from ecom_assets import bridge
 from ecom_assets.core import avro
-from ecom_assets.core.files import write_text
-from ecom_assets.core.location import local
-from ecom_assets.csv import chunk
+from ecom_assets.core.layer import Chunk, ChunkSource
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
-from ecom_assets.kafka import topic
+from ecom_assets.kafka import producer
 
 PRODUCER_TEST, CONSUMER_TEST = "kafka-producer-perf-test", "kafka-consumer-perf-test"
 TEST_FACTOR = 3
@@ -48,21 +49,29 @@ TUNING = {
 SCHEMA = fastavro.parse_schema(json.loads(TABLE.avro))
 
 
+class _NoChunks:
+    """A chunked layer without rows."""
+
+    def chunks(self, settings: Settings, table: Table) -> list[Chunk]:  # noqa: ARG002
+        return []
+
+
+NO_CHUNKS = cast("ChunkSource", _NoChunks())
+
+
 @contextmanager
 def produce(stage: Stage) -> Generator[Step]:
     """CSV chunks into a topic."""
     kafka = stage.addresses.kafka
     settings = stage.home("produce", home=stage.settings.home)  # the same chunks, another topic
-    empty = stage.home("produce")
-    write_text(local(chunk.folder(TABLE, empty)) / chunk.MANIFEST, "")
     stage.chunks  # noqa: B018  makes them
-    first = topic.produce(TABLE, settings, kafka)
+    first = producer.produce(bridge.CHUNKS, TABLE, settings, kafka)
     rows, size = first.rows, round(first.bytes / first.rows)
 
     def ours() -> Sample:
-        topic.delete(TABLE, settings, kafka)
-        topic.produce(TABLE, empty, kafka)  # topic and ledger are there beforehand, as the others' topic is
-        return timed(lambda: topic.produce(TABLE, settings, kafka).rows)
+        producer.delete(TABLE, settings, kafka)
+        producer.produce(NO_CHUNKS, TABLE, settings, kafka)  # the others' topic is there beforehand, too
+        return timed(lambda: producer.produce(bridge.CHUNKS, TABLE, settings, kafka).rows)
 
     def kafkas_own() -> Sample:
         with stage.new_topic() as name:
@@ -104,7 +113,7 @@ def produce(stage: Stage) -> Generator[Step]:
             versus("produce_vs_row_by_row", ROW_BY_ROW),
         ),
     )
-    topic.delete(TABLE, settings, kafka)
+    producer.delete(TABLE, settings, kafka)
 
 
 @contextmanager
@@ -112,11 +121,11 @@ def consume(stage: Stage) -> Generator[Step]:
     """A topic read to its end."""
     kafka = stage.addresses.kafka
     settings = stage.topic
-    rows = topic.measure(TABLE, settings, kafka).measure.rows
+    rows = bridge.measure(TABLE, settings, kafka)[0].good.rows
     name = TABLE.topic(settings.namespace)
 
     def ours() -> Sample:
-        return timed(lambda: topic.measure(TABLE, settings, kafka).measure.rows)
+        return timed(lambda: bridge.measure(TABLE, settings, kafka)[0].good.rows)
 
     def kafkas_own() -> Sample:
         told = stage.java(

@@ -21,21 +21,24 @@ import happybase
 import pyarrow as pa
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
+from ecom_assets.flow import Flow
 from rich.console import Console
 
+from ecom_assets import bridge
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.location import local
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.csv import chunk, expand, records
+from ecom_assets.csv.plan import Plan
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
-from ecom_assets.flow import Flow
-from ecom_assets.hbase import table as hbase
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.kafka import topic
-from ecom_assets.servers import jars
+from ecom_assets.hbase.layout import row_keys
+from ecom_assets.java import jars
+from ecom_assets.java.program import run_java
+from ecom_assets.kafka import producer
+from ecom_assets.kafka.clients import Clients
 from ecom_assets.servers.commands import start
-from ecom_assets.servers.servers import run_java
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import facts, synthetic
 
@@ -134,7 +137,7 @@ def _sweep(stack: Stack) -> None:
     except RuntimeError:  # it never came up
         return
     with suppress(KafkaException):
-        admin = topic.Clients(addresses.kafka, stack.settings.kafka_config).admin()
+        admin = Clients(addresses.kafka, stack.settings.kafka_config).admin()
         topics = [name for name in admin.list_topics(timeout=10).topics if name.startswith(NAMESPACE)]
         futures = [*admin.delete_topics(topics).values()] if topics else []
         groups = [g.group_id for g in admin.list_consumer_groups().result().valid if g.group_id.startswith(NAMESPACE)]
@@ -230,7 +233,7 @@ class Stage:
 
     @cached_property
     def _expanded(self) -> Path:
-        expand.build(TABLE, self.raw)
+        expand.build(TABLE, self.raw, Plan())
         (path,) = expand.files(TABLE, self.raw)
         return local(path)
 
@@ -257,13 +260,13 @@ class Stage:
         """HBase's row keys of some rows, spread evenly."""
         step = 1 + self.rows // 50_000
         taken = [batch.take(pa.array(range(0, len(batch), step))) for batch in self.batches()]
-        return hbase.row_keys(pa.Table.from_batches(taken), TABLE)
+        return row_keys(pa.Table.from_batches(taken), TABLE)
 
     @cached_property
     def topic(self) -> Settings:
         """A home whose topic holds the rows."""
         self.chunks  # noqa: B018  makes them
-        topic.produce(TABLE, self.settings, self.addresses.kafka)
+        producer.produce(bridge.CHUNKS, TABLE, self.settings, self.addresses.kafka)
         return self.settings
 
     # Tools
@@ -271,7 +274,7 @@ class Stage:
     @contextmanager
     def new_topic(self) -> Generator[str]:
         """An empty topic like the project's; deleted when the block ends."""
-        admin = topic.Clients(self.addresses.kafka, self.settings.kafka_config).admin()
+        admin = Clients(self.addresses.kafka, self.settings.kafka_config).admin()
         name = f"{NAMESPACE}.{next(self._numbers)}"
         admin.create_topics([NewTopic(name, self.settings.partitions, 1)])[name].result()
         try:

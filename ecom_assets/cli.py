@@ -295,16 +295,16 @@ def simulate(
     what comes again, and merging collapses it, so the proof still balances.
     """
     settings = configure(home=home)
+    from ecom_assets.bridge import CHUNKS
     from ecom_assets.core.progress import bars, track
     from ecom_assets.dataset.shop import TABLES
     from ecom_assets.flow import Flow
-    from ecom_assets.kafka import topic
+    from ecom_assets.kafka.simulate import simulate as send
 
     (name,) = _known_tables([table])
     with Flow(settings) as flow, bars(console), _stop_on_signal() as stop, track(f"topic/{name}", rows) as advance:
-        done = topic.simulate(
-            TABLES[name], settings, flow.addresses.kafka, rate, stop, start=start, rows=rows, progress=advance
-        )
+        kafka = flow.addresses.kafka
+        done = send(CHUNKS, TABLES[name], settings, kafka, stop, rate=rate, start=start, rows=rows, progress=advance)
     console.print(
         f"[green]✓[/green] {done.rows:,} rows in {done.chunks:,} chunks sent in {done.seconds:.0f} s"
         f" ({done.rows / max(done.seconds, 1e-3):,.0f} rows/s)"
@@ -540,9 +540,10 @@ def _execute(job_name: str, settings: Settings, definitions: Callable[[], Any] =
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
 
+    from ecom_assets.core.disk import room_for
     from ecom_assets.core.progress import bars
     from ecom_assets.dataset.shop import LAYERS
-    from ecom_assets.flow import Flow, room_for
+    from ecom_assets.flow import Flow
     from ecom_assets.serving import history
 
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
@@ -593,8 +594,8 @@ def _submit(job_name: str, settings: Settings, through: str) -> _Outcome:
     import dagster as dg
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 
+    from ecom_assets.core.addresses import split
     from ecom_assets.flow import Flow
-    from ecom_assets.servers.servers import split
 
     host, port = split(through)
     settings_module.remember(settings)

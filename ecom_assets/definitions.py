@@ -1,11 +1,68 @@
-"""The entry point of the code location, and nothing else: everything is found in ``defs/``."""
+"""The entry point of the code location: everything in ``defs/``, put together for a data set and its servers."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import dagster as dg
+
+from ecom_assets.core import settings as settings_module
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Dataset
+from ecom_assets.dataset.shop import SHOP
+from ecom_assets.defs.assets.analysis import analysis_assets, cached_analyses, postgres_assets
+from ecom_assets.defs.assets.layers import SOURCE, layer_assets
+from ecom_assets.defs.assets.reconciliation import report_asset, report_check
+from ecom_assets.defs.assets.serving import matches_transactions, serving_assets
+from ecom_assets.defs.checks import layer_checks
+from ecom_assets.defs.jobs import JOBS, SCHEDULES
+from ecom_assets.defs.resources.hbase import HBaseResource
+from ecom_assets.defs.resources.home import home_resource
+from ecom_assets.defs.resources.kafka import KafkaResource
+from ecom_assets.defs.resources.spark import SparkConnectResource
+from ecom_assets.defs.sensors import SENSORS
+
+
+def build_defs(
+    *,
+    dataset: Dataset = SHOP,
+    settings: Callable[[], Settings] = settings_module.load,
+    resources: Mapping[str, Any] | None = None,
+    executor: dg.ExecutorDefinition = dg.in_process_executor,
+) -> dg.Definitions:
+    """All assets, checks, jobs, sensors and resources.
+
+    Nothing of a home and no address is read here, but when a run or a sensor first needs it.
+
+    Args:
+        dataset: The tables.
+        settings: Reads the settings of the home; called at first need.
+        resources: Resources in place of the own ones, by name: ``kafka``, ``spark``, ``hbase``.
+        executor: One process per run by default: steps share their warm libraries, and the heavy work is done by
+            servers and threads anyway.
+    """
+    systems = {"kafka": KafkaResource(), "spark": SparkConnectResource(), "hbase": HBaseResource(), **(resources or {})}
+    return dg.Definitions(
+        assets=[
+            SOURCE,
+            *layer_assets(dataset),
+            report_asset(dataset),
+            *serving_assets(dataset),
+            postgres_assets(dataset),
+            analysis_assets(dataset),
+            cached_analyses,
+        ],
+        asset_checks=[*layer_checks(dataset), report_check(dataset), matches_transactions],
+        jobs=JOBS,
+        schedules=SCHEDULES,
+        sensors=SENSORS,
+        resources={**systems, "home": home_resource(settings, dataset)(**systems)},
+        executor=executor,
+    )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """All assets, checks, jobs and resources."""
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    """The shop's definitions, with the home of the environment."""
+    return build_defs()

@@ -70,12 +70,14 @@ def spark(stack: Stack) -> Iterator[SparkSession]:
 
 
 @pytest.fixture(scope="module")
-def make_topic(settings: Settings, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> MakeTopic:
+def make_topic(
+    settings: Settings, stack: Stack, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> MakeTopic:
     """Makes an empty topic, with a lake of its own."""
 
     def make(table: Table) -> Topic:
         home = tmp_path_factory.mktemp("lake")
         own = settings.model_copy(update={"home": home, "namespace": home.name})
-        return Topic(table, own, stack.addresses().kafka)
+        return Topic(table, own, stack.addresses(), lambda: spark)
 
     return make

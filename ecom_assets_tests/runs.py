@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.books import Books, books_file
 from ecom_assets.core.settings import Settings, load
-from ecom_assets.dataset.shop import LAYERS
+from ecom_assets.paths import LAYERS
 
 
 def environment(home: Path, addresses: Addresses, namespace: str) -> dict[str, str]:
@@ -48,24 +50,43 @@ def ecom(env: dict[str, str], *args: str) -> tuple[int, dict[str, Any], str]:
     return process.returncode, json.loads(lines[-1]) if lines else {}, err
 
 
-def wait_for(file: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
-    """Wait until a run has written a file; it must not end before."""
+def wait_for(
+    done: Callable[[Books], object], settings: Settings, process: subprocess.Popen[str], seconds: float = 120
+) -> None:
+    """Wait until the books of a home say something; the run that writes them must not end before."""
     deadline = time.monotonic() + seconds
-    while not file.exists():
+    while True:
+        if books_file(settings).exists():
+            with Books.open(settings) as books:
+                while not done(books):
+                    assert process.poll() is None, process.communicate()[1]
+                    assert time.monotonic() < deadline, f"not within {seconds:g} s"
+                    time.sleep(0.005)
+            return
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, f"expected {file} within {seconds:g} s"
+        assert time.monotonic() < deadline, f"no books within {seconds:g} s"
         time.sleep(0.005)
 
 
-def beginning(layer: str, settings: Settings) -> Path:
-    """What is there when a layer's turn has come: the proof of the layer before it."""
+def built(layer: str, table: str = "click_stream") -> Callable[[Books], object]:
+    """A layer of a table is built."""
+    return lambda books: books.build(layer, table)
+
+
+def verified(layer: str, table: str = "click_stream") -> Callable[[Books], object]:
+    """A layer of a table was checked."""
+    return lambda books: books.verification(layer, table)
+
+
+def beginning(layer: str, settings: Settings) -> Callable[[Books], object]:
+    """What the books say when a layer's turn has come: the layer before it was checked."""
     if layer == LAYERS[0]:
-        return settings.raw
-    return settings.manifests / LAYERS[LAYERS.index(layer) - 1] / "click_stream.proof.json"
+        return lambda _: settings.raw.exists()
+    return verified(LAYERS[LAYERS.index(layer) - 1])
 
 
 def finish(env: dict[str, str]) -> dict[str, Any]:
-    """Run again what was broken off: it must end well, its sheet balanced; returns what it tells of the tables."""
+    """Run again what was broken off: it must end well, its report balanced; returns what it reports of the tables."""
     code, told, err = ecom(env, "run", "--json")
     assert code == 0, err
     assert told["ok"] is True

@@ -1,4 +1,4 @@
-"""A small shop, published and in HBase, without the long way there: what the tests of serving start from."""
+"""A small shop, published and in HBase, without Kafka: what the tests of serving start from."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from ecom_assets.core.addresses import Addresses
-from ecom_assets.core.files import write_json
-from ecom_assets.core.settings import Settings, load, remember
-from ecom_assets.csv import expand, unique
+from ecom_assets.core.settings import Settings, load
+from ecom_assets.csv.unique import Deduplicated
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
-from ecom_assets.flow import Flow
-from ecom_assets.hbase import table as hbase
-from ecom_assets.lake import merged, streamed
+from ecom_assets.lake import streamed
+from ecom_assets.paths import engine, open_home
 from ecom_assets.serving import lookup, publication
-from ecom_assets.source import acquire
 
 SCALE = 0.002
 
@@ -39,23 +36,22 @@ def settings_for(home: Path, addresses: Addresses, namespace: str) -> Settings:
 
 def open_shop(settings: Settings) -> None:
     """Make the data, the merged tables, HBase's and the index, and publish."""
-    remember(settings)
-    acquire(settings)
-    with Flow(settings) as flow:
+    with open_home(settings.model_copy(update={"hbase_route": "thrift"})) as at:
+        stream = engine(at, "stream")
         for table in TABLES.values():
-            expand.build(table, settings)
-            write_streamed(flow.spark, table, settings)
-            merged.merge(flow.spark, table, settings)
-            hbase.create(table, settings, flow.admin, [])
-            hbase.load(table, unique.Deduplicated(table, settings), settings, flow.addresses)
-            write_json(settings.manifests / "hbase" / f"{table.name}.build.json", {"inputs": "1", "route": "stream"})
-        lookup.build_index(flow)
-    publication.publish(settings)
+            stream.build("raw", table)
+        for table in TABLES.values():
+            stream.build("expanded", table)
+            write_streamed(at.spark, table, settings)
+            stream.build("merged", table)
+            stream.build("hbase", table)
+        lookup.build_index(at)
+        publication.publish(settings, at.books)
 
 
 def write_streamed(spark: SparkSession, table: Table, settings: Settings) -> None:
-    """What Spark would have made of the topic: the rows, and where they came from."""
-    rows = pa.Table.from_batches(list(unique.Deduplicated(table, settings)))
+    """What Spark would have made of the topic: the rows, and where they come from."""
+    rows = pa.Table.from_batches(list(Deduplicated(table, settings)))
     rows = rows.cast(pa.schema([f.with_nullable(True) for f in rows.schema]))
     count = rows.num_rows
     place = {

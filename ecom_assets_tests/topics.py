@@ -14,11 +14,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pyspark.sql import SparkSession
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.context import Context
+from ecom_assets.core.layer import Built, Cut, Layer, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.dataset.shop import PRODUCT, SHOP
 from ecom_assets.lake import streamed
+from ecom_assets.paths import MERGED, STREAMED
 
 Row = dict[str, Any]
 TEXTS = ["Shirt", "", "ü, \"x\"\n'y'", "日本\r\n", "NA", "null", "\\N", "x" * 3000]
@@ -51,15 +55,41 @@ def held(table: Table, rows: list[Row]) -> Measure:
 
 
 class Topic:
-    """A topic of a namespace and lake of its own."""
+    """A topic of a namespace and lake of its own, and the layers of the lake behind it."""
 
-    def __init__(self, table: Table, settings: Settings, kafka: str) -> None:
-        self.table, self.settings, self.kafka = table, settings, kafka
+    def __init__(
+        self,
+        table: Table,
+        settings: Settings,
+        addresses: Addresses,
+        session: Callable[[], SparkSession] | None = None,
+    ) -> None:
+        self.table, self.settings, self.kafka = table, settings, addresses.kafka
+        self.at = Context(settings, SHOP, lambda: addresses, session)
         self.name = table.topic(settings.namespace)
-        admin = AdminClient({"bootstrap.servers": kafka})
+        admin = AdminClient({"bootstrap.servers": self.kafka})
         admin.create_topics([NewTopic(self.name, settings.partitions, 1)])[self.name].result()
-        self.producer = Producer({"bootstrap.servers": kafka, "transactional.id": self.name})
+        self.producer = Producer({"bootstrap.servers": self.kafka, "transactional.id": self.name})
         self.producer.init_transactions(30)
+
+    def stream(self, *, repair: bool = False) -> int:
+        """Build the streamed table; returns the records that came in."""
+        return STREAMED.build(self.at, self.table, repair=repair).rows
+
+    def merge(self, *, repair: bool = False) -> Built:
+        """Build the merged table."""
+        return MERGED.build(self.at, self.table, repair=repair)
+
+    def streamed(self) -> Measurement:
+        """What the streamed table holds."""
+        return self._measured(STREAMED)
+
+    def merged(self) -> Measurement:
+        """What the merged table holds."""
+        return self._measured(MERGED)
+
+    def _measured(self, layer: Layer) -> Measurement:
+        return layer.measure(self.at, self.table, layer.extend(self.at, self.table, Cut()))
 
     def send(self, *rows: Row | bytes | None, commit: bool = True, partition: int | None = None) -> None:
         """Send rows (or raw values) as one transaction."""

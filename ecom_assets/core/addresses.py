@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+from ecom_assets.core.errors import ServiceError
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,15 @@ class Addresses:
     spark: str
     postgres: str = field(default="", repr=False)
     redis: str = field(default="", repr=False)
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of ``[scheme://]host:port[/…]``.
+
+    Raises:
+        ServiceError: The address has another form.
+    """
+    match = re.fullmatch(r"(?:\w+://)?([^/:;]+|\[[^]]+\]):(\d+)(?:[/;].*)?", address)
+    if not match:
+        raise ServiceError(f"expected host:port, got {address!r}", "correct the address in the settings (ECOM_…)")
+    return match[1], int(match[2])

@@ -213,11 +213,13 @@ class Books:
     def verification(self, layer: str, table: str, delivery: str = "") -> Verification | None:
         """What the last check of a layer came to; ``None`` if there was none."""
         row = self._row(self._verifications, layer, table, delivery)
-        if row is None:
-            return None
-        return Verification(
-            row["layer"], row["table"], row["path"], row["position"], tuple(row["mismatches"]), _utc(row["at"])
-        )
+        return _verification(row) if row else None
+
+    def verifications(self) -> list[Verification]:
+        """What the last check of every layer of every table came to."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(self._verifications)).mappings().all()
+        return [_verification(row) for row in rows]
 
     def record_verification(self, verification: Verification, delivery: str = "") -> None:
         """Record what a check came to, in place of the last one."""
@@ -295,6 +297,12 @@ def _build(row: sa.RowMapping) -> Build:
         row["seconds"],
         row["notes"],
         _utc(row["at"]),
+    )
+
+
+def _verification(row: sa.RowMapping) -> Verification:
+    return Verification(
+        row["layer"], row["table"], row["path"], row["position"], tuple(row["mismatches"]), _utc(row["at"])
     )
 
 

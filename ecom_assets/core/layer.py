@@ -52,15 +52,15 @@ class Cut:
     layers have come in the meantime.
 
     Attributes:
-        merged: Version of the merged Delta table; ``None`` where no later layer fixed one.
-        streamed: Version of the streamed Delta table.
+        merged: Version of the merged Delta table, ``id@number``; ``None`` where no later layer fixed one.
+        streamed: Version of the streamed Delta table, ``id@number``.
         read: Partition -> offset up to which that version has read the topic.
         ends: Partition -> offset up to which the topic is measured; no transaction crosses it.
         ledger: Offset up to which entries of the ledger count: all transactions before ``ends`` and no other.
     """
 
-    merged: int | None = None
-    streamed: int | None = None
+    merged: str | None = None
+    streamed: str | None = None
     read: Mapping[int, int] | None = None
     ends: Mapping[int, int] | None = None
     ledger: int | None = None

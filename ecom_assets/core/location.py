@@ -8,6 +8,7 @@ and Spark are given.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -98,6 +99,14 @@ class HdfsPath:
         """What a folder holds."""
         found = self._ask(lambda hdfs, path: [status.path for status in hdfs.list_status(path)])
         return (self / path.rpartition("/")[2] for path in found)
+
+    def listing(self) -> dict[str, Status]:
+        """What a folder holds, by name, in one question."""
+        found = self._ask(lambda hdfs, path: list(hdfs.list_status(path)))
+        return {
+            status.path.rpartition("/")[2]: Status(status.length, status.modification_time * 1_000_000)
+            for status in found
+        }
 
     def glob(self, pattern: str) -> Iterator[HdfsPath]:
         """What it holds by a pattern; of ``**`` it knows nothing."""
@@ -210,6 +219,21 @@ def stamp(path: Location) -> tuple[int, ...]:
         state = path.stat()
         return state.st_mtime_ns, state.st_ino
     return (path.stat().st_mtime_ns,)
+
+
+def listing(folder: Location) -> dict[str, Status]:
+    """Size and time of everything in a folder, by name; empty where there is no folder.
+
+    One question to HDFS, however many files there are.
+    """
+    try:
+        if not isinstance(folder, Path):
+            return folder.listing()
+        with os.scandir(folder) as entries:
+            states = {entry.name: entry.stat() for entry in entries}
+    except FileNotFoundError:
+        return {}
+    return {name: Status(state.st_size, state.st_mtime_ns) for name, state in states.items()}
 
 
 def last_commit(folder: Location) -> tuple[object, ...]:

@@ -38,6 +38,10 @@ class Measure:
             self.seconds + other.seconds,
         )
 
+    def __sub__(self, other: Measure) -> Measure:
+        """Take away the rows of a part; bytes and seconds stay."""
+        return Measure(self.rows - other.rows, (self.checksum - other.checksum) % MODULUS, self.bytes, self.seconds)
+
     def same_rows(self, other: Measure) -> bool:
         """Whether both hold the same rows, as far as count and checksum tell."""
         return (self.rows, self.checksum) == (other.rows, other.checksum)

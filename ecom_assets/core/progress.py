@@ -21,6 +21,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+Advance = Callable[[int], object]
+"""Called with the units done since the last call, by one thread at a time."""
+
 log = logging.getLogger("ecom_assets")
 
 LOG_EVERY = 10.0

@@ -6,18 +6,20 @@ home folder. What does not: anything that starts, reads or writes a system.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
 from ecom_assets.core.errors import HomeError
 from ecom_assets.core.expansion import Target
+from ecom_assets.core.files import read_json, write_json
+from ecom_assets.core.home import create, unusable
 
 if TYPE_CHECKING:
     from ecom_assets.core.location import Location
@@ -148,6 +150,12 @@ class Settings(BaseSettings):
     )
 
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
+    stream_seconds: float = Field(
+        60, ge=0, description="Least seconds between two streams of records that come in live; ingestions never wait"
+    )
+    publish_seconds: float = Field(
+        900, ge=0, description="Least seconds between two publications of live records; ingestions never wait"
+    )
     fresh_hours: float = Field(168, gt=0, description="Age in hours up to which a topic's last record is fresh")
 
     class_archives: bool = Field(
@@ -157,13 +165,21 @@ class Settings(BaseSettings):
     dashboard: bool = Field(True, description="Whether `ecom run` starts the dashboard")
 
     kafka_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Kafka")
-    hbase_memory: str = Field("2g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded HBase")
+    hbase_memory: str = Field(
+        "",
+        pattern="^([1-9][0-9]*[mg]|)$",
+        description="Heap of the embedded HBase; empty: chosen by the data's size and the machine's memory",
+    )
     thrift_memory: str = Field("512m", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Thrift server")
-    spark_memory: str = Field("4g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the embedded Spark")
+    spark_memory: str = Field(
+        "",
+        pattern="^([1-9][0-9]*[mg]|)$",
+        description="Heap of the embedded Spark; empty: chosen by the data's size and the machine's memory",
+    )
     postgres_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Buffers of the embedded PostgreSQL")
     redis_memory: str = Field("256m", pattern="^[1-9][0-9]*[mg]$", description="Most that the embedded Redis keeps")
 
-    # What follows is of one server of several, which `ecom serve` runs; see servers/cluster.py.
+    # What follows is of one server of several, which `ecom serve` runs; see servers/nodes.
     node: int = Field(0, ge=0, description="Number of this server among those of its kind; 0: it is the only one")
     advertise: str = Field("", description="Name under which others reach this server; empty: its host")
     ports: dict[str, int] = Field(
@@ -211,8 +227,12 @@ class Settings(BaseSettings):
         On few rows it never earns back what it costs: with 41,000 rows Spark took 163 s of processor
         time with it and 89 s without. From some hundred thousand rows on it is the other way round.
         """
-        small = self.source == "synthetic" and self.scale <= SMALL_SCALE and self.expand == "none"
-        return self.java_compiler == "quick" or (self.java_compiler == "auto" and small)
+        return self.java_compiler == "quick" or (self.java_compiler == "auto" and self.has_small_data)
+
+    @property
+    def has_small_data(self) -> bool:
+        """Whether the data are known to be few, some hundred thousand rows at most."""
+        return self.source == "synthetic" and self.scale <= SMALL_SCALE and self.expand == "none"
 
     @property
     def raw(self) -> Path:
@@ -271,12 +291,19 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
 
-REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_route", "namespace", "partitions")
-"""Settings that belong to a home's data: fixed by its first run."""
+REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_route", "namespace", "partitions", "lake_uri")
+"""Settings that decide what a home's data are and where they are stored: fixed by its first run."""
+
+SERVERS = ("kafka", "hbase_zookeeper", "postgres", "books")
+"""Addresses of servers elsewhere that hold a home's data: fixed too; they are remembered without passwords."""
+
+
+class SettingsError(HomeError, ValueError):
+    """A setting has a value that it cannot have."""
 
 
 class HomeMismatchError(HomeError):
-    """A setting was given that contradicts what the home was made with."""
+    """A setting was given that contradicts what the home was built with."""
 
 
 def load(**overrides: object) -> Settings:
@@ -289,35 +316,76 @@ def load(**overrides: object) -> Settings:
         The settings, with ``home`` made absolute.
 
     Raises:
-        pydantic.ValidationError: A value has the wrong type or is out of range.
-        HomeError: The size to grow to makes no sense.
+        SettingsError: A value has the wrong type or is out of range.
+        HomeError: The size to grow to makes no sense, or the home cannot be read.
         HomeMismatchError: A given value contradicts the home's.
     """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
-    settings = Settings(**given)
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(each, given) for each in error.errors())) from None
     Target.parse(settings.expand)  # noticed here, it costs nobody a minute, and no home remembers it
     settings = settings.model_copy(update={"home": settings.home.expanduser().resolve()})
     if settings.source not in ("synthetic", "kaggle"):
         settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
-    file = settings.home / "home.json"
-    if not file.exists():
-        return settings
-    known = json.loads(file.read_text(encoding="utf-8"))
-    for name in sorted(settings.model_fields_set & set(REMEMBERED) & known.keys()):
+    known = _known(settings.home)
+    for name in (n for n in (*REMEMBERED, *SERVERS) if n in known):
         asked = getattr(settings, name)
-        if asked != known[name]:
-            raise HomeMismatchError(
-                f"{settings.home} was made with {name} {known[name]!r}, asked for {asked!r};"
-                f" take another folder (--home) or leave {name} out"
-            )
-    return settings.model_copy(update=known)
+        if name in settings.model_fields_set and (asked or name not in {*SERVERS, "lake_uri"}):
+            if not _agree(name, asked, known[name]):
+                raise _mismatch(settings.home, name, known[name], f"got {_shown(name, asked)!r}")
+        elif name in SECRETS and known[name]:
+            raise _mismatch(settings.home, name, known[name], f"got no ECOM_{name.upper()}")
+        else:
+            settings = settings.model_copy(update={name: known[name]})
+    return settings
 
 
 def remember(settings: Settings) -> None:
-    """Let the home remember what its data is made of."""
-    file = settings.home / "home.json"
-    if not file.exists():
-        settings.home.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps({name: getattr(settings, name) for name in REMEMBERED}, indent=1) + "\n")
-        part.replace(file)
+    """Let the home remember what its data are and where they are stored; what it knows already stays."""
+    known = _known(settings.home)
+    now = {name: _shown(name, getattr(settings, name)) for name in (*REMEMBERED, *SERVERS)}
+    if now.keys() - known.keys():
+        create(settings)
+        write_json(settings.home / "home.json", now | known, mode=0o600)
+
+
+def _known(home: Path) -> dict[str, Any]:
+    """What a home remembers; nothing if there is none."""
+    try:
+        if home.exists() and not home.is_dir():
+            raise NotADirectoryError(20, "it is not a folder")
+        return read_json(home / "home.json") or {}
+    except OSError as error:
+        raise unusable(home, error) from None
+
+
+def _agree(name: str, asked: Any, known: Any) -> bool:
+    if name in ("kafka", "hbase_zookeeper"):  # one server that both name is enough: they form one cluster
+        return bool(set(str(asked).split(",")) & set(str(known).split(",")))
+    return _shown(name, asked) == known
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value without a password."""
+    return re.sub(r"//[^/@]*@", "//", value) if name in SECRETS else value
+
+
+def _mismatch(home: Path, name: str, known: Any, got: str) -> HomeMismatchError:
+    """Say both values; an empty address means the servers of the home."""
+    own = name in SERVERS and not known
+    return HomeMismatchError(
+        f"{home}: expected {name} {'to be empty, for its own server' if own else repr(known)}, with which it was built,"
+        f" {got}",
+        f"take another folder (--home), or {'leave it out' if own or name not in SECRETS else 'set it'}"
+        + ("" if own or name not in SERVERS else f"; if the same server has moved, correct {home / 'home.json'}"),
+    )
+
+
+def _sentence(error: Any, given: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "settings"
+    shown = f"--{name.replace('_', '-')}" if name in given else f"ECOM_{name.upper()}"
+    got = "" if name in SECRETS else f", got {error['input']!r}"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{shown}: expected {message.removeprefix('input should be ')}{got}"

@@ -1,27 +1,32 @@
-"""The chunked layer: row-aligned CSV parts, each with a header, and a manifest of them.
+"""Chunks: row-aligned CSV parts, each with a header, and a manifest of them.
 
-A chunk is the unit that the Kafka ledger knows: it is in the topic as a whole or not at
-all. The manifest gives each chunk's rows, bytes and checksum; it is written last, so a
-folder without one is unfinished.
+What belongs here: cutting expanded files into chunks, their manifest, and reading chunks back, for a measurement or
+verified one by one. What does not: the layer (``chunked``).
+
+A chunk is the unit that the Kafka ledger knows: it is in the topic as a whole or not at all. The manifest gives each
+chunk's rows, bytes and checksum; a folder without one counts as not built.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from ecom_assets.core import row_hash
-from ecom_assets.core.files import write_text
-from ecom_assets.core.location import Location, local
+from ecom_assets.core.errors import NotBuiltError
+from ecom_assets.core.layer import Chunk
+from ecom_assets.core.location import Location, emptied, local, replace
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
+from ecom_assets.csv import blocks as cutting
 from ecom_assets.csv import expand, records
+from ecom_assets.csv.blocks import Block
+from ecom_assets.csv.contract import DamagedError, header_line
 from ecom_assets.dataset.model import Table
 
 MANIFEST = "manifest.jsonl"
@@ -29,25 +34,8 @@ READ_TOGETHER = 64
 """Chunks parsed at once when they are measured; some 6 MB."""
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """One part of a table.
-
-    Attributes:
-        name: Its file name.
-        rows: Rows in it.
-        bytes: Its size in bytes, header included.
-        checksum: Sum of its row hashes modulo 2^64.
-    """
-
-    name: str
-    rows: int
-    bytes: int
-    checksum: int
-
-
 def folder(table: Table, settings: Settings) -> Location:
-    """Where a table's chunks lie."""
+    """Where a table's chunks are stored."""
     return settings.chunked / table.name
 
 
@@ -60,21 +48,27 @@ def read_manifest(folder: Location) -> list[Chunk]:
     """Read the manifest of a folder of chunks.
 
     Raises:
-        FileNotFoundError: The folder has none: it was never made, or not finished.
+        NotBuiltError: The folder has none: it was never built, or not to its end.
+        DamagedError: It holds something else.
     """
     path = folder / MANIFEST
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: expected the manifest of the chunks, found none; materialise chunked/{folder.name} first"
-        ) from None
-    entries = (json.loads(line) for line in lines)
-    return [Chunk(e["chunk"], e["rows"], e["bytes"], int(e["checksum"], 16)) for e in entries]
+        raise NotBuiltError("chunked", folder.name) from None
+    try:
+        entries = (json.loads(line) for line in lines)
+        return [Chunk(e["chunk"], e["rows"], e["bytes"], int(e["checksum"], 16)) for e in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(
+            f"{path}: expected a line of JSON for each chunk, got something else ({error})", _again(folder.name)
+        ) from error
 
 
 def build(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> list[Chunk]:
     """Cut a table's expanded files into chunks of about ``settings.chunk_bytes``, in the home.
+
+    They are cut next to those that are there, and swapped in.
 
     Args:
         table: The table.
@@ -83,23 +77,28 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
 
     Returns:
         The manifest.
+
+    Raises:
+        DamagedError: An expanded file holds a row that cannot be read.
     """
     target = local(folder(table, settings))
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
     chunks: list[Chunk] = []
-    for source in expand.files(table, settings):
-        for rows, checksum, body in cut(source, table, settings.chunk_bytes):
-            chunks.append(Chunk(file_name(len(chunks)), rows, len(body), checksum))
-            (target / chunks[-1].name).write_bytes(body)
-            if progress:
-                progress(rows)
-    write_text(target / MANIFEST, manifest(chunks))
+    with emptied(target.with_name(f".{table.name}.part")) as work:
+        built = work / "chunks"
+        built.mkdir()
+        for source in expand.files(table, settings):
+            for rows, checksum, body in cut(source, table, settings.chunk_bytes):
+                chunks.append(Chunk(file_name(len(chunks)), rows, len(body), checksum))
+                (built / chunks[-1].name).write_bytes(body)
+                if progress:
+                    progress(rows)
+        (built / MANIFEST).write_bytes(manifest(chunks).encode())
+        replace(built, target)
     return chunks
 
 
 def file_name(number: int) -> str:
-    """How a chunk is called."""
+    """The name of a chunk."""
     return f"part-{number:06d}.csv"
 
 
@@ -124,9 +123,9 @@ def cut(source: Location, table: Table, size: int) -> Iterator[tuple[int, int, b
         A chunk's rows, their checksum and the chunk itself.
 
     Raises:
-        records.DamagedError: The file holds a row that cannot be read.
+        DamagedError: The file holds a row that cannot be read.
     """
-    header = records.header_line(table)
+    header = header_line(table)
     # A chunk never spans two blocks, so a block is some forty chunks; the last of each is short.
     for parsed, hashes in ordered_map(lambda b: _rows(b, table), _blocks(source, table)):
         for first, last, start, end in _cuts(parsed.ends, size - len(header)):
@@ -155,22 +154,80 @@ def _measured(paths: Sequence[Location], table: Table) -> Measure:
     size = sum(map(len, chunks))
     try:
         batch = records.read_rows(whole or chunks[0], table, paths[0].name).batch
-    except records.DamagedError:  # a chunk alone, whose header is not the table's
+    except DamagedError:  # a chunk alone, whose header is not the table's
         return Measure(bytes=size)
     return Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.names)), size)
 
 
-def _blocks(source: Location, table: Table) -> Iterator[records.Block]:
-    return records.blocks(source, records.data_start(source, table))
+def read(folder: Location, chunks: Sequence[Chunk]) -> list[bytes]:
+    """The bytes of some chunks.
+
+    Raises:
+        DamagedError: The file of one is gone.
+    """
+    try:
+        return [(folder / chunk.name).read_bytes() for chunk in chunks]
+    except FileNotFoundError as error:
+        raise DamagedError(
+            f"{error.filename or error}: expected a chunk of the manifest, got no file", _again(folder.name)
+        ) from error
 
 
-def _rows(block: records.Block, table: Table) -> tuple[records.Parsed, np.ndarray]:
+def verified(table: Table, chunks: Sequence[Chunk], data: Sequence[bytes]) -> pa.RecordBatch:
+    """The rows of some chunks, verified against the chunks' row counts and checksums.
+
+    All are parsed as one; only if that does not fit is each parsed alone, to find the one to name.
+
+    Raises:
+        DamagedError: A chunk is not what its entry says.
+    """
+    if whole := records.joined(list(data), table):
+        try:
+            batch = records.read_clean(whole, table)
+        except DamagedError:
+            pass
+        else:
+            if _sums(batch, chunks, table) == [chunk.checksum for chunk in chunks]:
+                return batch
+    return pa.concat_batches([_verified_alone(table, *each) for each in zip(chunks, data, strict=True)])
+
+
+def _verified_alone(table: Table, chunk: Chunk, data: bytes) -> pa.RecordBatch:
+    batch = records.read_clean(data, table, f"chunked/{table.name}/{chunk.name}")
+    found = row_hash.total(row_hash.batch_hashes(batch, table.names))
+    if (batch.num_rows, found) != (chunk.rows, chunk.checksum):
+        raise DamagedError(
+            f"chunked/{table.name}/{chunk.name}: expected {chunk.rows} rows with checksum {chunk.checksum:016x}, got"
+            f" {batch.num_rows} rows with checksum {found:016x}",
+            _again(table.name),
+        )
+    return batch
+
+
+def _sums(batch: pa.RecordBatch, chunks: Sequence[Chunk], table: Table) -> list[int]:
+    """The checksum of each chunk's share of the batch; none of them if the batch has too many or too few rows."""
+    ends = np.cumsum([chunk.rows for chunk in chunks])
+    if batch.num_rows != ends[-1]:
+        return []
+    hashes = row_hash.batch_hashes(batch, table.names)
+    return [row_hash.total(part) for part in np.split(hashes, ends[:-1])]
+
+
+def _again(table: str) -> str:
+    return f"materialize chunked/{table} again, or `ecom run --repair`"
+
+
+def _blocks(source: Location, table: Table) -> Iterator[Block]:
+    return cutting.blocks(source, cutting.data_start(source, table))
+
+
+def _rows(block: Block, table: Table) -> tuple[records.Parsed, np.ndarray]:
     """Parse a block; returns its rows and their hashes."""
     parsed = records.parse_block(block, table, "expanded")
     if parsed.bad:
-        raise records.DamagedError(
-            f"expanded/{table.name}, line {parsed.bad[0].line}: {parsed.bad[0].reason};"
-            f" materialise expanded/{table.name} again"
+        raise DamagedError(
+            f"expanded/{table.name}, line {parsed.bad[0].line}: {parsed.bad[0].reason}",
+            f"materialize expanded/{table.name} again, or `ecom run --repair`",
         )
     return parsed, row_hash.batch_hashes(parsed.batch, table.names)
 

@@ -14,8 +14,10 @@ st.navigation(
     [
         st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", default=True),
         st.Page("views/live.py", title="Live", icon=":material/bolt:", url_path="live"),
-        st.Page("views/lookup.py", title="Look-up", icon=":material/search:", url_path="lookup"),
-        st.Page("views/proof.py", title="Proof", icon=":material/verified:", url_path="proof"),
+        st.Page("views/lookup.py", title="Lookup", icon=":material/search:", url_path="lookup"),
+        st.Page(
+            "views/reconciliation.py", title="Reconciliation", icon=":material/verified:", url_path="reconciliation"
+        ),
     ],
     position="top",
 ).run()

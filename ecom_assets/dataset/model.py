@@ -53,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class HBaseLayout:
-    """How a table lies in HBase.
+    """How a table is stored in HBase.
 
     Attributes:
         table: Its name there (the namespace is put before it).
@@ -84,14 +84,14 @@ class Reference:
     tolerated: float = 0.0
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The reference as people read it."""
         return f"{self.path} -> {self.table}.{self.column}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the shop.
+    """One table of a data set.
 
     Attributes:
         name: Name of the CSV file, the topic and the assets.
@@ -101,6 +101,8 @@ class Table:
             so that columns of one domain still match in each copy.
         references: What its values must find in other tables.
         hbase: Its layout in HBase.
+        conflicts_tolerated: Share of rows that may differ from another row of their primary key before that is an
+            error; such rows are quarantined in any case.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Table:
     keys: dict[str, str]
     references: tuple[Reference, ...]
     hbase: HBaseLayout
+    conflicts_tolerated: float = 0.0
 
     @cached_property
     def avsc(self) -> dict[str, Any]:

@@ -1,31 +1,33 @@
-"""What starts by itself: sensors at the Kafka edge, where the outside world begins.
+"""What starts by itself: sensors that compare the state of the world with what it should be.
 
-Before Kafka and at the end of the graph, automation conditions carry on (see ``factory``). Each
-sensor decides by ``_gate``: a goal is a state of the outside world (offsets, table versions),
-named in the run's tags, and is reached only when a run for it has succeeded.
+Each sensor decides by ``gate``: a goal is a state of the outside world (what a layer would be built from, offsets,
+table versions), named in the run's tags, and is reached only when a run for it has succeeded. State decides, never an
+event, so a restart of the daemon, a reload of the code or a failure that was fixed needs no click: the next look finds
+what is due. No run builds on what a blocking check has rejected; see ``forbidden``.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import dagster as dg
 
-from ecom_assets.core.errors import ServiceError, TopicError
-from ecom_assets.dataset.shop import TABLES
-from ecom_assets.defs import factory
-from ecom_assets.defs.jobs import publish, stream
+from ecom_assets.core.context import Context
+from ecom_assets.core.errors import EcomError
+from ecom_assets.dataset.model import Table
+from ecom_assets.defs import state
+from ecom_assets.defs.jobs import ingest, publish, stream
+from ecom_assets.defs.names import PRECOMPUTED, PUBLICATION, REPORT, asset_key
 from ecom_assets.defs.resources.home import HomeResource
-from ecom_assets.flow import Flow, Standing
-from ecom_assets.lake import merged, streamed
+from ecom_assets.paths import INGESTION, LAYERS, TOPIC, path_used
+from ecom_assets.serving import lookup, publication
 
 GOAL = "ecom/goal"
 """Run tag: what the run is to reach."""
-ATTEMPTS = 3
-"""Runs for one goal before people are asked."""
 BACKOFF = 30
-"""Seconds before the second run for a goal; doubles with each."""
+LONGEST_BACKOFF = 600
+"""Seconds before the second run for a goal; doubles with each, up to the longest."""
 OBSERVE_EVERY = 60
 LOOK_EVERY = 5
 
@@ -37,150 +39,252 @@ UNDER_WAY = [
     dg.DagsterRunStatus.CANCELING,
 ]
 
+HISTORY = 12
+"""Runs for one goal that are looked at."""
 
-def _standings(flow: Flow) -> dict[str, Standing] | dg.SkipReason:
-    try:
-        return flow.standings()
-    except (ServiceError, TopicError) as error:
-        return dg.SkipReason(str(error))
+APART = {"follow", "analysis", "maintain", "reconcile", "nightly"}
+"""Jobs that sensors do not wait for: they build no layer."""
 
 
-def _busy(instance: dg.DagsterInstance) -> dg.SkipReason | None:
-    """A run is at work on the layers behind Kafka, whoever started it."""
+class NotNowError(Exception):
+    """Why no run is requested now."""
+
+
+def idle(instance: dg.DagsterInstance) -> None:
+    """See that no run builds layers, whoever started it.
+
+    Raises:
+        NotNowError: One does.
+    """
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
-        if run.job_name in {"pipeline", stream.name, publish.name}:
-            return dg.SkipReason(f"run {run.run_id[:8]} ({run.job_name}) is under way")
-    return None
+        if run.job_name not in APART:
+            raise NotNowError(f"run {run.run_id[:8]} ({run.job_name}) is under way")
 
 
-def _gate(
-    instance: dg.DagsterInstance, job: str, state: str, selection: list[dg.AssetKey], tags: Mapping[str, str]
-) -> dg.RunRequest | dg.SkipReason | None:
+def forbidden(
+    instance: dg.DagsterInstance, graph: "dg.AssetGraph", layers: Iterable[str], tables: Iterable[Table]
+) -> str:
+    """The first blocking check of some layers whose last evaluation failed; empty if there is none.
+
+    Args:
+        instance: Knows the evaluations.
+        graph: Knows which checks block.
+        layers: Names of the layers that would be built upon.
+        tables: Which tables.
+    """
+    assets = {asset_key(layer, table) for layer in layers for table in tables}
+    keys = [k for k in graph.asset_check_keys if k.asset_key in assets and graph.get(k).blocking]
+    last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    for key, record in last.items():
+        found = record.event.dagster_event if record.event else None
+        if found is None or found.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            continue
+        evaluation = found.asset_check_evaluation_data
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+            return f"the last check {key.name} of {key.asset_key.to_user_string()} failed"
+    return ""
+
+
+def gate(
+    instance: dg.DagsterInstance, job: str, goal: str, selection: list[dg.AssetKey], tags: Mapping[str, str]
+) -> dg.RunRequest:
     """Decide on the next run for a goal.
 
     Args:
         instance: Knows the runs.
         job: What is to run.
-        state: The goal, in words: it begins the run's key, and names the goal in its tags.
-        selection: The assets to be made.
-        tags: More of them.
+        goal: The goal, in words: it begins the run's key, and its digest is one of its tags.
+        selection: The assets to be built.
+        tags: Further tags.
 
-    Returns:
-        The run; or why there is none now; or ``None`` if one has succeeded.
+    Raises:
+        NotNowError: A run for it has succeeded or is under way, or the last one failed a moment ago.
     """
-    goal = _name(state)
-    runs = instance.get_run_records(dg.RunsFilter(tags={GOAL: goal}), limit=ATTEMPTS)
+    name = digest(goal)
+    runs = instance.get_run_records(dg.RunsFilter(tags={GOAL: name}), limit=HISTORY)
     statuses = [record.dagster_run.status for record in runs]
     if dg.DagsterRunStatus.SUCCESS in statuses:
-        return None
+        raise NotNowError(f"a run for this state has succeeded, yet it is due: {goal}")
     if any(status in UNDER_WAY for status in statuses):
-        return dg.SkipReason(f"run {runs[0].dagster_run.run_id[:8]} is under way for it")
-    if len(runs) >= ATTEMPTS:
-        return dg.SkipReason(
-            f"gave up after {len(runs)} failed runs, the last of which is {runs[0].dagster_run.run_id[:8]};"
-            f" see why it failed, then start the job `{job}` by hand"
-        )
-    if runs and (wait := BACKOFF * 2 ** (len(runs) - 1) - (time.time() - (runs[0].end_time or 0))) > 0:
-        return dg.SkipReason(f"run {runs[0].dagster_run.run_id[:8]} failed; the next try is in {wait:.0f} s")
-    attempt = len(runs) + 1
+        raise NotNowError(f"run {runs[0].dagster_run.run_id[:8]} is under way for it")
+    if runs:
+        last = runs[0].dagster_run.run_id[:8]
+        pause = min(BACKOFF * 2 ** (len(runs) - 1), LONGEST_BACKOFF)
+        if (wait := pause - (time.time() - (runs[0].end_time or 0))) > 0:
+            raise NotNowError(
+                f"{len(runs)} runs have failed, the last is {last}; the next attempt is in {wait:.0f} s"
+                f" (or start the job `{job}`)"
+            )
+    attempt = int(runs[0].dagster_run.tags.get("ecom/attempt", "0")) + 1 if runs else 1
     return dg.RunRequest(
-        run_key=f"{state}, attempt {attempt}",
+        run_key=f"{goal}, attempt {attempt}",
         asset_selection=selection,
-        tags={GOAL: goal, "ecom/attempt": str(attempt), **tags},
+        tags={GOAL: name, "ecom/attempt": str(attempt), **tags},
     )
 
 
-def _name(state: str) -> str:
-    return hashlib.sha256(state.encode()).hexdigest()[:24]
+def digest(goal: str) -> str:
+    """A goal's name in tags."""
+    return hashlib.sha256(goal.encode()).hexdigest()[:24]
+
+
+def _decided(decide: Callable[[], dg.RunRequest]) -> dg.RunRequest | dg.SkipReason:
+    """What a sensor returns: a decision, or why there is none, be it that a server is away."""
+    try:
+        return decide()
+    except (NotNowError, EcomError) as error:
+        return dg.SkipReason(str(error))
+
+
+def _accepted(context: dg.SensorEvaluationContext, layers: Iterable[str], tables: Iterable[Table]) -> None:
+    """See that no blocking check of some layers has failed.
+
+    Raises:
+        NotNowError: One has.
+    """
+    if reason := forbidden(context.instance, _graph(context), layers, tables):
+        raise NotNowError(f"{reason}: nothing is built on it")
+
+
+def _graph(context: dg.SensorEvaluationContext) -> "dg.AssetGraph":
+    assert context.repository_def, "a sensor belongs to a code location"
+    return context.repository_def.asset_graph
 
 
 @dg.sensor(minimum_interval_seconds=OBSERVE_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
 def topic_observations(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult | dg.SkipReason:
-    """Observe each topic: end offsets, rows, what of it is not in Delta yet, age of the last record."""
-    standings = _standings(home.flow)
-    if isinstance(standings, dg.SkipReason):
-        return standings
+    """Observe each topic: end offsets, rows, what is not in Delta yet, age of the last record."""
+    try:
+        found = state.progress(home.at)
+    except EcomError as error:
+        return dg.SkipReason(str(error))
     known = json.loads(context.cursor or "{}")
     seen = {}
     events = []
-    for name, standing in standings.items():
-        position = standing.position
-        if position is None:
+    for name, table in found.items():
+        if table.offsets is None:
             continue
-        seen[name] = [position.ends, standing.unread]
-        if json.loads(json.dumps(seen[name])) == known.get(name):
+        ends = {str(p): end for p, end in table.offsets.ends.items()}
+        seen[name] = [ends, table.unread]
+        if seen[name] == known.get(name):
             continue
-        told: dict[str, dg.MetadataValue] = {
-            "end_offsets": dg.MetadataValue.json({str(p): end for p, end in position.ends.items()}),
-            "rows": dg.MetadataValue.int(position.rows),
-            "replayed": dg.MetadataValue.int(position.replayed),
-            "unread_offsets": dg.MetadataValue.int(standing.unread),
-            "rows_in_delta": dg.MetadataValue.int(standing.streamed),
+        shown: dict[str, dg.MetadataValue] = {
+            "end_offsets": dg.MetadataValue.json(ends),
+            "rows": dg.MetadataValue.int(table.own),
+            "replayed": dg.MetadataValue.int(table.replayed),
+            "unread_offsets": dg.MetadataValue.int(table.unread),
+            "rows_in_delta": dg.MetadataValue.int(table.streamed),
         }
-        if position.last is not None:
-            told["last_record"] = dg.MetadataValue.timestamp(position.last)
-            told["seconds_since_last_record"] = dg.MetadataValue.float(round(time.time() - position.last, 1))
-        events.append(dg.AssetObservation(factory.asset_key("topic", TABLES[name]), metadata=told))
+        if table.offsets.last is not None:
+            shown["last_record"] = dg.MetadataValue.timestamp(table.offsets.last)
+            shown["seconds_since_last_record"] = dg.MetadataValue.float(round(time.time() - table.offsets.last, 1))
+        events.append(dg.AssetObservation(asset_key("topic", home.at.dataset.tables[name]), metadata=shown))
     cursor = json.dumps(seen)
     if not events:
         return dg.SensorResult(skip_reason="nothing has changed in the topics", cursor=cursor)
     return dg.SensorResult(asset_events=events, cursor=cursor)
 
 
+@dg.sensor(job=ingest, minimum_interval_seconds=LOOK_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
+def due_files(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest | dg.SkipReason:
+    """Raw files are there and a later layer up to the topic is not built from them: build it."""
+    return _decided(lambda: _ingestion(context, home))
+
+
+def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest:
+    idle(context.instance)
+    at, engine = home.at, home.engine("stream")
+    tables = [t for t in at.dataset.tables.values() if at.books.build(LAYERS[0], t.name)]
+    if not tables:
+        raise NotNowError("no raw file is loaded yet: start the job `ingest` or `pipeline`")
+    if path_used(at) != "stream":
+        raise NotNowError(f"this home uses the path {path_used(at)}, which has no topics")
+    selection, goals = [], []
+    for table in tables:
+        for number, name in enumerate(INGESTION):
+            if engine.due(name, table):
+                selection += [asset_key(later, table) for later in INGESTION[number:]]
+                made_from = engine.layer(name).fingerprint(at, table)
+                goals.append(f"{name}/{table.name} {made_from} after {_built(at, name, table)}")
+                break
+    if not selection:
+        raise NotNowError("every file is in the topics")
+    built = {key.path[0] for key in selection}
+    _accepted(context, [name for name in (LAYERS[0], *INGESTION[:-1]) if name not in built], tables)
+    return gate(context.instance, ingest.name, ", ".join(goals), selection, {})
+
+
 @dg.sensor(job=stream, minimum_interval_seconds=LOOK_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
 def unread_records(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest | dg.SkipReason:
-    """Unread records in a topic: stream them."""
-    if busy := _busy(context.instance):
-        return busy
-    standings = _standings(home.flow)
-    if isinstance(standings, dg.SkipReason):
-        return standings
-    behind = {n: s for n, s in standings.items() if s.position and s.unread}
-    live = [n for n in behind if streamed.is_followed(TABLES[n], home.flow.settings)]
-    due = {n: s for n, s in behind.items() if n not in live}
+    """Unread records in a topic: stream them. Of a live topic, at most every so often (`ECOM_STREAM_SECONDS`)."""
+    return _decided(lambda: _stream(context, home))
+
+
+def _stream(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest:
+    idle(context.instance)
+    at = home.at
+    behind = {n: p for n, p in state.progress(at).items() if p.offsets and p.unread and not p.ingesting}
+    followed = [n for n in behind if state.is_live(at, n)]
+    due = {n: p for n, p in behind.items() if n not in followed}
     if not due:
-        told = f"`ecom stream` is reading {', '.join(live)}" if live else "every committed record is in Delta"
-        return dg.SkipReason(told)
-    offsets = {TABLES[n].topic(home.flow.settings.namespace): s.position.ends for n, s in due.items() if s.position}
-    state = ", ".join(f"{topic}[{p}] to {end}" for topic, ends in offsets.items() for p, end in sorted(ends.items()))
-    keys = [factory.asset_key("streamed", TABLES[n]) for n in due]
-    decided = _gate(context.instance, stream.name, state, keys, {"ecom/offsets": json.dumps(offsets)})
-    return decided or dg.SkipReason(f"a run for these offsets has succeeded, yet {', '.join(due)} has unread offsets")
+        raise NotNowError(
+            f"`ecom stream` is reading {', '.join(followed)}" if followed else "every committed record is in Delta"
+        )
+    if all(not p.streaming for p in due.values()):
+        wait = _pause(context.instance, at.settings.stream_seconds)
+        if wait > 0:
+            raise NotNowError(f"only live records are unread; they are streamed in {wait:.0f} s")
+    tables = [at.dataset.tables[n] for n in due]
+    _accepted(context, ["topic"], tables)
+    ends = {TOPIC.stored_as(at.settings, at.dataset.tables[n]): p.offsets.ends for n, p in due.items() if p.offsets}
+    goal = ", ".join(f"{topic}[{p}] to {end}" for topic, to in ends.items() for p, end in sorted(to.items()))
+    goal += f" after {', '.join(p.version or 'nothing' for p in due.values())}"
+    keys = [asset_key("streamed", table) for table in tables]
+    offsets = json.dumps({topic: {str(p): end for p, end in to.items()} for topic, to in ends.items()})
+    return gate(context.instance, stream.name, goal, keys, {"ecom/offsets": offsets})
+
+
+def _pause(instance: dg.DagsterInstance, seconds: float) -> float:
+    """Seconds until the next run of the job `stream`, counted from the end of the last one."""
+    last = instance.get_run_records(dg.RunsFilter(job_name=stream.name), limit=1)
+    return seconds - (time.time() - (last[0].end_time or 0)) if last else 0.0
 
 
 @dg.sensor(job=publish, minimum_interval_seconds=LOOK_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
-def finished_ingestions(
-    context: dg.SensorEvaluationContext, home: HomeResource
-) -> dg.SensorResult | dg.RunRequest | dg.SkipReason:
-    """All that ingestion put into the topics is in Delta: merge it and load HBase."""
-    if busy := _busy(context.instance):
-        return busy
-    flow = home.flow
-    standings = _standings(flow)
-    if isinstance(standings, dg.SkipReason):
-        return standings
-    asked = {n: s for n, s in standings.items() if s.due is not None}
-    waits = [said for s in asked.values() if (said := s.waits_for)]
+def unpublished_versions(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest | dg.SkipReason:
+    """What was ingested is streamed: merge it, load HBase, reconcile, publish. Live records, at most every so often."""
+    return _decided(lambda: _publication(context, home))
+
+
+def _publication(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest:
+    idle(context.instance)
+    at, engine = home.at, home.engine("stream")
+    asked = {n: p for n, p in state.progress(at).items() if p.expected is not None}
+    waits = [reason for p in asked.values() if (reason := p.streaming)]
     if waits or not asked:
-        return dg.SkipReason("waits for " + "; ".join(waits or ["a table to be chunked and produced"]))
-    versions = {n: merged.version(streamed.folder(TABLES[n], flow.settings)) for n in asked}
-    state = ", ".join(f"streamed/{n} {version}" for n, version in versions.items())
-    goal = _name(state)
-    if goal == context.cursor:
-        return dg.SkipReason("everything that was streamed is published")
-    due = [n for n in asked if flow.due("merged", TABLES[n]) or flow.due("hbase", TABLES[n])]
-    if not due:  # another run, say of the job `pipeline`, has done it
-        return dg.SensorResult(skip_reason="everything that was streamed is published", cursor=goal)
-    keys = [factory.asset_key(layer, TABLES[n]) for layer in ("merged", "hbase") for n in due]
-    decided = _gate(context.instance, publish.name, state, keys, {"ecom/versions": json.dumps(versions)})
-    # The cursor moves only here and above: when a run for this state has succeeded.
-    return decided or dg.SensorResult(skip_reason="everything that was streamed is published", cursor=goal)
+        raise NotNowError("waits for " + "; ".join(waits or ["a table to be chunked and produced"]))
+    tables = [at.dataset.tables[n] for n in asked]
+    due = [t for t in tables if asked[t.name].merged != asked[t.name].version or engine.due(LAYERS[-1], t)]
+    if not due and publication.is_current(at.settings, at.books):
+        raise NotNowError("everything that was streamed is published")
+    if due and publication.same_ingestion(at.books, asked) and all(engine.layer(LAYERS[-1]).exists(at, t) for t in due):
+        age = state.published_for(at)
+        wait = at.settings.publish_seconds - age.total_seconds() if age else 0.0
+        if wait > 0:
+            raise NotNowError(f"only live records are unpublished; they are published in {wait:.0f} s")
+    _accepted(context, ["topic", "streamed"], tables)
+    versions = {n: p.version for n, p in asked.items()}
+    goal = ", ".join(f"streamed/{n} {version}" for n, version in versions.items())
+    goal += f" after {', '.join(_built(at, LAYERS[-1], table) for table in tables)}"
+    keys = [asset_key(layer, t) for layer in ("merged", LAYERS[-1]) for t in due]
+    keys += [REPORT, dg.AssetKey(["serving", lookup.ORDERS.name]), PRECOMPUTED, PUBLICATION]
+    return gate(context.instance, publish.name, goal, keys, {"ecom/versions": json.dumps(versions)})
 
 
-carry_on = dg.AutomationConditionSensorDefinition(
-    "carry_on",
-    target=dg.AssetSelection.all(),
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=LOOK_EVERY,
-    description="Inside the graph: makes what has an automation condition when what it is made from was made.",
-)
+def _built(at: Context, layer: str, table: Table) -> str:
+    """When a layer was built last: without it, a goal that was reached once could never be one again."""
+    build = at.books.build(layer, table.name)
+    return build.at.isoformat() if build else "nothing"
+
+
+SENSORS = [topic_observations, due_files, unread_records, unpublished_versions]

@@ -1,28 +1,40 @@
 """HBase's own Java Admin, driven from Python.
 
-Thrift can't pre-split a table, tell a region's borders, take over files, or compact
-and wait; the Admin can. A small JVM holds it for as long as it is needed, and py4j, which
-comes with pyspark, carries the calls. Reading and writing cells does not belong here.
+Thrift can't pre-split a table, load files, take snapshots, or compact and wait; the Admin can. A small JVM holds it for
+as long as it is needed, and py4j, which comes with pyspark, carries the calls. Reading and writing cells does not
+belong here.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.context import Context
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location, hadoop_uri
-from ecom_assets.servers import jars
-from ecom_assets.servers.servers import JAVA, LOG4J, OPENS, HBase, hbase_client
+from ecom_assets.hbase.thrift import TRANSIENT
+from ecom_assets.java import jars
+from ecom_assets.java.clients import hbase_client
+from ecom_assets.java.program import JAVA, LOG4J, OPENS, class_archive
+
+T = TypeVar("T")
+
+POLL_MS = 2
+"""HBase's pause before the second look whether a table has been created, deleted or cloned; it grows to a hundredfold.
+
+With HBase's own 100 ms, and even with 20, a swap took a second longer, all of it waiting.
+"""
 
 
 class HBaseAdmin:
@@ -44,7 +56,7 @@ class HBaseAdmin:
         """Start the JVM and connect.
 
         Raises:
-            ServiceError: HBase does not answer at the quorum.
+            HBaseError: HBase does not respond at the quorum.
         """
         self._folder = TemporaryDirectory(prefix="ecom-hbase-admin-")
         folder = Path(self._folder.name)
@@ -66,7 +78,7 @@ class HBaseAdmin:
         small = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         path = jars.classpath("hbase")
         # An archive serves longer class paths too, so py4j's jar comes last and HBase's archive fits.
-        archive = HBase.archive(os.pathsep.join(map(str, path)))
+        archive = class_archive("hbase", os.pathsep.join(map(str, path)))
         if archive.exists():
             small.append(f"-XX:SharedArchiveFile={archive}")
         port, token, process = launch_gateway(
@@ -90,15 +102,19 @@ class HBaseAdmin:
         conf.set("hbase.client.meta.operation.timeout", milliseconds)
         conf.set("hbase.client.sync.wait.timeout.msec", milliseconds)  # ten minutes, if it were left alone
         conf.set("hbase.rpc.timeout", "30000")
+        conf.set("hbase.client.pause", str(POLL_MS))
+        # As many as fit into the timeout: HBase's 15 would be over within two seconds.
+        conf.set("hbase.client.retries.number", str(int(self.timeout * 1000 / (100 * POLL_MS))))
         self._conf = conf
         try:
             self._connection = hadoop.client.ConnectionFactory.createConnection(conf)
             self._admin = self._connection.getAdmin()
             self._admin.getClusterMetrics()
         except Exception as e:
-            raise ServiceError(
-                f"HBase does not answer at the ZooKeeper quorum {self.zookeeper}: {e}",
+            raise HBaseError(
+                f"HBase does not respond at the ZooKeeper quorum {self.zookeeper}: {e}",
                 "run `ecom status`; if HBase runs elsewhere, correct ECOM_HBASE_ZOOKEEPER",
+                transient=True,
             ) from e
 
     def __exit__(
@@ -118,10 +134,15 @@ class HBaseAdmin:
 
     def table_exists(self, name: str) -> bool:
         """Whether there is such a table."""
-        return self._admin.tableExists(self._name(name))
+        return self._call(f"HBase table {name}", lambda: self._admin.tableExists(self._name(name)))
 
     def create_table(
-        self, name: str, families: Iterable[str], splits: Iterable[bytes] = (), compression: str = "none"
+        self,
+        name: str,
+        families: Iterable[str],
+        splits: Iterable[bytes] = (),
+        compression: str = "none",
+        values: Mapping[str, str] | None = None,
     ) -> bool:
         """Create a table, unless it is there.
 
@@ -130,6 +151,7 @@ class HBaseAdmin:
             families: Its column families; one version of a cell is kept.
             splits: First keys of the second, third, … region.
             compression: Of the files that HBase writes itself: ``none``, ``gz`` or ``snappy``.
+            values: What its descriptor carries besides, by name.
 
         Returns:
             Whether it was created now; an existing table is left as it is.
@@ -143,33 +165,71 @@ class HBaseAdmin:
         for family in families:
             column = client.ColumnFamilyDescriptorBuilder.newBuilder(family.encode())
             descriptor.setColumnFamily(column.setCompressionType(algorithm).build())
+        for key, value in (values or {}).items():
+            descriptor.setValue(key, value)
         keys = sorted(set(splits))
-        if not keys:
-            self._admin.createTable(descriptor.build())
-            return True
-        array = self._gateway.new_array(self._jvm.byte, len(keys), 0)  # byte[n][]
-        for i, key in enumerate(keys):
-            array[i] = key
-        self._admin.createTable(descriptor.build(), array)
+        arguments = [descriptor.build()]
+        if keys:
+            arguments.append(self._gateway.new_array(self._jvm.byte, len(keys), 0))  # byte[n][]
+            for i, key in enumerate(keys):
+                arguments[1][i] = key
+        self._call(f"HBase table {name}, creation", lambda: self._admin.createTable(*arguments))
         return True
+
+    def disable(self, name: str) -> None:
+        """Take a table out of service; its rows stay."""
+        if self._is_enabled(name):
+            self._call(f"HBase table {name}, disabling", lambda: self._admin.disableTable(self._name(name)))
+
+    def enable(self, name: str) -> None:
+        """Bring a table back into service."""
+        if not self._is_enabled(name):
+            self._call(f"HBase table {name}, enabling", lambda: self._admin.enableTable(self._name(name)))
 
     def delete_table(self, name: str) -> None:
         """Disable and delete a table, if it is there."""
-        if not self.table_exists(name):
-            return
-        if self._admin.isTableEnabled(self._name(name)):
-            self._admin.disableTable(self._name(name))
-        self._admin.deleteTable(self._name(name))
+        if self.table_exists(name):
+            self.disable(name)
+            self._call(f"HBase table {name}, deletion", lambda: self._admin.deleteTable(self._name(name)))
 
-    def truncate(self, name: str) -> None:
-        """Empty a table; its regions stay as they are."""
-        if self._admin.isTableEnabled(self._name(name)):
-            self._admin.disableTable(self._name(name))
-        self._admin.truncateTable(self._name(name), True)
+    def values(self, prefix: str, key: str) -> dict[str, str | None]:
+        """What the descriptors of some tables carry.
+
+        Args:
+            prefix: What the tables' names begin with.
+            key: Name of the value (see ``create_table``).
+
+        Returns:
+            Table -> value; ``None`` where its descriptor carries none of that name.
+        """
+        pattern = self._jvm.java.util.regex.Pattern.compile(f"{re.escape(prefix)}.*")
+        found = self._call("HBase's tables", lambda: list(self._admin.listTableDescriptors(pattern)))
+        return {d.getTableName().getNameAsString(): d.getValue(key) for d in found}
+
+    def snapshots(self) -> set[str]:
+        """Names of all complete snapshots."""
+        return self._call("HBase's snapshots", lambda: {s.getName() for s in self._admin.listSnapshots()})
+
+    def take_snapshot(self, snapshot: str, name: str) -> None:
+        """Take a snapshot of a table."""
+        self._call(f"HBase table {name}, snapshot", lambda: self._admin.snapshot(snapshot, self._name(name)))
+
+    def clone_snapshot(self, snapshot: str, name: str) -> None:
+        """Create a table of a snapshot; the two share their files."""
+        self._call(
+            f"HBase table {name}, clone of snapshot {snapshot}",
+            lambda: self._admin.cloneSnapshot(snapshot, self._name(name)),
+        )
+
+    def delete_snapshot(self, snapshot: str) -> None:
+        """Delete a snapshot, if it is there; tables that were cloned from it stay."""
+        if snapshot in self.snapshots():
+            self._call(f"HBase snapshot {snapshot}, deletion", lambda: self._admin.deleteSnapshot(snapshot))
 
     def regions(self, name: str) -> list[tuple[bytes, bytes]]:
-        """First key and end (the first key after it) of each region, in order; empty means "no border"."""
-        return [(bytes(r.getStartKey()), bytes(r.getEndKey())) for r in self._admin.getRegions(self._name(name))]
+        """First key and end (the first key after it) of each region, in order; empty means "no boundary"."""
+        found = self._call(f"HBase table {name}, its regions", lambda: list(self._admin.getRegions(self._name(name))))
+        return [(bytes(r.getStartKey()), bytes(r.getEndKey())) for r in found]
 
     def locations(self, name: str) -> list[str]:
         """The region server of each region, ``host:port``, in the order of ``regions``."""
@@ -177,7 +237,7 @@ class HBaseAdmin:
         return [at.getServerName().getAddress().toString() for at in locator.getAllRegionLocations()]
 
     def bulk_load(self, name: str, folder: Location) -> None:
-        """Let HBase take over files; those of one region all at once.
+        """Let HBase load files; those of one region all at once.
 
         Args:
             name: The table.
@@ -185,24 +245,19 @@ class HBaseAdmin:
                 On a file system that is not HBase's own the files stay, else they are moved.
 
         Raises:
-            ServiceError: HBase could not; nothing of a region that failed was taken over.
+            HBaseError: HBase could not; nothing of a region that failed was loaded.
         """
         tool = self._jvm.org.apache.hadoop.hbase.tool.BulkLoadHFilesTool(self._conf)
-        try:
-            tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(hadoop_uri(folder)))
-        except Py4JJavaError as error:
-            cause = error.java_exception
-            while cause.getCause() is not None:
-                cause = cause.getCause()
-            raise ServiceError(
-                f"HBase table {name}: expected it to take over the files in {folder}, got {cause}",
-                "if HBase runs elsewhere, its servers must see this folder under this path: set ECOM_HBASE_STAGING to a"
-                " shared one, or load with ECOM_HBASE_ROUTE=thrift",
-            ) from error
+        self._call(
+            f"HBase table {name}: bulk load of {folder}",
+            lambda: tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(hadoop_uri(folder))),
+            "if HBase runs elsewhere, its servers must see this folder under this path: set ECOM_HBASE_STAGING to a"
+            " shared one, or load with ECOM_HBASE_ROUTE=thrift",
+        )
 
     def flush(self, name: str) -> None:
         """Write what is in memory to files, and wait for it."""
-        self._admin.flush(self._name(name))
+        self._call(f"HBase table {name}, flush", lambda: self._admin.flush(self._name(name)))
 
     def major_compact(self, name: str, timeout: float = 600) -> None:
         """Merge each region's files into one, and wait for it.
@@ -212,18 +267,44 @@ class HBaseAdmin:
             timeout: Seconds to wait.
 
         Raises:
-            ServiceError: It still runs after that.
+            HBaseError: It still runs after that.
         """
         # The call returns when every region has chosen its files, so "none" afterwards means done.
-        self._admin.majorCompact(self._name(name))
+        self._call(f"HBase table {name}, compaction", lambda: self._admin.majorCompact(self._name(name)))
         end = time.monotonic() + timeout
         while self._admin.getCompactionState(self._name(name)).toString() != "NONE":
             if time.monotonic() > end:
-                raise ServiceError(
+                raise HBaseError(
                     f"{name}: expected the compaction to end within {timeout:.0f} s, but it still runs",
-                    "wait longer; it goes on by itself, and HBase's log tells how far it is",
+                    "wait longer; it continues by itself, and HBase's log shows how far it is",
+                    transient=True,
                 )
             time.sleep(0.1)
+
+    def _is_enabled(self, name: str) -> bool:
+        return self._call(f"HBase table {name}", lambda: self._admin.isTableEnabled(self._name(name)))
+
+    def _call(self, what: str, work: Callable[[], T], remedy: str = "") -> T:
+        """Make a call.
+
+        Raises:
+            HBaseError: HBase refused, or did not respond; names the last cause.
+        """
+        try:
+            return work()
+        except Py4JJavaError as error:
+            cause = error.java_exception
+            while cause.getCause() is not None:
+                cause = cause.getCause()
+            text = cause.toString()
+            away = any(name in text for name in TRANSIENT)
+            raise HBaseError(
+                f"{what}: expected HBase to do it, got {text.splitlines()[0]}",
+                remedy or ("run `ecom status`; see HBase's log" if away else ""),
+                transient=away,
+            ) from error
+        except Py4JNetworkError as error:
+            raise HBaseError(f"{what}: the Java client has ended: {error}", "run again", transient=True) from error
 
     def _name(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.hbase.TableName.valueOf(name)
@@ -232,3 +313,12 @@ class HBaseAdmin:
 def _py4j_jar() -> str:
     """py4j's jar, among Spark's own."""
     return next(str(jar) for jar in jars.pyspark() if jar.name.startswith("py4j-"))
+
+
+def admin_of(at: Context) -> HBaseAdmin:
+    """The Admin of a context, for all who share it: its JVM takes seconds to start.
+
+    Raises:
+        HBaseError: HBase does not respond.
+    """
+    return at.opened(HBaseAdmin, lambda: HBaseAdmin(at.addresses.hbase_zookeeper))

@@ -1,12 +1,13 @@
-"""Whole tables into HBase as files: rows sorted on disk, cut where regions end, taken over by HBase's own bulk load.
+"""Whole tables into HBase as files: rows sorted on disk, cut where regions end, loaded by HBase's own bulk load.
 
-What belongs here: the way of the rows from batches in any order to one file per region and family. What does not: the
-bytes of a file (see ``hfile``), and how rows lie in HBase (see ``hbase``). For a few rows ``hbase.load`` is quicker.
+What belongs here: the path of the rows from batches in any order to one file per region and family. What does not: the
+bytes of a file (see ``hfile``), and how rows are stored in HBase (see ``layout``). For a few rows ``write.load`` is
+quicker.
 
 Rows are spilled to parts, each a range of keys small enough to be sorted in memory; the parts follow one another in
-the order of their keys. While one is written, the next is sorted and HBase takes over the region before. A region
-appears in HBase at once, with all families, or not at all; a load that broke off is simply done again, since equal
-rows make equal cells. No file crosses a region's border: HBase would have to rewrite it, and has lost rows at that
+the order of their keys. While one is written, the next is sorted and HBase loads the region before. A region
+appears in HBase at once, with all families, or not at all; a load that broke off is simply repeated, since equal
+rows make equal cells. No file crosses a region's boundary: HBase would have to rewrite it, and has lost rows at that
 (https://issues.apache.org/jira/browse/HBASE-30501).
 """
 
@@ -27,18 +28,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.core.batches import gathered
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location, emptied, rmtree
+from ecom_assets.core.progress import Advance
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.hfile import Files
-from ecom_assets.hbase.table import TIMESTAMP, Layout, Progress, split_keys
+from ecom_assets.hbase.layout import Layout, Target, split_keys
 
 T = TypeVar("T")
 
 Region = tuple[bytes, bytes]
-"""First key of a region, and the first key behind it; empty for no border."""
+"""First key of a region, and the first key behind it; empty for no boundary."""
 
 PARTS = 64
 """Ranges of keys into which rows are spilled."""
@@ -50,32 +51,38 @@ WRITE_ROWS = 1 << 17
 """Rows written at once."""
 
 
-def folder(table: Table, settings: Settings) -> Location:
-    """Where the table's files are made, for this process and HBase's servers alike."""
-    return settings.staging / table.hbase_table(settings.namespace)
+def folder(name: str, settings: Settings) -> Location:
+    """Where the files of a table, by HBase's name of it, are written, for this process and HBase's servers alike."""
+    return settings.staging / name
 
 
-def spill_folder(table: Table, settings: Settings) -> Path:
-    """Where rows wait for their turn, for this process alone."""
-    return settings.home / "spill" / table.hbase_table(settings.namespace)
+def spill_folder(name: str, settings: Settings) -> Path:
+    """Where the rows of a table are sorted, for this process alone."""
+    return settings.home / "spill" / name
+
+
+def clear(name: str, settings: Settings) -> None:
+    """Delete what loads of a table, by HBase's name of it, have left in the folders."""
+    rmtree(folder(name, settings))
+    rmtree(spill_folder(name, settings))
 
 
 def load(
-    table: Table,
+    target: Target,
     batches: Iterable[pa.RecordBatch],
     sample: pa.Array | pa.ChunkedArray,
     settings: Settings,
     admin: HBaseAdmin,
     *,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> int:
     """Write rows; safe to repeat.
 
     Args:
-        table: The table; it must exist. Rows that are there and not in ``batches`` stay.
+        target: The table; it must exist. Rows that are there and not in ``batches`` stay.
         batches: Clean rows in schema order, in any order of rows, each row key once.
         sample: Row keys of rows spread evenly over them, for parts of equal size.
-        settings: For the namespace, the staging folder and the compression.
+        settings: For the folders and the compression.
         admin: HBase's Admin, open.
         progress: Called with the rows done since the last call.
 
@@ -83,26 +90,25 @@ def load(
         Rows written.
 
     Raises:
-        ValueError: A row cannot lie in HBase (see ``hbase.Layout``), or a row key comes twice.
-        ServiceError: HBase could not take over a file, or a region has changed since its file was begun.
+        ValueError: HBase cannot hold a row (see ``Layout``), or a row key comes twice.
+        HBaseError: HBase could not load a file, or a region has changed since its file was begun.
     """
-    name = table.hbase_table(settings.namespace)
-    layout = Layout(table)
+    name, layout = target.name, Layout(target.table)
     regions = admin.regions(name)
-    borders = [start for start, _ in regions[1:]]
-    cuts = sorted({*borders, *split_keys(sample, min(PARTS, 1 + len(sample) // 1000))})
+    splits = [start for start, _ in regions[1:]]
+    cuts = sorted({*splits, *split_keys(sample, min(PARTS, 1 + len(sample) // 1000))})
     steps = Steps(progress)
 
     with (
-        emptied(folder(table, settings)) as staging,
+        emptied(folder(name, settings)) as staging,
         ThreadPoolExecutor(len(layout.families)) as writers,
-        handing_over(name, admin, steps) as hand_over,
-        closing(_ahead(_sorted(layout, steps.reading(batches), cuts, spill_folder(table, settings)))) as parts,
+        loading(name, admin, steps) as hand_over,
+        closing(_ahead(_sorted(layout, steps.reading(batches), cuts, spill_folder(name, settings)))) as parts,
     ):
-        for region, chunks in groupby(parts, lambda part: bisect_right(borders, part[0][0].as_py())):
+        for region, chunks in groupby(parts, lambda part: bisect_right(splits, part[0][0].as_py())):
             path, rows = staging / f"region-{region:05}", 0
             with Files(
-                path, "rows", layout.families, TIMESTAMP, compression=settings.hbase_compression, pool=writers
+                path, "rows", layout.families, target.timestamp, compression=settings.hbase_compression, pool=writers
             ) as files:
                 for keys, part in chunks:
                     for start in range(0, len(part), WRITE_ROWS):
@@ -115,25 +121,25 @@ def load(
 
 
 @contextmanager
-def handing_over(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callable[[Location, Region, int], None]]:
-    """Let HBase take over one region's files after the other's, while others are written.
+def loading(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callable[[Location, Region, int], None]]:
+    """Load one region's files after the other's, while others are written.
 
     Args:
         name: HBase's name of the table.
         admin: HBase's Admin, open.
-        steps: Told of the rows.
+        steps: Counts the rows.
 
     Yields:
-        Takes a folder of files, their region and rows; raises what an earlier one has failed with. The block ends when
-        all are taken over.
+        Accepts a folder of files, their region and rows; raises what an earlier one has failed with. The block ends
+        when all are loaded.
 
     Raises:
-        ServiceError: As ``_take_over``.
+        HBaseError: As ``_load_region``.
     """
     loads: list[Future[None]] = []
 
     def work(path: Location, region: Region, rows: int) -> None:
-        _take_over(name, path, region, admin)
+        _load_region(name, path, region, admin)
         steps.loaded(rows)
 
     with ThreadPoolExecutor(1) as loader:
@@ -153,8 +159,8 @@ def handing_over(name: str, admin: HBaseAdmin, steps: Steps) -> Generator[Callab
                 load.cancel()
 
 
-def _take_over(name: str, path: Location, region: Region, admin: HBaseAdmin) -> None:
-    """Let HBase take over the files of a region, and delete them.
+def _load_region(name: str, path: Location, region: Region, admin: HBaseAdmin) -> None:
+    """Load the files of a region, and delete them.
 
     Args:
         name: HBase's name of the table.
@@ -163,13 +169,14 @@ def _take_over(name: str, path: Location, region: Region, admin: HBaseAdmin) -> 
         admin: HBase's Admin, open.
 
     Raises:
-        ServiceError: HBase could not, or there is no such region any more: the files might cross a border.
+        HBaseError: HBase could not, or there is no such region any more: the files might cross a boundary.
     """
     if region not in admin.regions(name):
-        raise ServiceError(
+        raise HBaseError(
             f"HBase table {name}: expected the region from key {region[0]!r} to {region[1]!r}, but it was split"
             " or merged while its files were written",
             "run again",
+            transient=True,
         )
     admin.bulk_load(name, path)
     rmtree(path)
@@ -219,13 +226,13 @@ def _spill(layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes],
     Returns:
         The files, one per range, in the order of the keys.
     """
-    borders = pl.Series(cuts, dtype=pl.Binary)
+    boundaries = pl.Series(cuts, dtype=pl.Binary)
     paths = [spill / f"{n:05}" for n in range(len(cuts) + 1)]
     writers = [pa.ipc.new_stream(str(path), layout.table.arrow) for path in paths]
     try:
         for batch in map(pa.concat_batches, gathered(batches, SPILL_ROWS, PART_BYTES)):
             keys = pl.Series(layout.keys(batch))
-            at = borders.search_sorted(keys, side="right").to_numpy().astype(np.uint16)
+            at = boundaries.search_sorted(keys, side="right").to_numpy().astype(np.uint16)
             order = np.argsort(at, kind="stable")
             # Of one schema: a Delta table's columns, for instance, may all be null as far as Arrow knows.
             rows = pa.RecordBatch.from_arrays(batch.take(pa.array(order)).columns, schema=layout.table.arrow)
@@ -255,11 +262,11 @@ def _ahead(items: Generator[T]) -> Generator[T]:
 class Steps:
     """Progress of rows that are read, written and loaded: each counts once, half of it when it was read."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Advance | None) -> None:
         self.total = 0
         self._progress = progress
         self._quarters = 0
-        self._told = 0
+        self._reported = 0
         self._lock = Lock()
 
     def reading(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -274,13 +281,13 @@ class Steps:
         self._add(rows)
 
     def loaded(self, rows: int) -> None:
-        """Count rows that HBase has taken over."""
+        """Count rows that HBase has loaded."""
         self._add(rows)
 
     def _add(self, quarters: int) -> None:
         with self._lock:
             self._quarters += quarters
-            done = self._quarters // 4 - self._told
-            self._told += done
+            done = self._quarters // 4 - self._reported
+            self._reported += done
             if self._progress and done:
                 self._progress(done)

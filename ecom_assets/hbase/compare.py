@@ -1,7 +1,7 @@
 """Which rows of a table in HBase are not those that it was loaded from.
 
-What belongs here: the search, for after a proof has failed. What does not: the proof itself, which only compares
-sums (see ``hbase.measure``). Both sides are read once for sums by range of keys, and then once more where these
+What belongs here: the search, for after a check has failed. What does not: the check itself, which only compares
+sums (see ``scan.measure``). Both sides are read once for sums by range of keys, and then once more where these
 differ, so that memory stays flat however large a table is.
 """
 
@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.progress import Advance
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.hbase import table as hbase
-from ecom_assets.hbase.table import Layout, Progress
+from ecom_assets.hbase.layout import Layout, split_keys
+from ecom_assets.hbase.scan import scan
 
 if TYPE_CHECKING:
     from ecom_assets.core.addresses import Addresses
@@ -40,7 +41,7 @@ def differences(
     settings: Settings,
     addresses: Addresses,
     *,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> list[str]:
     """Find rows that HBase lacks, has too many, or has changed.
 
@@ -56,27 +57,27 @@ def differences(
         Sentences that name table, region, range of keys and row; none if there is no difference.
 
     Raises:
-        RuntimeError: HBase did not answer after several tries.
+        HBaseError: HBase did not respond after several tries.
     """
     layout = Layout(table)
     name = table.hbase_table(settings.namespace)
-    tell = progress or (lambda _: None)
-    cuts = hbase.split_keys(sample, RANGES)
-    borders = pl.Series(cuts, dtype=pl.Binary)
+    advance = progress or (lambda _: None)
+    cuts = split_keys(sample, RANGES)
+    boundaries = pl.Series(cuts, dtype=pl.Binary)
     ours, theirs = (np.zeros((2, len(cuts) + 1), np.uint64) for _ in range(2))
 
     def ranges(keys: pa.Array) -> np.ndarray:
-        return borders.search_sorted(pl.Series(keys), side="right").to_numpy()
+        return boundaries.search_sorted(pl.Series(keys), side="right").to_numpy()
 
     def add(sums: np.ndarray, keys: pa.Array, hashes: np.ndarray) -> None:
         at = ranges(keys)
         np.add.at(sums[0], at, np.uint64(1))
         np.add.at(sums[1], at, hashes)  # modulo 2^64, as a checksum is
-        tell(len(keys))
+        advance(len(keys))
 
     for keys, hashes in _hashed(layout, batches()):
         add(ours, keys, hashes)
-    regions = hbase.scan(table, settings, addresses, lambda page: add(theirs, page.keys, page.hashes))
+    regions = scan(table, settings, addresses, lambda page: add(theirs, page.keys, page.hashes))
     bad = np.flatnonzero((ours != theirs).any(axis=0)).tolist()
     searched = bad[:MAX_RANGES]
     limits = [(cuts[at - 1] if at else b"", cuts[at] if at < len(cuts) else b"") for at in searched]
@@ -94,25 +95,25 @@ def differences(
     if searched:
         for keys, hashes in _hashed(layout, batches()):
             put(expected, keys, hashes)
-        hbase.scan(table, settings, addresses, lambda page: put(found, page.keys, page.hashes), limits)
-    told = [
+        scan(table, settings, addresses, lambda page: put(found, page.keys, page.hashes), limits)
+    sentences = [
         sentence
         for limit, left, right in zip(limits, expected, found, strict=True)
-        for sentence in _told(f"HBase table {name}", regions or [(b"", b"")], limit, left, right)
+        for sentence in _named(f"HBase table {name}", regions or [(b"", b"")], limit, left, right)
     ]
     if len(bad) > MAX_RANGES:
-        told.append(f"HBase table {name}: {len(bad) - MAX_RANGES} more of {len(cuts) + 1} ranges of keys differ")
-    return told
+        sentences.append(f"HBase table {name}: {len(bad) - MAX_RANGES} more of {len(cuts) + 1} ranges of keys differ")
+    return sentences
 
 
-def _told(
+def _named(
     what: str,
     regions: list[tuple[bytes, bytes]],
     limits: tuple[bytes, bytes],
     expected: dict[bytes, int],
     found: dict[bytes, int],
 ) -> Iterator[str]:
-    """Say which rows of one range differ, by their hashes."""
+    """Name the rows of one range that differ, by their hashes."""
     starts = [start for start, _ in regions[1:]]
     keys = f"keys from {limits[0]!r} to {limits[1]!r}"
     rows = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))

@@ -1,7 +1,7 @@
 r"""HBase's own file format, HFile v3, written straight from Arrow columns.
 
 What belongs here: bytes of files, one per column family, from rows that are sorted by key. What does not: where rows
-come from, regions, and how HBase takes the files over (see ``bulk_load``). The format is that of HBase's classes
+come from, regions, and how HBase loads the files (see ``bulk_load``). The format is that of HBase's classes
 ``HFileWriterImpl``, ``HFileBlock``, ``HFileBlockIndex``, ``HFileInfo`` and ``FixedFileTrailer`` (module hbase-server)
 and ``KeyValue`` (hbase-common), described in the reference guide, https://hbase.apache.org/book.html#_hfile_format_2.
 All integers are big-endian unless told otherwise.

@@ -1,11 +1,11 @@
 """Whole tables into HBase by its own ImportTsv, a MapReduce job: for those who have MapReduce on YARN (``ECOM_YARN``).
 
 What belongs here: the text that the job reads, starting it, and the few rows that such text cannot hold. The job
-makes files of one region after the other, which HBase then takes over as it does those of ``bulk_load``.
+writes files of one region after the other, which HBase then loads as it does those of ``bulk_load``.
 
 ImportTsv has no way to escape anything, and takes an empty field for an absent one. So a field is ended by a control
 character and a row by a rare sign, not by a tab and a line break; and rows that hold one of these, or an empty text
-beside nulls, go in by ``hbase.load``. Source: https://hbase.apache.org/book.html#importtsv
+beside nulls, go in by ``write.load``. Source: https://hbase.apache.org/book.html#importtsv
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.core.addresses import Addresses
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import HdfsPath, Location, emptied, hadoop_uri
+from ecom_assets.core.progress import Advance
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Table
-from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase import write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.bulk_load import Steps, folder, spill_folder
-from ecom_assets.hbase.table import TIMESTAMP, Layout, Progress
-from ecom_assets.servers import jars
-from ecom_assets.servers.servers import OPENS, hbase_client, run_java, yarn_client
+from ecom_assets.hbase.layout import Layout, Target
+from ecom_assets.java import jars
+from ecom_assets.java.clients import hbase_client, yarn_client
+from ecom_assets.java.program import OPENS, run_java
 
 FIELD_END = b"\x1f"
 """Between fields; ImportTsv takes one byte."""
@@ -40,20 +41,20 @@ TASK_MEMORY = 640
 
 
 def load(
-    table: Table,
+    target: Target,
     batches: Iterable[pa.RecordBatch],
     settings: Settings,
     admin: HBaseAdmin,
     addresses: Addresses,
     *,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> int:
     """Write rows; safe to repeat.
 
     Args:
-        table: The table; it must exist. Rows that are there and not in ``batches`` stay.
+        target: The table; it must exist. Rows that are there and not in ``batches`` stay.
         batches: Clean rows in schema order, in any order of rows, each row key once.
-        settings: For the namespace, the staging folder, YARN and Hadoop's settings.
+        settings: For the folders, YARN and Hadoop's settings.
         admin: HBase's Admin, open.
         addresses: Where HBase is.
         progress: Called with the rows done since the last call: half of them when they are text, half at the end.
@@ -62,17 +63,18 @@ def load(
         Rows written.
 
     Raises:
-        ValueError: A row cannot lie in HBase (see ``hbase.Layout``).
-        ServiceError: The job failed, YARN does not see the staging folder, or HBase could not take over its files.
+        ValueError: HBase cannot hold a row (see ``Layout``).
+        HBaseError: YARN does not see the staging folder, or HBase could not load the job's files.
+        ServiceError: The job failed.
     """
     if settings.yarn and not isinstance(settings.staging, HdfsPath):
-        raise ServiceError(
-            f"HBase table {table.hbase_table(settings.namespace)}: expected ImportTsv's files in HDFS, where YARN's"
+        raise HBaseError(
+            f"HBase table {target.name}: expected ImportTsv's files in HDFS, where YARN's"
             f" nodes see them, got {settings.staging}",
             "put the lake there (ECOM_LAKE_URI) and leave ECOM_HBASE_STAGING out; or leave ECOM_YARN out",
         )
-    layout, steps = Layout(table), Steps(progress)
-    with emptied(folder(table, settings)) as staging, emptied(spill_folder(table, settings)) as scratch:
+    layout, steps = Layout(target.table), Steps(progress)
+    with emptied(folder(target.name, settings)) as staging, emptied(spill_folder(target.name, settings)) as scratch:
         text, written = staging / "rows.txt", 0
 
         def unfit() -> Iterator[pa.RecordBatch]:
@@ -86,10 +88,10 @@ def load(
                         if len(rest):
                             yield rest
 
-        hbase.load(table, unfit(), settings, addresses)
+        write.load(target, unfit(), addresses)
         if written:
-            _run(table, text, staging, scratch, settings, admin.zookeeper)
-            admin.bulk_load(table.hbase_table(settings.namespace), staging / "files")
+            _run(target, text, staging, scratch, settings, admin.zookeeper)
+            admin.bulk_load(target.name, staging / "files")
     steps.written(steps.total)
     steps.loaded(steps.total)
     return steps.total
@@ -106,7 +108,7 @@ def as_text(layout: Layout, rows: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch
         The text, and the rows that it cannot hold.
 
     Raises:
-        ValueError: A row cannot lie in HBase (see ``hbase.Layout``).
+        ValueError: HBase cannot hold a row (see ``Layout``).
     """
     fields = [layout.keys(rows), *(values for _, values in layout.columns(rows))]
     end = ROW_END.encode()
@@ -127,16 +129,16 @@ def as_text(layout: Layout, rows: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch
 
 
 def _run(  # noqa: PLR0917 - a private step of load
-    table: Table, text: Location, staging: Location, scratch: Path, settings: Settings, zookeeper: str
+    target: Target, text: Location, staging: Location, scratch: Path, settings: Settings, zookeeper: str
 ) -> None:
     """Run the job: on YARN, on the cluster that Hadoop's settings name, else in one process here."""
-    cells = [cell.decode() for cell in Layout(table).cells]
+    cells = [cell.decode() for cell in Layout(target.table).cells]
     files = staging / "files"
     options = {
         **hbase_client(zookeeper),
         "importtsv.columns": ",".join(["HBASE_ROW_KEY", *cells]),
         "importtsv.separator": FIELD_END.decode(),
-        "importtsv.timestamp": TIMESTAMP,
+        "importtsv.timestamp": target.timestamp,
         "importtsv.skip.empty.columns": "true",
         "importtsv.skip.bad.lines": "false",
         "importtsv.bulk.output": hadoop_uri(files),
@@ -156,11 +158,11 @@ def _run(  # noqa: PLR0917 - a private step of load
         [*site, *jars.classpath("hbase"), *yarn],
         "org.apache.hadoop.hbase.mapreduce.ImportTsv",
         *(f"-D{name}={value}" for name, value in options.items()),
-        table.hbase_table(settings.namespace),
+        target.name,
         hadoop_uri(text),
         log=scratch / "importtsv.log",
         heap="1g",
-        expected=f"HBase table {table.hbase_table(settings.namespace)}: expected ImportTsv to make files of {text}",
+        expected=f"HBase table {target.name}: expected ImportTsv to make files of {text}",
         remedy="see to what the message says (mostly disk space or rights), and run again; or load with"
         " ECOM_HBASE_ROUTE=hfile",
     )

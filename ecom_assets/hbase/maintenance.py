@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ecom_assets.core.context import Context
 from ecom_assets.core.progress import note, track
-from ecom_assets.dataset.shop import TABLES
-from ecom_assets.hbase import table as hbase
-
-if TYPE_CHECKING:
-    from ecom_assets.flow import Flow
+from ecom_assets.hbase.admin import admin_of
+from ecom_assets.hbase.get import exists
 
 
-def compact(flow: Flow) -> list[str]:
+def compact(at: Context) -> list[str]:
     """Merge the files of every region of every table into one per family.
 
     Returns:
         The tables.
 
     Raises:
-        ServiceError: HBase does not answer, or a compaction does not end.
+        HBaseError: HBase does not respond, or a compaction does not end.
     """
     done = []
-    with track("maintenance of HBase", len(TABLES), "tables") as advance:
-        for table in TABLES.values():
-            if hbase.exists(table, flow.settings, flow.addresses):
-                name = table.hbase_table(flow.settings.namespace)
-                flow.admin.flush(name)
-                flow.admin.major_compact(name)
+    with track("maintenance of HBase", len(at.dataset.tables), "tables") as advance:
+        for table in at.dataset.tables.values():
+            if exists(table, at.settings, at.addresses):
+                name = table.hbase_table(at.settings.namespace)
+                admin_of(at).flush(name)
+                admin_of(at).major_compact(name)
                 done.append(name)
                 note(f"  {name}: compacted")
             advance(1)

@@ -1,7 +1,7 @@
 """HBase's own RPC, for the one call that reads whole tables: the scan of a region, taken apart in columns.
 
 What belongs here: a connection to a region server, pages of a scan, and Arrow columns made of a page. What does not:
-tables and their layout (see ``hbase``). The protocol is that of HBase's ``RPC.proto`` and ``Client.proto``, described
+tables and their layout (see ``layout``). The protocol is that of HBase's ``RPC.proto`` and ``Client.proto``, described
 in https://hbase.apache.org/book.html#hbase.rpc. It needs no authentication, or none that asks for more than a name;
 where that is not so, or where region servers cannot be reached, there is the Thrift server.
 

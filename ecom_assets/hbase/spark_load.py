@@ -1,12 +1,12 @@
 """Whole tables into HBase by Spark, whose tasks write HBase's files: for rows that outgrow one machine.
 
-What belongs here: the way of the rows to one task per region, each in the order of its keys, and what a task does. What
-does not: the bytes of a file (see ``hfile``), and the same on one machine without Spark, which takes less of its time
-(see ``bulk_load``). The staging folder must be one that all of Spark's workers and HBase's servers see: one in HDFS,
-where HBase takes a file over by renaming it, or a shared one.
+What belongs here: the path of the rows to one task per region, each in the order of its keys, and what a task does.
+What does not: the bytes of a file (see ``hfile``), and the same on one machine without Spark, which takes less of its
+time (see ``bulk_load``). The staging folder must be one that all of Spark's workers and HBase's servers see: one in
+HDFS, where HBase loads a file by renaming it, or a shared one.
 
-Spark may run a task again, or twice at once. So each attempt writes a folder of its own, and HBase takes over only
-those that Spark says have come to their end.
+Spark may run a task again, or twice at once. So each attempt writes a folder of its own, and HBase loads only
+those that Spark reports as complete.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location, emptied
+from ecom_assets.core.progress import Advance
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import last_words
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.hbase.bulk_load import Region, Steps, folder, handing_over
+from ecom_assets.hbase.bulk_load import Region, Steps, folder, loading
 from ecom_assets.hbase.hfile import Files
-from ecom_assets.hbase.table import KEY_SEPARATOR, TIMESTAMP, Layout, Progress
+from ecom_assets.hbase.layout import KEY_SEPARATOR, Layout, Target
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 WRITTEN = "region bigint, folder string, rows bigint"
-"""What a task tells of the files it has written."""
+"""What a task returns about the files it has written."""
 
 
 def load(
-    table: Table, rows: DataFrame, settings: Settings, admin: HBaseAdmin, *, progress: Progress | None = None
+    target: Target, rows: DataFrame, settings: Settings, admin: HBaseAdmin, *, progress: Advance | None = None
 ) -> int:
     """Write rows; safe to repeat.
 
     Args:
-        table: The table; it must exist. Rows that are there and not in ``rows`` stay.
+        target: The table; it must exist. Rows that are there and not in ``rows`` stay.
         rows: Clean rows with the table's columns, in any order, each row key once.
-        settings: For the namespace, the staging folder and the compression.
+        settings: For the staging folder and the compression.
         admin: HBase's Admin, open.
         progress: Called with the rows done since the last call.
 
@@ -52,56 +53,57 @@ def load(
         Rows written.
 
     Raises:
-        ServiceError: A task failed (a row cannot lie in HBase, or a row key comes twice; or the staging folder is not
-            theirs to write), HBase could not take over a file, or a region has changed since its file was begun.
+        HBaseError: A task failed (HBase cannot hold a row, or a row key comes twice; or the staging folder is not
+            theirs to write), HBase could not load a file, or a region has changed since its file was begun.
     """
-    name = table.hbase_table(settings.namespace)
+    name = target.name
     regions = admin.regions(name)
     steps = Steps(progress)
 
-    with emptied(folder(table, settings)) as staging, handing_over(name, admin, steps) as hand_over:
-        write = _writer(table, regions, staging, settings.hbase_compression)
-        written = placed(rows, table, [start for start, _ in regions[1:]]).mapInArrow(write, WRITTEN)
+    with emptied(folder(name, settings)) as staging, loading(name, admin, steps) as hand_over:
+        write = _writer(target, regions, staging, settings.hbase_compression)
+        written = placed(rows, target.table, [start for start, _ in regions[1:]]).mapInArrow(write, WRITTEN)
         try:
             for region, path, count in written.toLocalIterator():
                 steps.total += count
                 steps.written(3 * count)
                 hand_over(staging / path, regions[region], count)
         except PySparkException as error:
-            raise ServiceError(
+            raise HBaseError(
                 f"HBase table {name}: expected Spark's tasks to write files into {staging}, got: {last_words(error)}",
                 "see that Spark's workers run ecom_assets and may write there; or load with ECOM_HBASE_ROUTE=hfile",
             ) from error
     return steps.total
 
 
-def placed(rows: DataFrame, table: Table, borders: list[bytes]) -> DataFrame:
+def placed(rows: DataFrame, table: Table, splits: list[bytes]) -> DataFrame:
     """Bring rows to the partition of their region, and there into the order of their keys.
 
     Args:
         rows: Has the table's columns.
         table: For the row key.
-        borders: First keys of the second, third, … region.
+        splits: First keys of the second, third, … region.
 
     Returns:
         The table's columns, and ``_region``; one partition per region.
     """
     key = sf.concat_ws(KEY_SEPARATOR.decode(), *(sf.col(c).cast("string") for c in table.hbase.row_key))
-    begun = sf.filter(sf.array(*map(sf.lit, borders)), lambda border: border <= sf.col("_key"))
-    region = sf.size(begun) if borders else sf.lit(0)
+    begun = sf.filter(sf.array(*map(sf.lit, splits)), lambda split: split <= sf.col("_key"))
+    region = sf.size(begun) if splits else sf.lit(0)
     keyed = rows.select(*table.names, key.cast("binary").alias("_key"), region.alias("_region"))
-    return keyed.repartitionById(1 + len(borders), "_region").sortWithinPartitions("_key").drop("_key")
+    return keyed.repartitionById(1 + len(splits), "_region").sortWithinPartitions("_key").drop("_key")
 
 
 def _writer(
-    table: Table, regions: list[Region], staging: Location, compression: str
+    target: Target, regions: list[Region], staging: Location, compression: str
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """What a task does: write the files of its region."""
+    table = target.table
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         layout = Layout(table)
         attempt, region, rows = uuid4().hex, 0, 0
-        with Files(staging / attempt, "rows", layout.families, TIMESTAMP, compression=compression) as files:
+        with Files(staging / attempt, "rows", layout.families, target.timestamp, compression=compression) as files:
             for batch in batches:
                 region = batch.column("_region")[0].as_py()
                 own = batch.select(table.names).cast(table.arrow)

@@ -2,7 +2,7 @@
 
 What belongs here: one connection to HBase's Thrift server, the bytes of ``mutateRowsTs`` made by Arrow,
 the bytes of ``scannerGetList`` taken apart in one loop, and which errors are worth another try. What does not:
-tables and their layout (see ``hbase``). Every other call goes through happybase, on the same socket.
+tables and their layout (see ``layout``). Every other call goes through happybase, on the same socket.
 
 An object per cell makes Python the slowest part by far; with these two, the servers are.
 """
@@ -12,8 +12,10 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Self, TypeVar
 
 import happybase
@@ -31,6 +33,9 @@ from ecom_assets.hbase.rpc import RegionError
 
 T = TypeVar("T")
 Cells = dict[bytes, bytes]
+
+CONNECTIONS = 4
+"""Connections that load or scan at once; more only queue up in the server."""
 
 TIMEOUT_MS = 120_000
 """Longest silence of the server, in milliseconds; a region that moves while it compacts can take a minute."""
@@ -162,6 +167,34 @@ class Connection:
         if not data:
             raise ConnectionResetError("HBase Thrift: the server closed the connection within a reply")
         return data
+
+
+Lend = Callable[[], AbstractContextManager[Connection]]
+
+
+@contextmanager
+def connections(address: tuple[str, int]) -> Generator[Lend]:
+    """Lend connections to threads; one that broke is not lent again."""
+    idle: SimpleQueue[Connection] = SimpleQueue()
+
+    @contextmanager
+    def lend() -> Generator[Connection]:
+        try:
+            connection = idle.get_nowait()
+        except Empty:
+            connection = Connection(address)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        idle.put(connection)
+
+    try:
+        yield lend
+    finally:
+        while not idle.empty():
+            idle.get_nowait().close()
 
 
 def read_page(receive: Callable[[], bytes]) -> list[tuple[bytes, Cells]]:
@@ -307,9 +340,15 @@ def _big_endian(numbers: np.ndarray) -> pa.Array:
 def transient(error: Exception) -> bool:
     """Whether the same call may succeed a little later."""
     if isinstance(error, ThriftIOError | IllegalArgument | RegionError):
-        text = error.kind if isinstance(error, RegionError) else str(error.message)
+        text = error.kind if isinstance(error, RegionError) else message(error)
         return any(name in text for name in TRANSIENT)
     return isinstance(error, OSError | TTransportException)
+
+
+def message(error: Exception) -> str:
+    """What an error says; of an exception of Java's, its stack trace too."""
+    text = getattr(error, "message", None) or str(error)
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
 
 def retry(work: Callable[[], T], what: str) -> T:
@@ -329,7 +368,10 @@ def retry(work: Callable[[], T], what: str) -> T:
             if attempt < ATTEMPTS and transient(error):
                 time.sleep(min(8.0, 0.125 * 2**attempt))
                 continue
-            reason = str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__]
-            advice = "see the logs of HBase" if transient(error) else "another try would not help"
-            raise HBaseError(f"{what}: failed after {attempt} tries with {reason[0]}; {advice}") from error
+            reason = message(error).strip().splitlines() or [type(error).__name__]
+            passing = transient(error)
+            remedy = "run `ecom status`, and see HBase's log" if passing else ""
+            raise HBaseError(
+                f"{what}: failed after {attempt} tries with {reason[0]}", remedy, transient=passing
+            ) from error
     raise AssertionError("unreachable")

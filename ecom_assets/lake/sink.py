@@ -1,22 +1,27 @@
 """Where the stream ends within Spark: its records become Parquet files, and these a commit of a Delta table.
 
 What belongs here: what Spark's Python workers do, so they import little. What does not: the query, its checkpoint, and
-what is asked of the table; see ``streamed``.
+what is asked of the table; see ``query``.
 
 Spark reads the topic and hands its records over as they are. Its own way on, ``from_avro`` and Delta's writer, goes
 row by row; here records are decoded, verified and written in columns, for half of the processor time (``ecom bench
 --only stream``).
 
-**Exactly once.** Files are of no account until a commit of Delta's log names them, and a commit bears the query's id
+**Exactly once.** Files do not count until a commit of Delta's log names them, and a commit carries the query's id
 and the batch's number as Delta's transaction identifier
 (https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers): a batch that Spark repeats after a
 crash is not committed again. Files that no commit names are left for the vacuum; they are never deleted at an abort,
 as Spark also aborts a batch whose commit succeeded when its answer was lost.
+
+**One cut.** The same commit carries, as further identifiers, how far the batch has read each partition of the topic. So
+every version of the table names the offsets that its rows come from, whatever becomes of the checkpoint.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,9 +37,8 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamArrowWriter, Writ
 
 from ecom_assets.core import avro
 from ecom_assets.core.batches import gathered
-from ecom_assets.core.location import location
+from ecom_assets.core.location import Location, location
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import TABLES
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
@@ -74,20 +78,36 @@ class File(WriterCommitMessage):
         size: Its bytes.
         rows: Its rows.
         stats: Rows, places and undecoded records, as JSON by Delta's protocol.
+        ends: Partition -> offset behind its last record in the file.
     """
 
     name: str
     size: int
     rows: int
     stats: str
+    ends: dict[int, int]
+
+
+def app_id(topic: str, partition: int) -> str:
+    """Name of the transaction identifier whose version is the offset up to which a partition was read."""
+    return f"kafka/{topic}/{partition}"
+
+
+def options(table: Table, topic: str, target: Location, checkpoint: Location) -> dict[str, str]:
+    """The options of a query's sink.
+
+    Args:
+        table: Whose records; Spark's workers get it as it is, whatever their own installation declares.
+        topic: The topic's name.
+        target: The Delta table; it must exist.
+        checkpoint: The query's own folder.
+    """
+    packed = base64.b64encode(pickle.dumps(table)).decode("ascii")
+    return {"table": packed, "topic": topic, "target": str(target), "checkpoint": str(checkpoint)}
 
 
 class StreamedSink(DataSource):
-    """Spark's sink ``ecom_streamed``.
-
-    Its options: ``table``, the table's name; ``topic``; ``target``, the Delta table, which must exist; ``checkpoint``,
-    the query's own folder.
-    """
+    """Spark's sink ``ecom_streamed``; see ``options``."""
 
     @classmethod
     def name(cls) -> str:
@@ -96,15 +116,15 @@ class StreamedSink(DataSource):
 
     def streamWriter(self, schema: StructType, overwrite: bool) -> Writer:  # noqa: ARG002, N802  Spark's names
         """Make the writer of a query in append mode."""
-        options = {name: self.options[name] for name in ("table", "topic", "target", "checkpoint")}
-        return Writer(**options)
+        table = pickle.loads(base64.b64decode(self.options["table"]))  # noqa: S301  packed by ``options``
+        return Writer(table, *(self.options[name] for name in ("topic", "target", "checkpoint")))
 
 
 class Writer(DataSourceStreamArrowWriter):
-    """Writes a task's records, and commits a batch's files; see ``StreamedSink`` for the arguments."""
+    """Writes a task's records, and commits a batch's files; see ``options`` for the arguments."""
 
-    def __init__(self, table: str, topic: str, target: str, checkpoint: str) -> None:
-        self._table = TABLES[table]
+    def __init__(self, table: Table, topic: str, target: str, checkpoint: str) -> None:
+        self._table = table
         self._topic = topic
         self._target = target
         self._checkpoint = checkpoint
@@ -117,9 +137,9 @@ class Writer(DataSourceStreamArrowWriter):
         groups = map(pa.Table.from_batches, gathered(rows_of, GROUP_ROWS, GROUP_BYTES))
         first = next(groups, None)
         if first is None:
-            return File("", 0, 0, "")
+            return File("", 0, 0, "", {})
         rows = undecoded = 0
-        low, high = {}, {}
+        low, high, ends = {}, {}, {}
         try:
             with path.open("wb") as file, _parquet(file, self._table) as parquet:
                 for group in chain([first], groups):
@@ -130,12 +150,15 @@ class Writer(DataSourceStreamArrowWriter):
                         span = pc.min_max(group[column]).as_py()
                         low[column] = min(span["min"], low.get(column, span["min"]))
                         high[column] = max(span["max"], high.get(column, span["max"]))
+                    last = group.group_by("_partition").aggregate([("_offset", "max")])
+                    for partition, offset in zip(*(c.to_pylist() for c in last.select([0, 1]).columns), strict=True):
+                        ends[partition] = max(offset + 1, ends.get(partition, 0))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         nulls = {**dict.fromkeys(low, 0), "_undecoded": {"reason": rows - undecoded}}
         stats = {"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls}
-        return File(name, path.stat().st_size, rows, json.dumps(stats))
+        return File(name, path.stat().st_size, rows, json.dumps(stats), ends)
 
     def commit(self, messages: list[WriterCommitMessage | None], batchId: int) -> None:  # noqa: N803  Spark's name
         """Let the table's log name a batch's files, unless it does already."""
@@ -152,9 +175,13 @@ class Writer(DataSourceStreamArrowWriter):
                 AddAction(f.name, f.size, {}, now, data_change=True, stats=f.stats) for f in files
             ]
             metrics = {"numFiles": len(files), "numOutputRows": sum(f.rows for f in files)}
+            read: dict[int, int] = {}
+            for file in files:
+                read |= {p: max(end, read.get(p, 0)) for p, end in file.ends.items()}
+            places = [Transaction(app_id(self._topic, p), end) for p, end in sorted(read.items())]
             properties = CommitProperties(
                 {"operationMetrics": {name: str(number) for name, number in metrics.items()}},  # as Spark writes them
-                app_transactions=[Transaction(query, batchId)],
+                app_transactions=[Transaction(query, batchId), *places],
             )
             delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=properties)
 
@@ -191,7 +218,7 @@ def decoded(records: pa.RecordBatch, table: Table, topic: str) -> pa.RecordBatch
 
 
 def _places(at: np.ndarray, count: int) -> pa.Array:
-    """For each of so many places the number of the item that stands there; null where none does."""
+    """For each of ``count`` places the index of the item that goes there; null where none does."""
     numbers = np.zeros(count, np.int64)
     empty = np.ones(count, bool)
     numbers[at], empty[at] = np.arange(len(at)), False

@@ -1,34 +1,38 @@
-"""Checks of what the data is, beside the proof that none of it is lost.
+"""Checks of data quality, in addition to the parity of layers.
 
-What belongs here: one plain function per check, made from the schemas and the declaration, each
-giving a verdict with samples of what is wrong. They read the Delta tables by DuckDB, an engine
-that has no part in making them. What does not: parity of rows between layers; see ``sheet``.
+What belongs here: one plain function per check, derived from the schemas and the declaration, each returning a finding
+with samples of what is wrong. They read the Delta tables by DuckDB, an engine that has no part in building them. What
+does not: parity of rows between layers; see ``core.boundary``.
 """
 
 # ruff: noqa: S608 (every identifier comes from the contract and is quoted by `_q`; values never are in the text)
 from __future__ import annotations
 
+import json
 import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import LakeError
+from ecom_assets.core.layer import Cut, OffsetSource
+from ecom_assets.core.location import exists
 from ecom_assets.dataset.model import Reference, Table
-from ecom_assets.dataset.shop import TABLES
-from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase.layout import row_keys
 from ecom_assets.hbase.thrift import Connection
-from ecom_assets.lake import merged
-from ecom_assets.lake.streamed import exists
+from ecom_assets.lake import delta, merge, quarantine
 
 if TYPE_CHECKING:
-    from ecom_assets.flow import Flow
+    from ecom_assets.core.context import Context
 
 MEMORY = "1GB"
 """Memory of a query; what needs more goes to disk, beside the lake."""
@@ -46,13 +50,13 @@ class Finding:
 
     Attributes:
         ok: Whether it passes.
-        told: Numbers and names, for people.
+        figures: Numbers and names, for people.
         samples: A few of the rows that are wrong.
         warn: A failure is worth a look, but no reason to stop.
     """
 
     ok: bool
-    told: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     warn: bool = False
 
@@ -71,38 +75,65 @@ class Check:
     name: str
     layer: str
     doc: str
-    run: Callable[[Flow, Table], Finding]
+    run: Callable[[Engine, Table], Finding]
 
 
-def quarantine_share(flow: Flow, table: Table) -> Finding:
-    """Of the raw file's records, not too many may have been set aside."""
-    proof = flow.proof("expanded", table)
-    raw = flow.proof("raw", table)
-    if not proof or not raw:
-        return Finding(False, {"expected": "a proof of raw and expanded", "got": "none; run their parity checks first"})
-    bad, rows = proof.aside["quarantined"].rows, raw.measure.rows + raw.aside_rows
+def quarantine_share(engine: Engine, table: Table) -> Finding:
+    """The share of quarantined records of the raw file is below the limit."""
+    at, cut = engine.at, engine.cut(table, "expanded")
+    raw, expanded = (engine.look_up(name, table, cut) for name in ("raw", "expanded"))
+    bad, rows = expanded.excluded["quarantined"].rows, raw.measure.rows + raw.excluded_rows
     share = bad / rows if rows else 0.0
-    told = {"quarantined": bad, "records": rows, "share": round(share, 6), "limit": flow.settings.quarantine_limit}
-    ok = bad <= max(FEW, flow.settings.quarantine_limit * rows)
-    return Finding(ok, told, flow.quarantine_samples(table, SAMPLES) if bad else [])
+    limit = at.settings.quarantine_limit
+    figures = {"quarantined": bad, "records": rows, "share": round(share, 6), "limit": limit}
+    return Finding(bad <= max(FEW, limit * rows), figures, quarantine_samples(at, table, SAMPLES) if bad else [])
 
 
-def freshness(flow: Flow, table: Table) -> Finding:
-    """The topic's last record must not be too old."""
-    standing = flow.standings()[table.name]
-    position = standing.position
-    if position is None or position.last is None:
-        empty = position is not None and standing.due == 0
+def quarantine_samples(at: Context, table: Table, rows: int) -> list[dict[str, Any]]:
+    """The first quarantined records of a raw file: file, line, reason, and the beginning of the raw text."""
+    path = at.settings.quarantine / f"{table.name}.jsonl"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        bad = [json.loads(line) for line in islice(lines, rows)]
+    return [b | {"raw": b["raw"][:200]} for b in bad]
+
+
+def freshness(engine: Engine, table: Table) -> Finding:
+    """The topic's last record is not too old."""
+    at, topics = engine.at, cast("OffsetSource", engine.layer("topic"))
+    offsets, chunked = topics.offsets(at, [table]).get(table.name), at.books.build("chunked", table.name)
+    if offsets is None or offsets.last is None:
+        empty = offsets is not None and chunked is not None and not chunked.rows
         return Finding(empty, {"expected": "a record", "got": "none"}, warn=True)
-    hours = (time.time() - position.last) / 3600
-    told = {"hours_since_last_record": round(hours, 3), "limit": flow.settings.fresh_hours}
-    return Finding(hours <= flow.settings.fresh_hours, told, warn=True)
+    hours = (time.time() - offsets.last) / 3600
+    limit = at.settings.fresh_hours
+    figures = {"hours_since_last_record": round(hours, 3), "limit_hours": limit}
+    return Finding(hours <= limit, figures, warn=True)
 
 
-def schema(flow: Flow, table: Table) -> Finding:
+def conflicts(engine: Engine, table: Table) -> Finding:
+    """No two different rows share a primary key, but for the few that the declaration tolerates."""
+    merged = engine.layer("merged")
+    found = engine.look_up(merged.name, table, merged.extend(engine.at, table, Cut()))
+    left, rows = found.excluded["conflicts"].rows, found.measure.rows
+    if left <= table.conflicts_tolerated * (rows + left):
+        return Finding(True, {"conflicts": left, "tolerated_share": table.conflicts_tolerated})
+    said = f"the key is not unique: {left:,} of {rows + left:,} rows share one with another, different row"
+    path = quarantine.folder(table, engine.at.settings)
+    samples = []
+    if exists(path):
+        columns = ["source", "line_or_offset", "key", "raw", "reason"]
+        kept = DeltaTable(str(path)).to_pyarrow_dataset()
+        samples = kept.head(SAMPLES, columns=columns, filter=pc.field("stage") == "merge").to_pylist()
+    figures = {"primary key": table.primary_key, "conflicts": left, "rows": rows, "finding": said}
+    return Finding(False, figures | {"tolerated_share": table.conflicts_tolerated}, samples)
+
+
+def schema(engine: Engine, table: Table) -> Finding:
     """The merged table's columns and types are those of the contract; texts with a typed companion are of its type."""
-    delta = _delta(table, flow)
-    got = {f.name: f.type.to_json().strip('"') for f in delta.schema().fields}
+    found = _delta(table, engine)
+    got = {f.name: f.type.to_json().strip('"') for f in found.schema().fields}
     expected = {c.name: c.avro for c in table.columns}  # Delta names these types as Avro does
     companions = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
     wrong = [
@@ -118,7 +149,7 @@ def schema(flow: Flow, table: Table) -> Finding:
         return Finding(False, {"wrong": wrong})
     untyped = {raw: f"{_q(raw)} IS NOT NULL AND {_q(typed)} IS NULL" for raw, typed in companions.items()}
     samples: list[dict[str, Any]] = []
-    with _query(flow, rows=table) as query:
+    with _query(engine, rows=table) as query:
         counted = [
             "count(*) AS rows",
             *(f"count(*) FILTER (WHERE {said}) AS {_q(raw)}" for raw, said in untyped.items()),
@@ -131,16 +162,16 @@ def schema(flow: Flow, table: Table) -> Finding:
                     f"SELECT {_q(table.primary_key)}, {_q(raw)} FROM rows WHERE {untyped[raw]} LIMIT {SAMPLES}"
                 )
     # The text itself goes on unharmed, so a few that cannot be typed are no reason to stop.
-    few = max(FEW, flow.settings.quarantine_limit * rows)
-    told = {"columns": len(got)} | {f"untyped {raw}": n for raw, n in counts.items() if n}
-    return Finding(all(count <= few for count in counts.values()), told, samples[:SAMPLES])
+    few = max(FEW, engine.at.settings.quarantine_limit * rows)
+    figures = {"columns": len(got)} | {f"untyped {raw}": n for raw, n in counts.items() if n}
+    return Finding(all(count <= few for count in counts.values()), figures, samples[:SAMPLES])
 
 
-def primary_key(flow: Flow, table: Table) -> Finding:
+def primary_key(engine: Engine, table: Table) -> Finding:
     """No two rows share a primary key, and no column that must be filled is null."""
     key = _q(table.primary_key)
     required = [c.name for c in table.columns if not c.nullable]
-    with _query(flow, rows=table) as query:
+    with _query(engine, rows=table) as query:
         nulls = query(
             "SELECT "
             + ", ".join(["count(*) AS rows", *(f"count(*) - count({_q(n)}) AS {_q(n)}" for n in required)])
@@ -157,45 +188,45 @@ def primary_key(flow: Flow, table: Table) -> Finding:
             samples += query(f"SELECT {key}, count(*) AS rows FROM rows GROUP BY {key} HAVING rows > 1 LIMIT {SAMPLES}")
         for name in null:
             samples += query(f"SELECT * FROM rows WHERE {_q(name)} IS NULL LIMIT {SAMPLES}")
-    told = {"rows": rows, "keys that come more than once": doubled["keys"], "nulls where there must be none": null}
-    return Finding(not doubled["keys"] and not null, told, samples[:SAMPLES])
+    figures = {"rows": rows, "keys that come more than once": doubled["keys"], "nulls where there must be none": null}
+    return Finding(not doubled["keys"] and not null, figures, samples[:SAMPLES])
 
 
-def references(flow: Flow, table: Table) -> Finding:
+def references(engine: Engine, table: Table) -> Finding:
     """What a row refers to exists, but for the few that the contract tolerates."""
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
     ok = complete = True
     for reference in table.references:
-        if not exists(merged.folder(TABLES[reference.table], flow.settings)):
-            told[reference.told] = f"merged/{reference.table} is not there yet"
+        if not exists(merge.folder(engine.at.dataset.tables[reference.table], engine.at.settings)):
+            figures[reference.label] = f"merged/{reference.table} has not been built yet"
             complete = False
             continue
-        dangling, of, shown = _dangling(flow, table, reference)
-        told[reference.told] = f"{dangling:,} of {of:,} dangle"
-        samples += [{"reference": reference.told} | row for row in shown]
+        dangling, of, shown = _dangling(engine, table, reference)
+        figures[reference.label] = f"{dangling:,} of {of:,} dangle"
+        samples += [{"reference": reference.label} | row for row in shown]
         ok &= dangling <= (max(FEW, reference.tolerated * of) if reference.tolerated else 0)
-    return Finding(ok and complete, told, samples[:SAMPLES], warn=ok)
+    return Finding(ok and complete, figures, samples[:SAMPLES], warn=ok)
 
 
-def health(flow: Flow, table: Table) -> Finding:
+def health(engine: Engine, table: Table) -> Finding:
     """Every region of the HBase table is served, and none holds far more rows than the others."""
-    name = table.hbase_table(flow.settings.namespace)
-    with Connection(flow.addresses.hbase_thrift) as connection:
+    name = table.hbase_table(engine.at.settings.namespace)
+    with Connection(engine.at.addresses.hbase_thrift) as connection:
         if name.encode() not in connection.happybase.tables():
-            return Finding(False, {"expected": f"an HBase table {name}", "got": "none; materialise it"})
+            return Finding(False, {"expected": f"an HBase table {name}", "got": "none; materialize it"})
         regions = connection.happybase.table(name).regions()
     starts = sorted(r["start_key"] for r in regions)
     unserved = [r["name"].decode("utf-8", "backslashreplace") for r in regions if not r["server_name"]]
-    told: dict[str, Any] = {"regions": len(regions), "not served": unserved}
-    path = merged.folder(table, flow.settings)
-    if not exists(path):  # the bulk route has no merged table to take a sample of
-        return Finding(bool(regions) and not unserved, told)
-    keys = hbase.row_keys(merged.sample_keys(path, list(table.hbase.row_key), 10_000), table).to_pylist()
+    figures: dict[str, Any] = {"regions": len(regions), "not served": unserved}
+    path = merge.folder(table, engine.at.settings)
+    if not exists(path):  # the bulk path has no merged table to take a sample of
+        return Finding(bool(regions) and not unserved, figures)
+    keys = row_keys(delta.sample(path, list(table.hbase.row_key), 10_000), table).to_pylist()
     share = _fullest(keys, starts)
-    told["rows of the fullest region, in those of the average"] = round(share, 2)
+    figures["rows of the fullest region, in those of the average"] = round(share, 2)
     return Finding(
-        bool(regions) and not unserved and share <= BALANCE, told, [{"region from": s} for s in starts[:SAMPLES]]
+        bool(regions) and not unserved and share <= BALANCE, figures, [{"region from": s} for s in starts[:SAMPLES]]
     )
 
 
@@ -208,17 +239,18 @@ def _fullest(keys: list[bytes], starts: list[bytes]) -> float:
 
 
 CHECKS = (
-    Check("quarantine_share", "expanded", "Of the raw file's records, not too many were set aside.", quarantine_share),
+    Check("quarantine_share", "expanded", "The share of quarantined records is below the limit.", quarantine_share),
     Check("freshness", "topic", "The topic's last record is not too old.", freshness),
     Check("schema", "merged", "Columns and types are those of the contract.", schema),
-    Check("primary_key", "merged", "The primary key is unique, and what must be filled is.", primary_key),
-    Check("references", "merged", "What a row refers to exists.", references),
+    Check("primary_key", "merged", "The primary key is unique and required columns are not null.", primary_key),
+    Check("conflicts", "merged", "No two different rows share a primary key, beyond what is declared.", conflicts),
+    Check("references", "merged", "Foreign keys resolve.", references),
     Check("health", "hbase", "Every region is served, and none is far larger than the others.", health),
 )
-"""All kinds of checks, beside parity."""
+"""All kinds of checks, in addition to parity."""
 
 
-def _dangling(flow: Flow, table: Table, reference: Reference) -> tuple[int, int, list[dict[str, Any]]]:
+def _dangling(engine: Engine, table: Table, reference: Reference) -> tuple[int, int, list[dict[str, Any]]]:
     """Values that lead nowhere: how many, of how many, and a few of them."""
     head, _, member = reference.path.partition(".")
     values = _q(head)
@@ -227,7 +259,7 @@ def _dangling(flow: Flow, table: Table, reference: Reference) -> tuple[int, int,
             "array"
         )
         values = f"{f'unnest({values})' if listed else values}.{_q(member)}"
-    with _query(flow, rows=table, others=TABLES[reference.table]) as query:
+    with _query(engine, rows=table, others=engine.at.dataset.tables[reference.table]) as query:
         used = f"SELECT {values} AS value, {_q(table.primary_key)} AS key FROM rows"
         there = f"SELECT {_q(reference.column)} FROM others"
         counted = query(
@@ -247,18 +279,18 @@ def _q(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _delta(table: Table, flow: Flow) -> DeltaTable:
-    path = merged.folder(table, flow.settings)
+def _delta(table: Table, engine: Engine) -> DeltaTable:
+    path = merge.folder(table, engine.at.settings)
     if not exists(path):
-        raise LakeError(f"merged/{table.name}: expected a Delta table in {path}, got none; materialise it first")
+        raise LakeError(f"merged/{table.name}: expected a Delta table in {path}, got none; materialize it first")
     return DeltaTable(str(path))
 
 
 @contextmanager
-def _query(flow: Flow, **tables: Table) -> Generator[Callable[[str], list[dict[str, Any]]]]:
+def _query(engine: Engine, **tables: Table) -> Generator[Callable[[str], list[dict[str, Any]]]]:
     """A function that queries merged tables under the names given, in bounded memory."""
-    spill = flow.settings.home / "spill"
+    spill = engine.at.settings.home / "spill"
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
         for name, table in tables.items():
-            connection.register(name, _delta(table, flow).to_pyarrow_dataset())
+            connection.register(name, _delta(table, engine).to_pyarrow_dataset())
         yield lambda sql: connection.sql(sql).to_arrow_table().to_pylist()

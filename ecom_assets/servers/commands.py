@@ -95,9 +95,10 @@ def serve(
     Peers, name and ports come from ECOM_* variables; docs/cluster.md tells them.
     """
     from ecom_assets.servers import serve as foreground
+    from ecom_assets.servers.kinds import ROLES
 
-    if role not in foreground.ROLES:
-        raise typer.BadParameter(f"expected one of {', '.join(foreground.ROLES)}, got {role!r}")
+    if role not in ROLES:
+        raise typer.BadParameter(f"expected one of {', '.join(ROLES)}, got {role!r}")
     try:
         foreground.serve(role, load(home=home, host=host))
     except ServiceError as e:

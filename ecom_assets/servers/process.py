@@ -14,8 +14,10 @@ import os
 import random
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,10 +27,14 @@ from pathlib import Path
 import psutil
 
 from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.process import created, running
 
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 """Kept, so that Python does not warn of children that are meant to outlive it."""
 
+
+KILL_SECONDS = 10
+"""In which the system ends a process that was killed."""
 
 HEED = "import os, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
 """A program that becomes another one, which heeds SIGTERM."""
@@ -85,33 +91,22 @@ class Record:
 
     def process(self) -> psutil.Process | None:
         """The process, if it still runs and is the one that was started."""
-        return None if self.pid is None else running(self.pid, self.created)
+        return None if self.pid is None else running(self.pid, self.created, self.command)
 
     def stopped(self) -> Record:
         """The record as it stands after a clean stop."""
         return replace(self, pid=None)
 
 
-def running(pid: int, created: float) -> psutil.Process | None:
-    """The process of an id, if it runs and is not another that was given the same id later.
-
-    Args:
-        pid: Its id.
-        created: When it was started, seconds since the epoch.
-    """
-    try:
-        process = psutil.Process(pid)
-        # The clock that gives a process its birth moves a little when the system's time is set.
-        same = abs(process.create_time() - created) < 2
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
-
-
 def inherited() -> dict[str, str]:
-    """This process's variables, without those meant for another installation of what we start."""
+    """This process's variables, without those meant for another installation of what we start.
+
+    Java takes the names of files to be of the locale's encoding: it must be one that can write all of them.
+    """
     foreign = ("SPARK_", "HADOOP_", "HBASE_", "KAFKA_", "JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "PG")
-    return {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+    own = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+    locale = own.get("LC_ALL") or own.get("LC_CTYPE") or own.get("LANG") or "C"
+    return own if locale.lower().endswith(("utf-8", "utf8")) else own | {"LC_ALL": "C.UTF-8"}
 
 
 def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapping[str, str]) -> Record:
@@ -144,7 +139,7 @@ def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapp
     return replace(
         record,
         pid=child.pid,
-        created=psutil.Process(child.pid).create_time(),
+        created=created(child.pid),
         command=command,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -163,13 +158,28 @@ def stop(process: psutil.Process, timeout: float, by: signal.Signals = signal.SI
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(by)
-        try:
-            process.wait(timeout)
-        except psutil.TimeoutExpired:
+        if not _ends(process, timeout):
             process.kill()
-            process.wait(10)
+            _ends(process, KILL_SECONDS)
             return False
     return True
+
+
+def _ends(process: psutil.Process, timeout: float) -> bool:
+    """Wait for the end of a process; one that only its parent has not asked about yet has ended."""
+    end = time.monotonic() + timeout
+    reap()
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+        reap()
+    return True
+
+
+def reap() -> None:
+    """Let go of the servers that this process has started and that have ended."""
+    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -194,7 +204,13 @@ def is_free(host: str, port: int) -> bool:
 
 
 def choose_ports(
-    host: str, usual: dict[str, int], remembered: dict[str, int], taken: set[int], lasting: Collection[str] = ()
+    host: str,
+    usual: dict[str, int],
+    remembered: dict[str, int],
+    taken: set[int],
+    lasting: Collection[str] = (),
+    *,
+    retry: str = "ecom up",
 ) -> dict[str, int]:
     """A port for each purpose: the remembered one, else the usual one, else any that is free.
 
@@ -205,6 +221,7 @@ def choose_ports(
         taken: Ports promised to servers of this home; the chosen ones are added.
         lasting: Purposes whose port is the remembered one or none. Their first is any that is free, not the usual
             one, so that another home will hardly ever have it.
+        retry: The command that tries again, for the error.
 
     Raises:
         ServiceError: No port is free, or a lasting one is not.
@@ -221,7 +238,7 @@ def choose_ports(
             raise ServiceError(
                 f"{host}: expected port {own} to be free, which this home's {purpose} keeps for good, but something"
                 " listens there",
-                f"stop what does, maybe the stack of another home (`ss -ltnp 'sport = :{own}'` tells), then `ecom up`",
+                f"stop what does, maybe another home's stack (`ss -ltnp 'sport = :{own}'` shows it), then `{retry}`",
             )
         others = (p for p in candidates if p not in taken and is_free(host, p))
         free = own if (own in remembered.values() or own not in taken) and is_free(host, own) else next(others, None)
@@ -281,6 +298,31 @@ def locked(path: Path, what: str, timeout: float) -> Generator[None]:
                     ) from None
                 time.sleep(0.1)
         yield
+
+
+def runtime_folder() -> Path:
+    """A folder that this user alone can write to, for what all homes of a machine share while they run.
+
+    Raises:
+        ServiceError: There is none, and none can be made.
+    """
+    candidates = [Path(tempfile.gettempdir()) / f"ecom_assets-{os.getuid()}"]
+    with contextlib.suppress(RuntimeError):  # nobody knows where this user's home is
+        candidates.insert(0, Path.home() / ".cache" / "ecom_assets")
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        candidates.insert(0, Path(runtime) / "ecom_assets")
+    for folder in candidates:
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=folder.parent.name == ".cache", exist_ok=True)
+            state = folder.lstat()
+            if stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and os.access(folder, os.W_OK):
+                if stat.S_IMODE(state.st_mode) & 0o077:
+                    folder.chmod(0o700)
+                return folder
+    raise ServiceError(
+        f"expected a folder of this user's for locks, got none at {' or '.join(map(str, candidates))}",
+        "remove what is there, or set XDG_RUNTIME_DIR to a folder of your own",
+    )
 
 
 def tail(path: Path, lines: int = 15) -> str:

@@ -1,7 +1,7 @@
 """One server in the foreground: what ``ecom serve ROLE`` does, in a container or by hand.
 
-What belongs here: looking whether the server can start, and becoming it. What a server is stands in ``cluster.py``,
-``serving.py`` and ``orchestration.py``. Nothing is started beside it, and nothing is left behind if it does not start.
+What belongs here: checking whether the server can start, and becoming it. What does not: what a server is (its module;
+``kinds`` lists them). Nothing is started next to it, and nothing is left behind if it does not start.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-import psutil
-
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import Settings
-from ecom_assets.servers import cluster, jars, orchestration, process, servers, serving
-from ecom_assets.servers.servers import Server, heap_bytes
-
-ROLES: dict[str, type[Server]] = {kind.name: kind for kind in (*cluster.ALL, *serving.ALL, *orchestration.ALL)}
-"""What ``ecom serve`` can be."""
+from ecom_assets.java import jars
+from ecom_assets.java.program import make_java_archive
+from ecom_assets.servers import process
+from ecom_assets.servers.kinds import ROLES
+from ecom_assets.servers.memory import heap_bytes, memory_limit
+from ecom_assets.servers.nodes.kafka import Broker
+from ecom_assets.servers.nodes.node import Node
+from ecom_assets.servers.server import Server
 
 MADE_BY = {
     "kafka": "org.apache.kafka:kafka_2.13",
@@ -61,9 +62,9 @@ def serve(role: str, settings: Settings) -> NoReturn:
     server.foreground = True
     ports = server.usual | settings.ports
     check(server, role, ports)
-    if isinstance(server, cluster.Node):
+    if isinstance(server, Node):
         jars.fetch(sets=server.jar_sets)
-        servers.make_java_archive()
+        make_java_archive()
     if half := server.half_written:
         shutil.rmtree(half)
     server.make_folders()
@@ -85,14 +86,14 @@ def check(server: Server, role: str, ports: dict[str, int]) -> None:
         ServiceError: A setting is missing, a port is taken, memory is too little, or the data are of another version.
     """
     settings = server.settings
-    if isinstance(server, cluster.Node):
+    if isinstance(server, Node):
         for name in server.needs:
             if not getattr(server.peers, name):
                 raise ServiceError(
                     f"{role}: expected ECOM_{name.upper()} to tell where its peers are, got none",
                     f"set it: {str(Settings.model_fields[name].description).partition(';')[0]}",
                 )
-        if isinstance(server, cluster.Broker) and not server.number:
+        if isinstance(server, Broker) and not server.number:
             raise ServiceError(f"{role}: expected ECOM_NODE, its number in ECOM_CONTROLLERS, got none", "set it")
     for purpose, port in ports.items():
         if not process.is_free(settings.host, port):
@@ -155,18 +156,6 @@ def sign(server: Server, role: str) -> None:
 
 def _sign(server: Server) -> Path:
     return server.folder / "made_by.json"
-
-
-def memory_limit(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes that this process may use: the container's limit, or what the machine has."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            text = (root / name).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            return min(int(text), psutil.virtual_memory().total)
-    return psutil.virtual_memory().available
 
 
 def _told(ports: dict[str, int]) -> str:

@@ -1,30 +1,33 @@
-"""The stack of one home: start, find, stop and look after its servers.
+"""The stack of one home: which servers it has, where they are, how they are.
 
-What a server is stands in ``servers.py``; this module only decides which of them
-are to be started, in which order they stop, and what to say when one does not.
+What belongs here: what commands ask of all servers together. What does not: how servers are started and stopped
+(``start``), and what a server is (its module).
 """
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
-from ecom_assets.core.addresses import Addresses
+from ecom_assets.core import home
+from ecom_assets.core.addresses import Addresses, split
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import Settings
-from ecom_assets.servers import cluster, doctor, jars, process, servers, serving
+from ecom_assets.java import jars
+from ecom_assets.java.program import make_java_archive
+from ecom_assets.servers import doctor, kinds, process
 from ecom_assets.servers.doctor import Finding
+from ecom_assets.servers.nodes.node import JARS
 from ecom_assets.servers.process import Record
-from ecom_assets.servers.servers import Server
+from ecom_assets.servers.server import Server
+from ecom_assets.servers.start import Start, Step, silent, stop
+
+ROWS_PASS = ("kafka", "thrift", "hbase", "spark")
+"""What rows pass on the longest path; PostgreSQL and Redis may be missing."""
 
 
 @dataclass(frozen=True)
@@ -52,43 +55,6 @@ class Status:
     log: Path | None = None
 
 
-@dataclass(frozen=True)
-class Step:
-    """What is told while the stack starts or stops.
-
-    Attributes:
-        service: Name of the server.
-        state: starting, running, found, external, stopping, or stopped.
-        seconds: Since its start (or stop) began.
-        note: One sentence, if something was out of the ordinary.
-    """
-
-    service: str
-    state: str
-    seconds: float = 0.0
-    note: str = ""
-
-
-TAKE_BACK_SECONDS = 10
-"""In which a server of a failed start must stop: nobody has used it yet."""
-
-
-class _OtherFailedError(Exception):
-    """Another server of the same start failed."""
-
-
-def _ended(server: Server, seconds: float) -> ServiceError:
-    return ServiceError(
-        f"{server.name}: ended {seconds:.0f} s after its start. The last lines of {server.log}:\n"
-        f"{process.tail(server.log)}\n{process.tail(server.out) if server.out != server.log else ''}",
-        "see to what the lines say, then `ecom up`; `ecom doctor` looks for common causes",
-    )
-
-
-def _silent(_: Step) -> None:
-    pass
-
-
 class Stack:
     """The servers of one home.
 
@@ -101,9 +67,8 @@ class Stack:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        kinds = cluster.nodes(settings) if self.profile == "cluster" else [kind(settings) for kind in servers.ALL]
         # Those first that others need.
-        self.servers: dict[str, Server] = {s.name: s for s in (*kinds, *(kind(settings) for kind in serving.ALL))}
+        self.servers: dict[str, Server] = {s.name: s for s in kinds.of(self.profile, settings)}
 
     @property
     def profile(self) -> str:
@@ -113,7 +78,7 @@ class Stack:
             known = self._profile.read_text(encoding="utf-8").strip()
             if asked not in ("", known):
                 raise ServiceError(
-                    f"{self.settings.home} was started with the profile {known}, asked for {asked}",
+                    f"{self.settings.home}: expected the profile {known}, with which it was started, got {asked}",
                     "take another folder (--home), or leave the profile out",
                 )
         return asked or known
@@ -124,26 +89,28 @@ class Stack:
 
     def up(
         self,
-        progress: Callable[[Step], None] = _silent,
+        progress: Callable[[Step], None] = silent,
         fetching: Callable[[int, int], None] | None = None,
-        also: tuple[str, ...] = (),
+        also: Collection[str] = (),
+        needed: Collection[str] | None = None,
     ) -> Addresses:
         """Start what does not run yet, and wait until all of it answers.
 
         Args:
-            progress: Told of each change of a server.
-            fetching: Told (bytes done, bytes in all) while jars are fetched.
+            progress: Called with each change of a server.
+            fetching: Called with (bytes done, bytes in all) while jars are fetched.
             also: Servers to be started that are started only on demand.
+            needed: What is needed, as servers call what they serve (``hbase``, ``thrift``, …); all unless given.
 
         Returns:
-            The addresses.
+            The addresses of what is needed; those of others if they run.
 
         Raises:
             ServiceError: A server does not start, or an external one does not answer.
         """
-        own = {}
+        own: dict[str, Server] = {}
         for server in self.servers.values():
-            if server.on_demand and server.name not in also:
+            if server.name not in also and (server.on_demand or not self._is_needed(server, needed)):
                 continue
             if not server.external:
                 own[server.name] = server
@@ -160,169 +127,59 @@ class Stack:
                     " address empty for one of our own",
                 )
         if own:
+            home.create(self.settings)
             with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
                 if self.profile != "embedded":
                     self._profile.write_text(f"{self.profile}\n", encoding="utf-8")
-                jars.fetch(fetching, cluster.JARS if self.profile == "cluster" else jars.SERVERS)
-                servers.make_java_archive()
+                jars.fetch(fetching, JARS if self.profile == "cluster" else jars.SERVERS)
+                make_java_archive()
                 self._start(own, progress)
-        return self.addresses()
+        return self.addresses(ROWS_PASS if needed is None else needed)
+
+    def _is_needed(self, server: Server, needed: Collection[str] | None) -> bool:
+        return needed is None or not server.serves or server.serves in needed
 
     def _start(self, own: dict[str, Server], progress: Callable[[Step], None]) -> None:
-        # One start at a time on a machine, or two homes would choose the same free ports.
-        machine = Path(tempfile.gettempdir()) / f"ecom-stack-{os.getuid()}.lock"
-        with process.locked(machine, "the start of another home", 300):
-            last = {name: Record.read(server.record) for name, server in own.items()}
-            taken = {port for record in last.values() if record for port in record.ports.values()}
-            starts: dict[str, tuple[Server, Record, str]] = {}
-            places: dict[str, Record] = {}
-            for server in own.values():
-                server.meet(places)
-                record, note = self._find(server)
-                if not record:
-                    before = last[server.name]
-                    remembered = before.ports if before else {}
-                    if before and before.pid is not None:
-                        patience = 20 if server.lasting else 2  # where no other port will do
-                        process.await_free(self.settings.host, remembered.values(), patience)
-                    ports = process.choose_ports(self.settings.host, server.usual, remembered, taken, server.lasting)
-                    record = Record(server.name, self.settings.host, ports)
-                starts[server.name] = server, record, note
-                places[server.name] = record
-            for server in own.values():
-                server.meet(places)  # those that come after it too
-            failed = Event()
-            ready = {name: Event() for name in starts}
-            with ThreadPoolExecutor(len(starts)) as pool:
-                futures = [pool.submit(self._bring_up, *start, ready, failed, progress) for start in starts.values()]
-            try:
-                for future in futures:
-                    future.result()
-            except ServiceError:
-                if self.profile == "cluster":  # half of one serves nobody
-                    self._take_back(own, last, progress)
-                raise
-
-    def _take_back(
-        self, own: Mapping[str, Server], last: Mapping[str, Record | None], progress: Callable[[Step], None]
-    ) -> None:
-        """Stop those servers of a failed start that did not run before it."""
-        for name, server in reversed(list(own.items())):
-            before, now = last[name], Record.read(server.record)
-            if now and now.process() and not (before and before.pid == now.pid):
-                self._stop(server, progress, min(server.grace, TAKE_BACK_SECONDS))
-
-    def _find(self, server: Server) -> tuple[Record | None, str]:
-        """The record of a running server, else ``None`` and a sentence on what became of the last one."""
-        record = Record.read(server.record)
-        if record and (running := record.process()):
-            if server.fits(record):
-                return record, ""
-            process.stop(running, server.grace, server.stop_signal)
-            return None, "what it depends on has moved, so it is started again"
-        if stray := process.marked(server.mark):
-            # Its record was not written or was lost, so nobody knows its ports.
-            for p in stray:
-                process.stop(p, server.grace, server.stop_signal)
-            return None, f"a process of this home without a record (pid {stray[0].pid}) was stopped"
-        if half := server.half_written:
-            return None, f"{half}, left by an interrupted first start, is made anew"
-        if record and record.pid is not None:
-            return None, f"it had ended without being stopped (pid {record.pid}) and is started again"
-        return None, ""
-
-    def _bring_up(  # noqa: PLR0917 - a thread's arguments
-        self,
-        server: Server,
-        record: Record,
-        note: str,
-        ready: Mapping[str, Event],
-        failed: Event,
-        progress: Callable[[Step], None],
-    ) -> None:
-        """Start one server, or find it running, and wait until it answers; in a thread of its own."""
-        began = time.monotonic()
-        state = "found"
         try:
-            for other in server.after:
-                while other in ready and not ready[other].wait(0.1):
-                    if failed.is_set():
-                        return
-            # One that runs but does not answer may be starting, or ending: then it is started again.
-            if not self._comes_up(server, record, failed):
-                progress(Step(server.name, "starting", 0.0, note))
-                record = self._launch(server, record)
-                state = "running"
-                if not self._comes_up(server, record, failed):
-                    raise _ended(server, time.monotonic() - began)  # noqa: TRY301 - told to the others below
-        except _OtherFailedError:
-            return
-        except Exception:
-            failed.set()
-            raise
-        ready[server.name].set()
-        progress(Step(server.name, state, time.monotonic() - began))
+            Start(self.settings, own, progress, all_or_none=self.profile == "cluster").run()
+        except ServiceError as error:
+            if not (left := self.running()):
+                raise
+            raise ServiceError(
+                f"{error}\n{', '.join(left)} still {'runs' if len(left) == 1 else 'run'};"
+                f" `{home.hint('down', self.settings)}` stops {'it' if len(left) == 1 else 'them'}",
+                transient=error.transient,
+            ) from error
 
-    def _launch(self, server: Server, record: Record) -> Record:
-        if half := server.half_written:
-            shutil.rmtree(half)
-        server.make_folders()
-        server.prepare(record.ports)
-        command = server.command(record.ports)
-        started = process.spawn(record, command, server.folder, server.out, server.environment)
-        started.write(server.record)
-        return started
+    def running(self) -> list[str]:
+        """Names of the servers of this home that run."""
+        found = []
+        for server in self.servers.values():
+            with suppress(ServiceError):  # a damaged record
+                record = Record.read(server.record)
+                if record and record.process():
+                    found.append(server.name)
+        return found
 
-    def _comes_up(self, server: Server, record: Record, failed: Event) -> bool:
-        """Wait until a server answers; false if its process is not there or ends meanwhile.
+    def strays(self) -> bool:
+        """Whether processes of this home run, whatever its folder holds or whether it is still there."""
+        return any(process.marked(server.mark) for server in self.servers.values())
 
-        Raises:
-            ServiceError: It runs but does not answer for too long.
-            _OtherFailedError: Another server failed, so waiting is of no use.
-        """
-        began = time.monotonic()
-        while record.process():
-            address = server.address(record.host, record.ports)
-            if server.answers(address):
-                return True
-            if time.monotonic() - began > server.patience:
-                raise ServiceError(
-                    f"{server.name}: runs (pid {record.pid}) but has not answered at {server.public(address)} within"
-                    f" {server.patience:.0f} s. The last lines of {server.log}:\n{process.tail(server.log)}",
-                    "`ecom down`, then `ecom up`; a busy machine may need more time",
-                )
-            if failed.wait(0.1):
-                raise _OtherFailedError
-        return False
-
-    def down(self, progress: Callable[[Step], None] = _silent, grace: float = math.inf) -> None:
+    def down(self, progress: Callable[[Step], None] = silent, grace: float = math.inf) -> None:
         """Stop what runs; data stays.
 
         Args:
-            progress: Told of each change of a server.
+            progress: Called with each change of a server.
             grace: The most seconds that a server is given to stop; few where nobody wants its data again.
         """
-        if not self.settings.stack.exists() and not any(process.marked(s.mark) for s in self.servers.values()):
-            return
+        if not self.settings.stack.exists():
+            if not self.strays():
+                return
+            home.create(self.settings)
         with process.locked(self.settings.stack / "lock", "another start or stop of this home", 300):
             # Clients before what they talk to.
             for server in reversed(self.servers.values()):
-                self._stop(server, progress, min(server.grace, grace))
-
-    def _stop(self, server: Server, progress: Callable[[Step], None], grace: float) -> None:
-        record = Record.read(server.record)
-        found = record.process() if record else None
-        began = time.monotonic()
-        for p in [found] if found else process.marked(server.mark):
-            progress(Step(server.name, "stopping"))
-            clean = process.stop(p, grace, server.stop_signal)
-            if clean and record and "-cp" in record.command:
-                server.keep_archive(record.command)
-            server.new_archive.unlink(missing_ok=True)
-            note = "" if clean else f"it did not stop within {grace:.0f} s and was killed"
-            progress(Step(server.name, "stopped", time.monotonic() - began, note))
-        if record and record.pid is not None:
-            record.stopped().write(server.record)
+                stop(server, progress, min(server.grace, grace))
 
     def doctor(self) -> list[Finding]:
         """Look for what would keep the stack from starting, or what a crash left behind."""
@@ -361,24 +218,24 @@ class Stack:
         uptime, memory = time.time() - running.create_time(), running.memory_info().rss
         return Status(server.name, state, answers, shown, running.pid, uptime, memory, server.log)
 
-    def addresses(self) -> Addresses:
+    def addresses(self, needed: Collection[str] = ROWS_PASS) -> Addresses:
         """Where the servers are.
 
+        Args:
+            needed: What must run, as servers call what they serve; the address of anything else may be empty.
+
         Raises:
-            ServiceError: One of our own that rows pass does not run. PostgreSQL and Redis may be missing.
+            ServiceError: One of our own that is needed does not run. Transient.
         """
-        at = {name: self.address(name) for name in ("kafka", "thrift", "hbase", "spark")}
-        for name in ("postgres", "redis"):
-            with suppress(ServiceError):
+        at = dict.fromkeys((*ROWS_PASS, "postgres", "redis"), "")
+        for name in at:
+            try:
                 at[name] = self.address(name)
-        return Addresses(
-            at["kafka"],
-            servers.split(at["thrift"]),
-            at["hbase"],
-            at["spark"],
-            at.get("postgres", ""),
-            at.get("redis", ""),
-        )
+            except ServiceError:
+                if name in needed:
+                    raise
+        thrift = split(at["thrift"]) if at["thrift"] else ("", 0)
+        return Addresses(at["kafka"], thrift, at["hbase"], at["spark"], at["postgres"], at["redis"])
 
     def address(self, name: str) -> str:
         """Where one server is.
@@ -394,6 +251,10 @@ class Stack:
             return members[0].external
         records = [(server, record) for server in members if (record := Record.read(server.record))]
         if not any(record.process() for _, record in records):
-            raise ServiceError(f"{name} does not run in {self.settings.home}", "run `ecom up`")
+            raise ServiceError(
+                f"{name} does not run in {self.settings.home}",
+                f"run `{home.hint('up', self.settings)}`",
+                transient=True,
+            )
         # All of them, so that an address does not change when one of several is away.
         return ",".join(server.address(record.host, record.ports) for server, record in records)

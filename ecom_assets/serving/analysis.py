@@ -17,11 +17,10 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from psycopg.conninfo import conninfo_to_dict
 from pyspark.sql import functions as sf
 
-from ecom_assets.core.location import Location
+from ecom_assets.core.location import Location, exists
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
-from ecom_assets.lake.streamed import exists
 from ecom_assets.serving import postgres
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import ask_spark

@@ -18,12 +18,13 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
 
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import LakeError, ServiceError
 from ecom_assets.core.location import Location
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, answers, connect
 from ecom_assets.dataset.shop import TABLES
-from ecom_assets.lake import merged
+from ecom_assets.lake import delta, merge
+from ecom_assets.lake.delta import Version
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving.publication import NotPublishedError, Publication
 from ecom_assets.serving.questions import SALES, Question
@@ -121,9 +122,9 @@ class DuckDBEngine:
             for name in question.tables:
                 folder, version = _published(name, published, self.settings)
                 try:
-                    delta = DeltaTable(str(folder), version=version)
-                    schema = _without_zone(pa.schema(delta.schema().to_arrow()))
-                    dataset = delta.to_pyarrow_dataset(schema=schema)
+                    found = DeltaTable(str(folder), version=version)
+                    schema = _without_zone(pa.schema(found.schema().to_arrow()))
+                    dataset = found.to_pyarrow_dataset(schema=schema)
                 except DeltaError as error:
                     raise _gone(name, published) from error
                 connection.register(name, dataset)
@@ -147,20 +148,20 @@ def _published(name: str, published: Publication, settings: Settings) -> tuple[L
     label = published.merged[name]
     if not label:
         raise NotPublishedError(
-            f"there is no merged table {name} to answer from (the bulk route makes none); `ecom run` on the stream"
-            " route makes it"
+            f"there is no merged table {name} to answer from (the bulk path builds none); `ecom run` on the stream path"
+            " builds it"
         )
-    folder = merged.folder(TABLES[name], settings)
-    identity, version = label.rsplit("@", 1)
-    if merged.version(folder).rsplit("@", 1)[0] != identity:
-        raise _gone(name, published)
-    return folder, int(version)
+    folder = merge.folder(TABLES[name], settings)
+    try:
+        return folder, delta.at_version(folder, Version.parse(label)).version()
+    except LakeError as error:
+        raise _gone(name, published) from error
 
 
 def _gone(name: str, published: Publication) -> NotPublishedError:
     return NotPublishedError(
         f"the merged table {name}, published at {published.at}, is not there any more;"
-        " `ecom run` makes it again and publishes it"
+        " `ecom run` builds it again and publishes it"
     )
 
 

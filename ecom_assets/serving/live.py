@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from ecom_assets.core.location import Location, last_commit
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.kafka.topic import Clients
+from ecom_assets.kafka.clients import Clients
 from ecom_assets.lake import streamed
 
 COMMITS = 50

@@ -1,7 +1,7 @@
 """Single rows straight from HBase: a customer with their orders, a session with its events.
 
 What belongs here: point and prefix reads through Thrift, and the index that leads from a customer to their
-bookings. What does not: scans of a table (``hbase.table``).
+bookings. What does not: scans of a table (``hbase.scan``).
 
 The index is a table of its own, keyed by ``customer_id|created_at|booking_id``: one prefix scan gives a customer's
 bookings in the order of time. A row of it is made of a row of ``transactions``, so it is a ``Table`` like the
@@ -25,8 +25,8 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.csv import unique
 from ecom_assets.dataset.model import Column, HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
-from ecom_assets.hbase import table as hbase
-from ecom_assets.hbase import thrift
+from ecom_assets.hbase import get, scan, thrift, write
+from ecom_assets.hbase.layout import Layout, Target, row_keys, split_keys
 from ecom_assets.lake import merged, streamed
 
 if TYPE_CHECKING:
@@ -90,12 +90,13 @@ def build_index(flow: Flow) -> tuple[int, bool]:
         raise FileNotFoundError(f"hbase/{ORDERS.of} has not been made yet; materialise it first")
     path = settings.manifests / "serving" / f"{ORDERS.name}.json"
     last = read_json(path)
-    if last and last["inputs"] == built["inputs"] and hbase.exists(ORDERS, settings, flow.addresses):
+    if last and last["inputs"] == built["inputs"] and get.exists(ORDERS, settings, flow.addresses):
         return last["rows"], True
     keys = pa.Table.from_batches(_source(flow, built["route"]), schema=ORDERS.arrow)
-    splits = hbase.split_keys(hbase.row_keys(keys, ORDERS), settings.regions)
-    hbase.create(ORDERS, settings, flow.admin, splits)
-    rows = hbase.load(ORDERS, keys.to_batches(), settings, flow.addresses)
+    splits = split_keys(row_keys(keys, ORDERS), settings.regions)
+    target = Target.public(ORDERS, settings, int(time.time() * 1000))
+    write.create(target, settings, flow.admin, splits)
+    rows = write.load(target, keys.to_batches(), flow.addresses)
     write_json(path, {"inputs": built["inputs"], "rows": rows, "route": built["route"]})
     return rows, False
 
@@ -112,7 +113,7 @@ def prove_index(flow: Flow) -> list[str]:
     due = Measure()
     for batch in _source(flow, last["route"]):
         due += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, ORDERS.names)))
-    found = hbase.measure(ORDERS, flow.settings, flow.addresses)
+    found = scan.measure(ORDERS, flow.settings, flow.addresses)
     wrong = list(found.problems)
     if not found.measure.same_rows(due):
         wrong.append(
@@ -170,7 +171,7 @@ def sample_customers(settings: Settings, addresses: Addresses, count: int = 100)
 
 def _get(table: Table, keys: list[str], settings: Settings, addresses: Addresses) -> dict[str, Row]:
     """Some rows by their keys, in one call."""
-    layout = hbase.Layout(table)
+    layout = Layout(table)
     if not keys:
         return {}
 
@@ -182,7 +183,7 @@ def _get(table: Table, keys: list[str], settings: Settings, addresses: Addresses
 
 
 def _prefix(table: Table, start: str, settings: Settings, addresses: Addresses, limit: int = MOST) -> list[Row]:
-    layout = hbase.Layout(table)
+    layout = Layout(table)
 
     def read(connection: Any, name: str) -> list[Row]:
         found = connection.table(name).scan(row_prefix=start.encode(), limit=limit, batch_size=min(limit, 200))

@@ -1,7 +1,7 @@
-"""Which versions of the tables the pages are to be answered from.
+"""Which versions of the tables the pages are answered from.
 
-Tables are merged one after the other and HBase is loaded after that, so for a while a home holds new and old side
-by side. A publication names one version of every table; it is replaced in a single step once all are proven, and
+Tables are merged one after the other and HBase is loaded after that, so for a while a home holds new and old next to
+each other. A publication names one version of every table; it is replaced in a single step once all are verified, and
 whoever asks several questions asks them all of one publication.
 """
 
@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from ecom_assets.core.files import read_json, write_json
+from ecom_assets.core.books import Books
 from ecom_assets.core.location import Location, last_commit
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import LAYERS, TABLES
-from ecom_assets.lake import merged
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.lake import delta, merge
+
+KEY = "publication"
+"""Key of the books' state."""
 
 
 class NotPublishedError(RuntimeError):
@@ -34,12 +35,14 @@ class Publication:
 
     Attributes:
         merged: Table -> version of its merged Delta table, ``id@number``; empty if it has none.
-        state: Table -> digest of what its layers were made from, HBase's included.
+        state: Table -> digest of what its layers were built from, HBase's included.
+        ingestions: Table -> what its topic was last built from; empty if it has none.
         at: When it was published, ISO 8601, UTC.
     """
 
     merged: dict[str, str]
     state: dict[str, str]
+    ingestions: dict[str, str] = field(default_factory=dict)
     at: str = ""
 
     def key(self, tables: tuple[str, ...]) -> str:
@@ -51,82 +54,79 @@ class Publication:
         return other is not None and (self.merged, self.state) == (other.merged, other.state)
 
 
-def current(settings: Settings) -> Publication:
+def current(settings: Settings, books: Books) -> Publication:
     """What the home holds at this moment, published or not."""
-    return Publication(
-        {name: _merged_version(merged.folder(table, settings)) for name, table in TABLES.items()},
-        {name: _state(name, settings) for name in TABLES},
-    )
+    states: dict[str, list[Any]] = {name: [] for name in TABLES}
+    ingestions = dict.fromkeys(TABLES, "")
+    failed = {(v.layer, v.table) for v in books.verifications() if v.mismatches}
+    for build in sorted(books.builds(), key=lambda b: b.layer):
+        if build.table in states:
+            damaged = (build.layer, build.table) in failed
+            states[build.table].append([build.layer, build.path, build.fingerprint, damaged])
+            if build.layer == "topic":
+                ingestions[build.table] = build.fingerprint
+    versions = {name: _merged_version(merge.folder(table, settings)) for name, table in TABLES.items()}
+    return Publication(versions, {name: _digest(parts) for name, parts in states.items()}, ingestions)
 
 
-def publish(settings: Settings) -> tuple[Publication, bool]:
+def publish(settings: Settings, books: Books) -> tuple[Publication, bool]:
     """Let pages be answered from what the home holds now.
 
     Returns:
         The publication, and whether it differs from the one before.
     """
-    now = current(settings)
-    before = _read(settings)
+    now, before = current(settings, books), last(books)
     if before and now.same_data(before):
         return before, False
-    published = Publication(now.merged, now.state, datetime.now(UTC).isoformat(timespec="seconds"))
-    write_json(file(settings), asdict(published))
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    published = Publication(now.merged, now.state, now.ingestions, at)
+    books.set_state(KEY, asdict(published))
     return published, True
 
 
-@contextmanager
-def kept(settings: Settings) -> Generator[None]:
-    """Do something that changes versions but no row, such as upkeep, and publish again what was published before."""
-    before = _read(settings)
-    fresh = current(settings).same_data(before)
-    yield
-    if fresh:
-        publish(settings)
+def is_current(settings: Settings, books: Books) -> bool:
+    """Whether what the home holds is published."""
+    return current(settings, books).same_data(last(books))
 
 
-def latest(settings: Settings) -> Publication:
+def same_ingestion(books: Books, tables: Iterable[str]) -> bool:
+    """Whether the topics of some tables were last built from what was published; live records may have come since."""
+    published = last(books)
+    builds = {name: books.build("topic", name) for name in tables}
+    return published is not None and all(
+        build is not None and published.ingestions.get(name) == build.fingerprint for name, build in builds.items()
+    )
+
+
+def latest(settings: Settings, books: Books) -> Publication:
     """The publication that counts.
 
     Raises:
         NotPublishedError: There is none.
     """
-    found = _read(settings)
+    found = last(books)
     if found is None:
         raise NotPublishedError(
-            f"nothing is published in {settings.home} yet; `ecom run` loads the data, proves it and publishes it"
+            f"nothing is published in {settings.home} yet; `ecom run` loads the data, verifies it and publishes it"
         )
     return found
 
 
-def file(settings: Settings) -> Path:
-    """Where the publication is kept."""
-    return settings.manifests / "publication.json"
-
-
-def _read(settings: Settings) -> Publication | None:
-    data = read_json(file(settings))
+def last(books: Books) -> Publication | None:
+    """The last publication; ``None`` if there was none."""
+    data = books.state(KEY)
     return Publication(**data) if data else None
 
 
 def _merged_version(folder: Location) -> str:
-    """As ``merged.version``, but a look at a folder when nothing has changed."""
+    """The version that changed the rows of a table last; a look at its folder when nothing has changed."""
     commit = last_commit(folder)
     return _version_of(folder, commit) if commit else ""
 
 
 @lru_cache(maxsize=64)
 def _version_of(folder: Location, commit: tuple[object, ...]) -> str:  # noqa: ARG001  part of the cache's key
-    return merged.version(folder)
-
-
-def _state(table: str, settings: Settings) -> str:
-    told: list[Any] = []
-    for layer in LAYERS:
-        built = read_json(settings.manifests / layer / f"{table}.build.json") or {}
-        proof = read_json(settings.manifests / layer / f"{table}.proof.json") or {}
-        told.append((built.get("inputs"), built.get("route"), proof.get("measure", {}).get("checksum")))
-        told.append(bool(proof.get("faults")))
-    return _digest(told)
+    return str(delta.rows_version(folder) or "")
 
 
 def _digest(parts: list[Any]) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.books import Books
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
@@ -73,10 +74,14 @@ class Queries:
     Args:
         settings: The home.
         session: Gives a Spark session that somebody else releases; without it, the service has its own.
+        books: The home's books, opened by somebody else; without them, the service opens its own.
     """
 
-    def __init__(self, settings: Settings, session: Callable[[], SparkSession] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, session: Callable[[], SparkSession] | None = None, books: Books | None = None
+    ) -> None:
         self.settings = settings
+        self._given = books
         self.spark = SparkEngine(settings, session)
         self.duckdb = DuckDBEngine(settings)
         self._no_spark_until = 0.0
@@ -88,7 +93,20 @@ class Queries:
         Raises:
             NotPublishedError: Nothing is published yet.
         """
-        return Snapshot(self, publication.latest(self.settings))
+        return Snapshot(self, publication.latest(self.settings, self.books))
+
+    @property
+    def books(self) -> Books:
+        """What was built, measured and published.
+
+        Raises:
+            HomeError: The home was written by the first edition.
+        """
+        return self._given or self._own_books
+
+    @cached_property
+    def _own_books(self) -> Books:
+        return Books.open(self.settings)
 
     @property
     def cache(self) -> Cache:
@@ -136,6 +154,8 @@ class Queries:
         self.spark.close()
         if self._cache:
             self._cache[1].close()
+        if "_own_books" in self.__dict__:
+            self._own_books.close()
 
 
 class Snapshot:
@@ -261,7 +281,7 @@ class Snapshot:
             return version.state[table.name], version.merged[table.name]
 
         def settled() -> bool:
-            return held(publication.current(self.service.settings)) == held(self.published)
+            return held(publication.current(self.service.settings, self.service.books)) == held(self.published)
 
         def compute() -> tuple[pa.Table, str, bool]:
             before = settled()

@@ -2,7 +2,7 @@
 
 Only constants belong here, as told by public analyses of the data set; weights
 are the published counts where they are known. Names of people and brands are
-invented. How the constants become rows is `synthetic.py`'s matter.
+invented. How the constants become rows is the matter of `synthetic`.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ def proven() -> float:
 def rows_by_hbase(table: str) -> int:
     """What HBase's own RowCounter counts."""
     code = f"""
-from ecom_assets.servers import jars
-from ecom_assets.servers.servers import run_java
+from ecom_assets.java import jars
+from ecom_assets.java.program import run_java
 from pathlib import Path
 print(run_java(jars.classpath("hbase"), "org.apache.hadoop.hbase.mapreduce.RowCounter",
     "-Dhbase.zookeeper.quorum=zookeeper", "-Dmapreduce.framework.name=local", "{table}",

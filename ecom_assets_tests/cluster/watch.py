@@ -16,10 +16,13 @@ import psutil
 from confluent_kafka.admin import AdminClient
 from thriftpy2.thrift import TException
 
+from ecom_assets.core.addresses import split
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.servers import jars, probes
+from ecom_assets.java import jars
+from ecom_assets.java.clients import hbase_client
+from ecom_assets.java.program import run_java
+from ecom_assets.servers import probes
 from ecom_assets.servers.process import Record
-from ecom_assets.servers.servers import hbase_client, run_java, split
 from ecom_assets.servers.stack import Stack
 
 PROBE = "failover_probe"

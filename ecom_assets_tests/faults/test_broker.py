@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from ecom_assets.flow import Flow
 
+from ecom_assets import bridge
 from ecom_assets.core.settings import remember
 from ecom_assets.dataset.shop import CLICK_STREAM
-from ecom_assets.flow import Flow
-from ecom_assets.kafka import topic
+from ecom_assets.kafka import producer
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import acquire
 from ecom_assets_tests.shop import settings_for
@@ -67,7 +68,7 @@ def test_a_broker_that_stands_still_doubles_nothing(stack: Stack, tmp_path: Path
             flow.build(layer, CLICK_STREAM)
         began = time.monotonic()
         with standstill(stack, lambda: rows > 0):
-            topic.produce(CLICK_STREAM, settings, flow.addresses.kafka, tell)
+            producer.produce(bridge.CHUNKS, CLICK_STREAM, settings, flow.addresses.kafka, tell)
         assert time.monotonic() - began > STILL, "the broker stood still in the middle"
         chunked, found = flow.measure("chunked", CLICK_STREAM), flow.measure("topic", CLICK_STREAM)
     assert rows == found.measure.rows == 641_680

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecom_assets.core.location import Location
 from ecom_assets.dataset.shop import PRODUCT
-from ecom_assets.kafka.topic import Clients
+from ecom_assets.kafka.clients import Clients
 from ecom_assets.lake import streamed
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
 

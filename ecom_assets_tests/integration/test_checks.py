@@ -1,4 +1,4 @@
-"""Checks of what the data is: each seen green on a sound shop and red on a damaged one."""
+"""Checks of data quality: each seen to pass on a sound shop and to fail on a damaged one."""
 
 from __future__ import annotations
 
@@ -11,63 +11,65 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from ecom_assets.core.engine import Engine
+from ecom_assets.core.layer import Measurement, Offsets
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
-from ecom_assets.flow import Flow, Standing
-from ecom_assets.hbase import table as hbase
-from ecom_assets.kafka.topic import Position
-from ecom_assets.lake import maintenance, merged
+from ecom_assets.hbase import write
+from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.hbase.layout import Target, row_keys, split_keys
+from ecom_assets.lake import delta, maintenance, merge
+from ecom_assets.paths import MERGED, TOPIC, engine, open_home
 from ecom_assets.reconcile import quality
-from ecom_assets.reconcile.report import Proof
 
 
 @pytest.fixture(scope="module")
-def flow(shop: Settings) -> Iterator[Flow]:
-    with Flow(shop) as flow:
-        yield flow
+def home(shop: Settings) -> Iterator[Engine]:
+    with open_home(shop) as at:
+        yield engine(at, "stream")
 
 
 @contextmanager
-def changed(flow: Flow, table: Table, change: Callable[[DeltaTable], object]) -> Generator[None]:
-    """A merged table, changed behind everybody's back, and mended after."""
-    delta = DeltaTable(str(merged.folder(table, flow.settings)))
-    before = delta.version()
-    change(delta)
+def changed(home: Engine, table: Table, change: Callable[[DeltaTable], object]) -> Generator[None]:
+    """A merged table, changed behind everybody's back, and restored after."""
+    found = DeltaTable(str(merge.folder(table, home.at.settings)))
+    before = found.version()
+    change(found)
     try:
         yield
     finally:
-        DeltaTable(str(merged.folder(table, flow.settings))).restore(before)
+        DeltaTable(str(merge.folder(table, home.at.settings))).restore(before)
 
 
 @pytest.mark.parametrize("check", [c for c in quality.CHECKS if c.layer == "merged"], ids=lambda c: c.name)
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_a_sound_shop_passes(flow: Flow, check: quality.Check, table: Table) -> None:
-    """If this fails, good data stop the flow."""
-    found = check.run(flow, table)
+def test_a_sound_shop_passes(home: Engine, check: quality.Check, table: Table) -> None:
+    """If this fails, good data stop the pipeline."""
+    found = check.run(home, table)
     assert found.ok, found
 
 
-def test_a_doubled_key_and_a_null_are_seen(flow: Flow) -> None:
+def test_a_doubled_key_and_a_null_are_seen(home: Engine) -> None:
     """If this fails, two rows of one key overwrite one another in HBase, and nobody knows."""
 
     def double(delta: DeltaTable) -> None:
         write_deltalake(delta, delta.to_pyarrow_table().slice(3, 2), mode="append")
         DeltaTable(delta.table_uri).update({"first_name": "NULL"}, predicate="customer_id < 1000000 AND gender = 'F'")
 
-    somebody = DeltaTable(str(merged.folder(CUSTOMER, flow.settings))).to_pyarrow_table().slice(3, 2)
-    with changed(flow, CUSTOMER, double):
-        found = quality.primary_key(flow, CUSTOMER)
+    somebody = DeltaTable(str(merge.folder(CUSTOMER, home.at.settings))).to_pyarrow_table().slice(3, 2)
+    with changed(home, CUSTOMER, double):
+        found = quality.primary_key(home, CUSTOMER)
     assert not found.ok
     assert not found.warn
-    assert found.told["keys that come more than once"] == 2
-    assert set(found.told["nulls where there must be none"]) == {"first_name"}
+    assert found.figures["keys that come more than once"] == 2
+    assert set(found.figures["nulls where there must be none"]) == {"first_name"}
     keys = set(somebody["customer_id"].to_pylist())
     assert {s["customer_id"] for s in found.samples[:2]} == keys
 
 
-def test_another_type_and_an_unparsable_text_are_seen(flow: Flow) -> None:
+def test_another_type_and_an_unparsable_text_are_seen(home: Engine) -> None:
     """If this fails, the contract is broken in the lake and found out by whoever reads it."""
 
     def retype(delta: DeltaTable) -> None:
@@ -76,80 +78,94 @@ def test_another_type_and_an_unparsable_text_are_seen(flow: Flow) -> None:
         text = rows.set_column(at, "year", pc.cast(rows["year"], pa.int64()).cast(pa.float64()))
         write_deltalake(delta, text, mode="overwrite", schema_mode="overwrite")
 
-    with changed(flow, PRODUCT, retype):
-        found = quality.schema(flow, PRODUCT)
+    with changed(home, PRODUCT, retype):
+        found = quality.schema(home, PRODUCT)
     assert not found.ok
-    assert "year" in str(found.told["wrong"])
-    assert "double" in str(found.told["wrong"])
+    assert "year" in str(found.figures["wrong"])
+    assert "double" in str(found.figures["wrong"])
 
     change = {"created_at": "'yesterday'", "created_at_ts": "NULL"}
-    with changed(flow, TRANSACTIONS, lambda d: d.update(change, predicate="payment_method = 'OVO'")):
-        found = quality.schema(flow, TRANSACTIONS)
+    with changed(home, TRANSACTIONS, lambda d: d.update(change, predicate="payment_method = 'OVO'")):
+        found = quality.schema(home, TRANSACTIONS)
     assert not found.ok
-    assert found.told["untyped created_at"] > 0
+    assert found.figures["untyped created_at"] > 0
     assert found.samples[0]["created_at"] == "yesterday"
 
 
-def test_a_reference_that_leads_nowhere_is_seen(flow: Flow) -> None:
+def test_a_reference_that_leads_nowhere_is_seen(home: Engine) -> None:
     """If this fails, bookings of nobody, or of no product, reach the dashboard."""
-    booked = DeltaTable(str(merged.folder(TRANSACTIONS, flow.settings))).to_pyarrow_table(columns=["customer_id"])
+    booked = DeltaTable(str(merge.folder(TRANSACTIONS, home.at.settings))).to_pyarrow_table(columns=["customer_id"])
     somebody = booked["customer_id"][0].as_py()
-    with changed(flow, CUSTOMER, lambda d: d.delete(f"customer_id = {somebody}")):
-        found = quality.references(flow, TRANSACTIONS)
+    with changed(home, CUSTOMER, lambda d: d.delete(f"customer_id = {somebody}")):
+        found = quality.references(home, TRANSACTIONS)
     assert not found.ok
     assert not found.warn
     assert {s["value"] for s in found.samples if s["reference"].startswith("customer_id")} == {somebody}
-    with changed(flow, PRODUCT, lambda d: d.delete("id > 0")):
-        assert not quality.references(flow, CLICK_STREAM).ok
-        assert not quality.references(flow, TRANSACTIONS).ok
+    with changed(home, PRODUCT, lambda d: d.delete("id > 0")):
+        assert not quality.references(home, CLICK_STREAM).ok
+        assert not quality.references(home, TRANSACTIONS).ok
 
 
-def test_too_much_quarantine_is_seen(flow: Flow) -> None:
+def test_too_much_quarantine_is_seen(home: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a source that turned to garbage passes as a small shop."""
-    settings = flow.settings.model_copy(update={"home": flow.settings.home / "garbage"})
-    garbage = Flow(settings)
     for bad, ok in ((5, True), (50, False)):
-        aside = {"quarantined": Measure(bad)}
-        garbage.remember(Proof("product", "raw", Measure(100), aside), [])
-        garbage.remember(Proof("product", "expanded", Measure(100), aside), [])
-        assert quality.quarantine_share(garbage, PRODUCT).ok is ok
+        found = Measurement("product", "expanded", Measure(100), {"quarantined": Measure(bad)})
+        monkeypatch.setattr(home, "look_up", lambda *_, found=found: found)
+        assert quality.quarantine_share(home, PRODUCT).ok is ok
 
 
-def test_an_old_topic_is_seen(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, a feed that died last month still looks well."""
-    standing = Standing("product", Position({0: 5}, 3, 0, last=1_600_000_000), due=3, streamed=3, unread=0)
-    monkeypatch.setattr(flow, "standings", lambda: {"product": standing})
-    found = quality.freshness(flow, PRODUCT)
+def test_a_key_that_is_not_unique_is_seen(home: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a primary key that is too narrow drops nine rows of ten, and everything passes."""
+    left = {"duplicates": Measure(), "conflicts": Measure(90)}
+    monkeypatch.setattr(home, "look_up", lambda *_: Measurement("product", "merged", Measure(10), left))
+    found = quality.conflicts(home, PRODUCT)
+    assert not found.ok
+    assert not found.warn
+    assert found.figures["finding"] == "the key is not unique: 90 of 100 rows share one with another, different row"
+    assert quality.conflicts(home, replace(PRODUCT, conflicts_tolerated=0.9)).ok
+    assert not quality.conflicts(home, replace(PRODUCT, conflicts_tolerated=0.89)).ok
+
+
+def test_an_old_topic_is_seen(home: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a feed that died last month still looks healthy."""
+    old = Offsets("id", {0: 0}, {0: 5}, 1_600_000_000)
+    monkeypatch.setattr(TOPIC, "offsets", lambda *_: {"product": old})
+    found = quality.freshness(home, PRODUCT)
     assert not found.ok
     assert found.warn, "old, but not wrong"
-    fresh = replace(standing, position=Position({0: 5}, 3, 0, last=4_000_000_000))
-    monkeypatch.setattr(flow, "standings", lambda: {"product": fresh})
-    assert quality.freshness(flow, PRODUCT).ok
+    monkeypatch.setattr(TOPIC, "offsets", lambda *_: {"product": replace(old, last=4_000_000_000)})
+    assert quality.freshness(home, PRODUCT).ok
 
 
-def test_a_lopsided_and_a_missing_table_are_seen(flow: Flow) -> None:
+def test_a_lopsided_and_a_missing_table_are_seen(home: Engine) -> None:
     """If this fails, one region server does all the work, or a table is gone until somebody asks for it."""
-    settings = flow.settings.model_copy(update={"namespace": "lopsided"})
-    path = merged.folder(CUSTOMER, settings)
-    with Flow(settings) as other:
+    settings = home.at.settings.model_copy(update={"namespace": "lopsided"})
+    path = merge.folder(CUSTOMER, settings)
+    with open_home(settings) as at:
+        other = engine(at, "stream")
         assert not quality.health(other, CUSTOMER).ok
-        keys = hbase.row_keys(merged.sample_keys(path, ["customer_id"]), CUSTOMER)
-        hbase.create(CUSTOMER, settings, other.admin, hbase.split_keys(keys, 4))
+        admin = at.opened(HBaseAdmin, lambda: HBaseAdmin(at.addresses.hbase_zookeeper))
+        keys = row_keys(delta.sample(path, ["customer_id"]), CUSTOMER)
+        write.create(Target.public(CUSTOMER, settings, 1), settings, admin, split_keys(keys, 4))
         assert quality.health(other, CUSTOMER).ok
-        hbase.create(CUSTOMER, settings, other.admin, [b"a", b"b", b"c"])
+        write.create(Target.public(CUSTOMER, settings, 1), settings, admin, [b"a", b"b", b"c"])
         found = quality.health(other, CUSTOMER)
     assert not found.ok
-    assert found.told["rows of the fullest region, in those of the average"] == 4
+    assert found.figures["rows of the fullest region, in those of the average"] == 4
 
 
-def test_upkeep_changes_files_but_no_row(flow: Flow) -> None:
-    """If this fails, upkeep loses rows, or makes the layers after it be made anew."""
-    path = merged.folder(CUSTOMER, flow.settings)
-    write = DeltaTable(str(path)).to_pyarrow_table()
-    with changed(flow, CUSTOMER, lambda d: write_deltalake(d, write.slice(0, 50), mode="overwrite")):
-        write_deltalake(str(path), write.slice(50), mode="append")
-        before = merged.version(path), merged.measure(CUSTOMER, flow.settings).checksum
-        told = maintenance.compact_lake(flow.settings)
-        assert told["merged/customer"]["compacted"] >= 2
-        assert (merged.version(path), merged.measure(CUSTOMER, flow.settings).checksum) == before
-    assert not merged.due(CLICK_STREAM, flow.settings)
+def test_maintenance_changes_files_but_no_row(home: Engine) -> None:
+    """If this fails, maintenance loses rows, or has the layers after it built again."""
+    path = merge.folder(CUSTOMER, home.at.settings)
+    whole = DeltaTable(str(path)).to_pyarrow_table()
+
+    def seen() -> tuple[delta.Version | None, int]:
+        return delta.rows_version(path), delta.measure(CUSTOMER, DeltaTable(str(path))).checksum
+
+    with changed(home, CUSTOMER, lambda d: write_deltalake(d, whole.slice(0, 50), mode="overwrite")):
+        write_deltalake(str(path), whole.slice(50), mode="append")
+        before = seen()
+        done = maintenance.compact_lake(home.at)
+        assert done["merged/customer"]["compacted"] >= 2
+        assert seen() == before
+    assert MERGED.build(home.at, CLICK_STREAM).unchanged

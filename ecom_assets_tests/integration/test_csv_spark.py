@@ -15,9 +15,11 @@ from pyspark.sql import SparkSession
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.location import Location
 from ecom_assets.core.settings import Settings
-from ecom_assets.csv import chunk, expand, records, spark_tasks
+from ecom_assets.csv import blocks, chunk, expand, fold, spark_tasks
+from ecom_assets.csv.contract import header_line
+from ecom_assets.csv.plan import plan
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TABLES
 from ecom_assets.source import synthetic
 
 
@@ -60,9 +62,26 @@ def table(request: pytest.FixtureRequest, raw: Path, monkeypatch: pytest.MonkeyP
     table: Table = getattr(request, "param", CUSTOMER)
     size = (raw / table.csv).stat().st_size
     monkeypatch.setattr(expand, "LEAST_BLOCK", size // 20)
-    monkeypatch.setattr(records, "BLOCK_BYTES", size // 20)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", size // 20)
     monkeypatch.setattr(spark_tasks, "PART_BYTES", size // 4)
     return table
+
+
+def expanded_by_spark(
+    spark: SparkSession, table: Table, settings: Settings, progress: Callable[[int], None] | None = None
+) -> expand.Expansion:
+    """Expand a table by Spark's tasks."""
+    return spark_tasks.expand_table(spark, table, settings, plan(table, SHOP, settings), progress)
+
+
+def expanded_here(table: Table, settings: Settings) -> expand.Expansion:
+    """Expand a table on this machine."""
+    return expand.build(table, settings, plan(table, SHOP, settings))
+
+
+def measured(table: Table, settings: Settings) -> fold.Folded:
+    """Measure a table's copies."""
+    return fold.measure(expand.files(table, settings), table, plan(table, SHOP, settings))
 
 
 def held(folder: Location) -> dict[str, bytes]:
@@ -75,7 +94,7 @@ def copies(files: dict[str, bytes], table: Table) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     for name in sorted(files):
         header, body = files[name].split(b"\n", 1)
-        assert header + b"\n" == records.header_line(table)
+        assert header + b"\n" == header_line(table)
         number = int(name[5:8])
         found[number] = found.get(number, b"") + body
     return found
@@ -88,7 +107,7 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
     grown = {"expand": "2.5", "chunk_bytes": max(2000, size // 40)}
     here, there = (each.model_copy(update=grown) for each in (here, there))
     told: list[int] = []
-    assert spark_tasks.expand_table(spark, table, there, told.append) == expand.build(table, here)
+    assert expanded_by_spark(spark, table, there, told.append) == expanded_here(table, here)
     parts = len(told)
     assert sum(told) == pytest.approx(size, abs=300)
     files = held(expand.folder(table, there))
@@ -96,7 +115,7 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
     assert parts > 2
     assert copies(files, table) == copies(held(expand.folder(table, here)), table)
     assert expand.quarantine_file(table, there).read_bytes() == expand.quarantine_file(table, here).read_bytes()
-    ours, theirs = expand.measure(table, there), expand.measure(table, here)
+    ours, theirs = measured(table, there), measured(table, here)
     assert [replace(copy, bytes=0) for copy in ours.copies] == [replace(copy, bytes=0) for copy in theirs.copies]
     assert ours.measure.same_rows(theirs.measure)
 
@@ -117,8 +136,8 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
 
 def test_one_task_makes_the_same_manifest(spark: SparkSession, here: Settings, there: Settings) -> None:
     """A home of ordinary size would have other chunks, and its topic's ledger would refuse them."""
-    spark_tasks.expand_table(spark, PRODUCT, there)
-    expand.build(PRODUCT, here)
+    expanded_by_spark(spark, PRODUCT, there)
+    expanded_here(PRODUCT, here)
     assert list(held(expand.folder(PRODUCT, there)).values()) == list(held(expand.folder(PRODUCT, here)).values())
     assert spark_tasks.chunk_table(spark, PRODUCT, there) == chunk.build(PRODUCT, here)
     assert held(chunk.folder(PRODUCT, there)) == held(chunk.folder(PRODUCT, here))
@@ -126,9 +145,9 @@ def test_one_task_makes_the_same_manifest(spark: SparkSession, here: Settings, t
 
 def test_a_table_without_rows(spark: SparkSession, there: Settings) -> None:
     """It would look as if it had not been made, and be made again by each run."""
-    (there.raw / PRODUCT.csv).write_bytes(records.header_line(PRODUCT))
-    assert spark_tasks.expand_table(spark, PRODUCT, there).rows == 0
-    assert list(held(expand.folder(PRODUCT, there)).values()) == [records.header_line(PRODUCT)]
+    (there.raw / PRODUCT.csv).write_bytes(header_line(PRODUCT))
+    assert expanded_by_spark(spark, PRODUCT, there).rows == 0
+    assert list(held(expand.folder(PRODUCT, there)).values()) == [header_line(PRODUCT)]
     assert spark_tasks.chunk_table(spark, PRODUCT, there) == []
     assert held(chunk.folder(PRODUCT, there)) == {chunk.MANIFEST: b""}
 
@@ -139,7 +158,7 @@ def test_what_broke_off_is_done_again(
 ) -> None:
     """A half-made layer would pass for a whole one, or the rest of a killed run would spoil the next."""
     steps: dict[Location, Callable[[], object]] = {
-        expand.folder(table, there): lambda: spark_tasks.expand_table(spark, table, there),
+        expand.folder(table, there): lambda: expanded_by_spark(spark, table, there),
         chunk.folder(table, there): lambda: spark_tasks.chunk_table(spark, table, there),
     }
     for folder, step in steps.items():
@@ -178,7 +197,7 @@ def breaking(moves: int) -> Callable[[Location, Location], None]:
 
 def test_a_task_that_fails_says_why(spark: SparkSession, there: Settings) -> None:
     """Rows that cannot be read would be cut all the same, or a stack trace is all that people get."""
-    spark_tasks.expand_table(spark, CUSTOMER, there)
+    expanded_by_spark(spark, CUSTOMER, there)
     (path,) = expand.files(CUSTOMER, there)
     path.write_bytes(path.read_bytes() + b"broken,row\n")
     with pytest.raises(ServiceError, match=r"chunked/customer: expected .*DamagedError: expanded/customer, line \d+"):

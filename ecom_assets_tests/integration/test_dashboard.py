@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 import redis
 from deltalake import DeltaTable, write_deltalake
+from ecom_assets.flow import Flow
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from ecom_assets.core.files import write_json
@@ -26,9 +27,8 @@ from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.dashboard import charts, figures
 from ecom_assets.dashboard.figures import Filter
 from ecom_assets.dataset.shop import CUSTOMER, TABLES
-from ecom_assets.flow import Flow
 from ecom_assets.lake import merged
-from ecom_assets.servers.serving import Dashboard
+from ecom_assets.servers.dashboard import Dashboard
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, lookup, postgres, publication
 from ecom_assets.serving.queries import Queries

@@ -18,14 +18,24 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
-from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase import get, scan, write
 from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.hbase.layout import Layout, Target, split_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
 
 REGIONS = 4
 Make = Callable[[Table, str, pa.RecordBatch, list[bytes]], Settings]
 TEXTS = ["", "|", "a|b", 'ü, "x"\n', "日本\r\n", "\0", "NA", "null", "x" * 3000]
+
+
+STAMP = 1_600_000_000_000
+"""Of the cells that these tests load."""
+
+
+def target(table: Table, here: Settings) -> Target:
+    """The table that people read, for a load at ``STAMP``."""
+    return Target.public(table, here, STAMP)
 
 
 def random_rows(table: Table, rows: int) -> pa.RecordBatch:
@@ -49,11 +59,11 @@ def expected(table: Table, batch: pa.RecordBatch) -> tuple[int, int]:
     return batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.names))
 
 
-def found(scan: hbase.Scan) -> tuple[int, int]:
+def found(result: scan.Scan) -> tuple[int, int]:
     """Rows and checksum of a scan that found nothing wrong."""
-    assert scan.problems == ()
-    assert scan.damaged == 0
-    return scan.measure.rows, scan.measure.checksum
+    assert result.problems == ()
+    assert result.damaged == 0
+    return result.measure.rows, result.measure.checksum
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +89,7 @@ def make(settings: Settings, addresses: Addresses, admin: HBaseAdmin) -> Iterato
         names.append(table.hbase_table(here.namespace))
         admin.delete_table(names[-1])
         admin.create_table(names[-1], list(table.hbase.families), splits)
-        assert hbase.load(table, [rows.slice(0, 700), rows.slice(700)], here, addresses) == rows.num_rows
+        assert write.load(target(table, here), [rows.slice(0, 700), rows.slice(700)], addresses) == rows.num_rows
         return here
 
     yield make
@@ -101,7 +111,7 @@ def stored(request: pytest.FixtureRequest, make: Make) -> Stored:
     """Each table, with rows in all of its regions."""
     table = request.param
     rows = random_rows(table, 2000)
-    splits = hbase.split_keys(hbase.Layout(table).keys(rows), REGIONS)
+    splits = split_keys(Layout(table).keys(rows), REGIONS)
     assert len(splits) == REGIONS - 1
     return Stored(table, rows, make(table, "stored", rows, splits))
 
@@ -109,22 +119,22 @@ def stored(request: pytest.FixtureRequest, make: Make) -> Stored:
 def test_every_row_comes_back(stored: Stored, addresses: Addresses) -> None:
     """Broken: rows or cells are lost, doubled or mangled on their way into HBase, out of it, or by a second load."""
     told: list[int] = []
-    first = hbase.measure(stored.table, stored.here, addresses, told.append)
+    first = scan.measure(stored.table, stored.here, addresses, told.append)
     assert found(first) == expected(stored.table, stored.rows)
     assert sum(told) == stored.rows.num_rows
     told.clear()
-    assert hbase.load(stored.table, [stored.rows], stored.here, addresses, told.append) == stored.rows.num_rows
+    assert write.load(target(stored.table, stored.here), [stored.rows], addresses, told.append) == stored.rows.num_rows
     assert sum(told) == stored.rows.num_rows
-    assert found(hbase.measure(stored.table, stored.here, addresses)) == expected(stored.table, stored.rows)
+    assert found(scan.measure(stored.table, stored.here, addresses)) == expected(stored.table, stored.rows)
 
 
 def test_replay_writes_no_newer_cells(stored: Stored, addresses: Addresses) -> None:
     """Broken: a replay makes versions of cells that differ from the first ones in time."""
-    (key,) = hbase.Layout(stored.table).keys(stored.rows.slice(0, 1)).to_pylist()
+    (key,) = Layout(stored.table).keys(stored.rows.slice(0, 1)).to_pylist()
     with Connection(addresses.hbase_thrift) as connection:
         name = stored.table.hbase_table(stored.here.namespace)
         cells = connection.happybase.table(name).row(key, include_timestamp=True)
-    assert {stamp for _, stamp in cells.values()} == {hbase.TIMESTAMP}
+    assert {stamp for _, stamp in cells.values()} == {STAMP}
 
 
 def test_create_and_delete(settings: Settings, addresses: Addresses, admin: HBaseAdmin) -> None:
@@ -133,15 +143,15 @@ def test_create_and_delete(settings: Settings, addresses: Addresses, admin: HBas
     name = PRODUCT.hbase_table(here.namespace)
     try:
         admin.create_table(name, PRODUCT.hbase.families)
-        hbase.load(PRODUCT, [random_rows(PRODUCT, 5)], here, addresses)
-        hbase.create(PRODUCT, here, admin, [b"3", b"6"])
+        write.load(target(PRODUCT, here), [random_rows(PRODUCT, 5)], addresses)
+        write.create(target(PRODUCT, here), here, admin, [b"3", b"6"])
         assert admin.regions(name) == [(b"", b"3"), (b"3", b"6"), (b"6", b"")]
-        assert found(hbase.measure(PRODUCT, here, addresses)) == (0, 0)
-        assert hbase.exists(PRODUCT, here, addresses)
-        hbase.delete(PRODUCT, here, addresses)
-        assert not hbase.exists(PRODUCT, here, addresses)
+        assert found(scan.measure(PRODUCT, here, addresses)) == (0, 0)
+        assert get.exists(PRODUCT, here, addresses)
+        admin.delete_table(name)
+        assert not get.exists(PRODUCT, here, addresses)
         assert not admin.table_exists(name)
-        hbase.delete(PRODUCT, here, addresses)
+        admin.delete_table(name)
     finally:
         admin.delete_table(name)
 
@@ -162,10 +172,10 @@ def key_of(row: int) -> bytes:
 def test_missing_row_is_seen(by_hand: tuple[Settings, happybase.Table], addresses: Addresses) -> None:
     """Broken: a lost row goes unnoticed."""
     here, table = by_hand
-    before = hbase.measure(TRANSACTIONS, here, addresses).measure
+    before = scan.measure(TRANSACTIONS, here, addresses).measure
     lost = expected(TRANSACTIONS, random_rows(TRANSACTIONS, 100).slice(3, 1))
     table.delete(key_of(3))
-    after = hbase.measure(TRANSACTIONS, here, addresses).measure
+    after = scan.measure(TRANSACTIONS, here, addresses).measure
     assert (after.rows, after.checksum) == (before.rows - 1, (before.checksum - lost[1]) % row_hash.MODULUS)
 
 
@@ -183,9 +193,9 @@ def test_changed_cell_is_seen(
 ) -> None:
     """Broken: a changed value goes unnoticed."""
     here, table = by_hand
-    before = hbase.measure(TRANSACTIONS, here, addresses).measure
+    before = scan.measure(TRANSACTIONS, here, addresses).measure
     table.put(key_of(row), cells)
-    after = hbase.measure(TRANSACTIONS, here, addresses).measure
+    after = scan.measure(TRANSACTIONS, here, addresses).measure
     assert after.rows == before.rows
     assert after.checksum != before.checksum
 
@@ -193,9 +203,9 @@ def test_changed_cell_is_seen(
 def test_absent_cell_is_seen(by_hand: tuple[Settings, happybase.Table], addresses: Addresses) -> None:
     """Broken: a value that turned into a null goes unnoticed."""
     here, table = by_hand
-    before = hbase.measure(TRANSACTIONS, here, addresses).measure
+    before = scan.measure(TRANSACTIONS, here, addresses).measure
     table.delete(key_of(20), [b"shipment_info:shipment_fee"])
-    after = hbase.measure(TRANSACTIONS, here, addresses).measure
+    after = scan.measure(TRANSACTIONS, here, addresses).measure
     assert after.rows == before.rows
     assert after.checksum != before.checksum
 
@@ -203,9 +213,9 @@ def test_absent_cell_is_seen(by_hand: tuple[Settings, happybase.Table], addresse
 def test_extra_row_is_seen(by_hand: tuple[Settings, happybase.Table], addresses: Addresses) -> None:
     """Broken: a row too many goes unnoticed."""
     here, table = by_hand
-    before = hbase.measure(TRANSACTIONS, here, addresses).measure
+    before = scan.measure(TRANSACTIONS, here, addresses).measure
     table.put(b"ffff", {b"transaction_summary:total_amount": b"1"})
-    after = hbase.measure(TRANSACTIONS, here, addresses).measure
+    after = scan.measure(TRANSACTIONS, here, addresses).measure
     assert after.rows == before.rows + 1
     assert after.checksum != before.checksum
 
@@ -213,9 +223,9 @@ def test_extra_row_is_seen(by_hand: tuple[Settings, happybase.Table], addresses:
 def test_extra_cell_is_seen_and_named(by_hand: tuple[Settings, happybase.Table], addresses: Addresses) -> None:
     """Broken: a cell of no column goes unnoticed, or one cannot find it."""
     here, table = by_hand
-    before = hbase.measure(TRANSACTIONS, here, addresses)
+    before = scan.measure(TRANSACTIONS, here, addresses)
     table.put(key_of(30), {b"payment_info:extra": b""})
-    after = hbase.measure(TRANSACTIONS, here, addresses)
+    after = scan.measure(TRANSACTIONS, here, addresses)
     assert after.measure.rows == before.measure.rows
     assert after.measure.checksum != before.measure.checksum
     assert after.damaged == before.damaged + 1
@@ -241,26 +251,26 @@ def sessions(make: Make) -> Settings:
 
 def test_session_is_read_in_time_order(sessions: Settings, addresses: Addresses) -> None:
     """Broken: a session's page shows its events out of order, those of another session, or not all of them."""
-    rows = hbase.prefix(CLICK_STREAM, "s1|", sessions, addresses)
+    rows = get.prefix(CLICK_STREAM, "s1|", sessions, addresses)
     assert [tuple(row.values()) for row in rows] == [SESSIONS[1], SESSIONS[2], SESSIONS[0]]
-    assert hbase.prefix(CLICK_STREAM, "s1|", sessions, addresses, limit=2) == rows[:2]
-    assert len(hbase.prefix(CLICK_STREAM, "s1", sessions, addresses)) == 4
-    assert hbase.prefix(CLICK_STREAM, "s2", sessions, addresses) == []
+    assert get.prefix(CLICK_STREAM, "s1|", sessions, addresses, limit=2) == rows[:2]
+    assert len(get.prefix(CLICK_STREAM, "s1", sessions, addresses)) == 4
+    assert get.prefix(CLICK_STREAM, "s2", sessions, addresses) == []
 
 
 def test_one_row_is_read(sessions: Settings, addresses: Addresses) -> None:
     """Broken: a row cannot be looked up by its key, or null and empty are mixed up."""
-    row = hbase.get(CLICK_STREAM, "s|1|2022-01-01T12:00:00.000000Z|e5", sessions, addresses)
+    row = get.get(CLICK_STREAM, "s|1|2022-01-01T12:00:00.000000Z|e5", sessions, addresses)
     assert row == dict(zip(CLICK_STREAM.names, SESSIONS[4], strict=True))
-    assert hbase.get(CLICK_STREAM, "s|1|2022-01-01T12:00:00.000000Z|e6", sessions, addresses) is None
+    assert get.get(CLICK_STREAM, "s|1|2022-01-01T12:00:00.000000Z|e6", sessions, addresses) is None
 
 
 def test_missing_table(settings: Settings, addresses: Addresses) -> None:
     """Broken: a table that is not there stops the comparison of layers, or a load into it seems to succeed."""
     nowhere = settings.model_copy(update={"namespace": "test_hbase_nowhere"})
-    assert found(hbase.measure(PRODUCT, nowhere, addresses)) == (0, 0)
+    assert found(scan.measure(PRODUCT, nowhere, addresses)) == (0, 0)
     with pytest.raises(RuntimeError, match=r"HBase table test_hbase_nowhere_product, 5 rows from key .* after 1 tries"):
-        hbase.load(PRODUCT, [random_rows(PRODUCT, 5)], nowhere, addresses)
+        write.load(target(PRODUCT, nowhere), [random_rows(PRODUCT, 5)], addresses)
 
 
 class Cutter:
@@ -299,8 +309,8 @@ def test_broken_connections_lose_and_double_nothing(stored: Stored, addresses: A
     """Broken: a connection that breaks in the middle of a load or scan ends it, or costs or doubles rows."""
     cutter = Cutter(addresses.hbase_thrift, [40_000, 150_000, 400_000])
     cut = dataclasses.replace(addresses, hbase_thrift=cutter.address)
-    assert hbase.load(stored.table, [stored.rows], stored.here, cut) == stored.rows.num_rows
-    scan = hbase.measure(stored.table, stored.here, cut)
+    assert write.load(target(stored.table, stored.here), [stored.rows], cut) == stored.rows.num_rows
+    result = scan.measure(stored.table, stored.here, cut)
     assert cutter.used > len(cutter.cuts)
     cutter.server.close()
-    assert found(scan) == expected(stored.table, stored.rows)
+    assert found(result) == expected(stored.table, stored.rows)

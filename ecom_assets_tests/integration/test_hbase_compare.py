@@ -8,12 +8,12 @@ import pytest
 
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import TRANSACTIONS
-from ecom_assets.hbase import compare, rpc
-from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase import compare, rpc, scan, write
 from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.hbase.layout import row_keys, split_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
-from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
+from ecom_assets_tests.integration.test_hbase import expected, found, random_rows, target
 
 NAME = "test_compare_transactions"
 
@@ -25,8 +25,8 @@ def here(settings: Settings, stack: Stack) -> Iterator[Settings]:
     addresses = stack.addresses()
     rows = random_rows(TRANSACTIONS, 2000)
     with HBaseAdmin(addresses.hbase_zookeeper) as admin:
-        hbase.create(TRANSACTIONS, here, admin, hbase.split_keys(hbase.row_keys(rows, TRANSACTIONS), 4))
-        hbase.load(TRANSACTIONS, [rows], here, addresses)
+        write.create(target(TRANSACTIONS, here), here, admin, split_keys(row_keys(rows, TRANSACTIONS), 4))
+        write.load(target(TRANSACTIONS, here), [rows], addresses)
         yield here
         admin.delete_table(NAME)
 
@@ -41,13 +41,13 @@ def test_rows_are_named(here: Settings, stack: Stack, monkeypatch: pytest.Monkey
         if not by_rpc:
             monkeypatch.setattr(rpc.Connection, "reaches", lambda _: False)
         rows = random_rows(TRANSACTIONS, 2000)
-        keys = hbase.row_keys(rows, TRANSACTIONS)
+        keys = row_keys(rows, TRANSACTIONS)
         batches = [rows.slice(at, 300) for at in range(0, 2000, 300)]
 
         def differences() -> list[str]:
             return compare.differences(TRANSACTIONS, lambda: batches, keys, here, addresses)
 
-        assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
+        assert found(scan.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
         assert differences() == []
         lost, changed = keys[3].as_py(), keys[700].as_py()
         table = connection.happybase.table(NAME)
@@ -67,7 +67,7 @@ def test_rows_are_named(here: Settings, stack: Stack, monkeypatch: pytest.Monkey
 def test_many_differences_are_counted(here: Settings, stack: Stack) -> None:
     """Broken: a table that is lost as a whole ends in a report of millions of lines."""
     rows = random_rows(TRANSACTIONS, 4000).slice(2000)
-    keys = hbase.row_keys(rows, TRANSACTIONS)
+    keys = row_keys(rows, TRANSACTIONS)
     told = compare.differences(TRANSACTIONS, lambda: [rows], keys, here, stack.addresses())
     assert 4 < len(told) < 60
     assert "more of" in told[-1]

@@ -14,18 +14,18 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ecom_assets.core.addresses import Addresses
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import HBaseError, ServiceError
 from ecom_assets.core.location import HdfsPath
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
-from ecom_assets.hbase import bulk_load, importtsv, spark_load
-from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase import bulk_load, get, importtsv, scan, spark_load, write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.hfile import Files
+from ecom_assets.hbase.layout import row_keys, split_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
-from ecom_assets_tests.integration.test_hbase import expected, found, random_rows
+from ecom_assets_tests.integration.test_hbase import expected, found, random_rows, target
 from ecom_assets_tests.unit.test_hfile import read
 
 FAMILIES = {"first": ("a", "", "ü"), "second": ("z", "b"), "third": ("only",)}
@@ -102,7 +102,7 @@ def fuzz(rows: int, seed: int) -> Rows:
     return made
 
 
-def write(folder: Path, rows: Rows, compression: str, timestamp: int = 5) -> Path:
+def write_files(folder: Path, rows: Rows, compression: str, timestamp: int = 5) -> Path:
     """Make a region's files of rows."""
     keys = sorted(rows)
     with Files(folder, "rows", FAMILIES, timestamp, compression=compression) as files:
@@ -137,7 +137,7 @@ def test_hard_rows_live_through_all_that_hbase_does(
     name = named(f"test_hfile_fuzz_{compression}")
     admin.create_table(name, FAMILIES, (), compression)
     rows = fuzz(1500, 1)
-    admin.bulk_load(name, write(tmp_path / "one", rows, compression))
+    admin.bulk_load(name, write_files(tmp_path / "one", rows, compression))
     table = thrift.table(name)
     assert differences(table, rows) == []
     for key in random.Random(2).sample(sorted(rows), 100):
@@ -157,7 +157,7 @@ def test_hard_rows_live_through_all_that_hbase_does(
     halves = [{k: c for k, c in changed.items() if (k < border) == left}
               for border in [admin.regions(name)[1][0]] for left in (True, False)]  # fmt: skip
     for number, half in enumerate(halves):
-        admin.bulk_load(name, write(tmp_path / f"newer-{number}", half, compression, 6))
+        admin.bulk_load(name, write_files(tmp_path / f"newer-{number}", half, compression, 6))
     for key, cells in changed.items():
         rows[key] = rows.get(key, {}) | cells
     assert differences(table, rows) == []
@@ -177,7 +177,7 @@ def test_hard_rows_live_through_all_that_hbase_does(
 @pytest.mark.parametrize("compression", ["none", "gz", "snappy"])
 def test_hbase_confirms_every_checksum(compression: str, admin: HBaseAdmin, tmp_path: Path) -> None:
     """Broken: HBase on a file system without checksums of its own takes our blocks for damaged, or can't see damage."""
-    path = write(tmp_path, fuzz(800, 4), compression) / "second" / "rows"
+    path = write_files(tmp_path, fuzz(800, 4), compression) / "second" / "rows"
     data = path.read_bytes()
     blocks = [data[b.at : b.at + b.size] for b in read(path).blocks]
     assert len(blocks) > 10
@@ -233,15 +233,16 @@ def test_importtsv_ends_in_the_same_cells(
     metadata = pa.array([hard[n % 8] if n % 8 < len(hard) else "{'a': 1}" for n in range(1000)])
     at = CLICK_STREAM.names.index("event_metadata")
     rows = rows.set_column(at, rows.schema.field(at), metadata)
-    keys = hbase.row_keys(rows, CLICK_STREAM)
-    hbase.create(CLICK_STREAM, here, admin, hbase.split_keys(keys, 3))
+    keys = row_keys(rows, CLICK_STREAM)
+    write.create(target(CLICK_STREAM, here), here, admin, split_keys(keys, 3))
     told: list[int] = []
     batches = [rows.slice(at, 300) for at in range(0, 1000, 300)]
-    assert importtsv.load(CLICK_STREAM, batches, here, admin, addresses, progress=told.append) == sum(told) == 1000
-    assert found(hbase.measure(CLICK_STREAM, here, addresses)) == expected(CLICK_STREAM, rows)
+    rows_written = importtsv.load(target(CLICK_STREAM, here), batches, here, admin, addresses, progress=told.append)
+    assert rows_written == sum(told) == 1000
+    assert found(scan.measure(CLICK_STREAM, here, addresses)) == expected(CLICK_STREAM, rows)
     files = store_files(here, admin, CLICK_STREAM.hbase_table(here.namespace))
     assert len({region for region, names in files if names}) == 3
-    assert not bulk_load.folder(CLICK_STREAM, here).exists()
+    assert not bulk_load.folder(CLICK_STREAM.hbase_table(here.namespace), here).exists()
 
 
 def test_importtsv_that_fails_says_why(
@@ -251,10 +252,10 @@ def test_importtsv_that_fails_says_why(
     (tmp_path / "core-site.xml").write_text("<configuration><property>")
     here = settings.model_copy(update={"namespace": "test_importtsv_fails", "hadoop_conf": tmp_path})
     rows = random_rows(PRODUCT, 10)
-    hbase.create(PRODUCT, here, admin, [])
+    write.create(target(PRODUCT, here), here, admin, [])
     try:
         with pytest.raises(ServiceError, match=r"(?s)expected ImportTsv to make files of .*core-site\.xml"):
-            importtsv.load(PRODUCT, [rows], here, admin, addresses)
+            importtsv.load(target(PRODUCT, here), [rows], here, admin, addresses)
     finally:
         admin.delete_table(PRODUCT.hbase_table(here.namespace))
 
@@ -272,17 +273,17 @@ def test_spark_ends_in_the_same_cells(
     here = settings.model_copy(update={"namespace": "test_hfile_spark"})
     named(table.hbase_table(here.namespace))
     rows = random_rows(table, 2000)
-    hbase.create(table, here, admin, hbase.split_keys(hbase.row_keys(rows, table), 4))
+    write.create(target(table, here), here, admin, split_keys(row_keys(rows, table), 4))
     frame = spark.createDataFrame(pa.Table.from_batches([rows])).repartition(3)
     told: list[int] = []
-    assert spark_load.load(table, frame, here, admin, progress=told.append) == sum(told) == 2000
-    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+    assert spark_load.load(target(table, here), frame, here, admin, progress=told.append) == sum(told) == 2000
+    assert found(scan.measure(table, here, addresses)) == expected(table, rows)
     files = store_files(here, admin, table.hbase_table(here.namespace))
     assert len({region for region, _ in files}) == 4
     assert all(len(names) == 1 for names in files.values())
-    assert not bulk_load.folder(table, here).exists()
-    assert spark_load.load(table, frame.limit(100), here, admin) == 100
-    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+    assert not bulk_load.folder(table.hbase_table(here.namespace), here).exists()
+    assert spark_load.load(target(table, here), frame.limit(100), here, admin) == 100
+    assert found(scan.measure(table, here, addresses)) == expected(table, rows)
 
 
 def test_a_task_that_fails_says_why(
@@ -292,12 +293,12 @@ def test_a_task_that_fails_says_why(
     here = settings.model_copy(update={"namespace": "test_hfile_spark_fails"})
     named(PRODUCT.hbase_table(here.namespace))
     rows = random_rows(PRODUCT, 100)
-    hbase.create(PRODUCT, here, admin, hbase.split_keys(hbase.row_keys(rows, PRODUCT), 2))
+    write.create(target(PRODUCT, here), here, admin, split_keys(row_keys(rows, PRODUCT), 2))
     frame = spark.createDataFrame(pa.Table.from_batches([rows, rows]))
-    with pytest.raises(ServiceError, match=r"UnsortedError: expected strictly increasing row keys, but .* comes twice"):
-        spark_load.load(PRODUCT, frame, here, admin)
-    assert hbase.measure(PRODUCT, here, addresses).measure.rows == 0
-    assert not bulk_load.folder(PRODUCT, here).exists()
+    with pytest.raises(HBaseError, match=r"UnsortedError: expected strictly increasing row keys, but .* comes twice"):
+        spark_load.load(target(PRODUCT, here), frame, here, admin)
+    assert scan.measure(PRODUCT, here, addresses).measure.rows == 0
+    assert not bulk_load.folder(PRODUCT.hbase_table(here.namespace), here).exists()
 
 
 @pytest.fixture(scope="module", params=TABLES.values(), ids=list(TABLES))
@@ -309,11 +310,11 @@ def loaded(
     here = settings.model_copy(update={"namespace": "test_hfile"})
     named(table.hbase_table(here.namespace))
     rows = random_rows(table, 2000)
-    keys = hbase.row_keys(rows, table)
-    hbase.create(table, here, admin, hbase.split_keys(keys, 4))
+    keys = row_keys(rows, table)
+    write.create(target(table, here), here, admin, split_keys(keys, 4))
     told: list[int] = []
     batches = [rows.slice(at, 300) for at in range(0, 2000, 300)]
-    assert bulk_load.load(table, batches, keys, here, admin, progress=told.append) == 2000
+    assert bulk_load.load(target(table, here), batches, keys, here, admin, progress=told.append) == 2000
     assert sum(told) == 2000
     assert len(told) > 5
     return table, rows, here
@@ -324,15 +325,15 @@ def test_every_row_of_every_table_comes_back(
 ) -> None:
     """Broken: the bulk load loses, doubles or changes rows, mixes regions, or leaves files behind."""
     table, rows, here = loaded
-    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+    assert found(scan.measure(table, here, addresses)) == expected(table, rows)
     files = store_files(here, admin, table.hbase_table(here.namespace))
     assert len({region for region, _ in files}) == 4
     assert all(len(names) == 1 for names in files.values())
-    assert not bulk_load.folder(table, here).exists()
+    assert not bulk_load.folder(table.hbase_table(here.namespace), here).exists()
     for row in rows.slice(500, 20).to_pylist():
-        key = hbase.row_keys(pa.RecordBatch.from_pylist([row], table.arrow), table)[0].as_py()
+        key = row_keys(pa.RecordBatch.from_pylist([row], table.arrow), table)[0].as_py()
         texts = {column: None if value is None else str(value) for column, value in row.items()}
-        assert hbase.get(table, key.decode(), here, addresses) == texts
+        assert get.get(table, key.decode(), here, addresses) == texts
 
 
 def test_another_load_changes_nothing(
@@ -342,9 +343,9 @@ def test_another_load_changes_nothing(
     table, rows, here = loaded
     if table not in (PRODUCT, CLICK_STREAM):
         pytest.skip("two tables suffice")
-    bulk_load.load(table, [rows], hbase.row_keys(rows, table), here, admin)
-    hbase.load(table, [rows.slice(0, 100)], here, addresses)
-    assert found(hbase.measure(table, here, addresses)) == expected(table, rows)
+    bulk_load.load(target(table, here), [rows], row_keys(rows, table), here, admin)
+    write.load(target(table, here), [rows.slice(0, 100)], addresses)
+    assert found(scan.measure(table, here, addresses)) == expected(table, rows)
 
 
 def test_sessions_are_read_by_prefix(
@@ -358,12 +359,12 @@ def test_sessions_are_read_by_prefix(
         for n in range(3000)
     ]
     rows = pa.RecordBatch.from_pylist(events, CLICK_STREAM.arrow)
-    keys = hbase.row_keys(rows, CLICK_STREAM)
-    hbase.create(CLICK_STREAM, here, admin, hbase.split_keys(keys, 3))
-    bulk_load.load(CLICK_STREAM, [rows], keys, here, admin)
+    keys = row_keys(rows, CLICK_STREAM)
+    write.create(target(CLICK_STREAM, here), here, admin, split_keys(keys, 3))
+    bulk_load.load(target(CLICK_STREAM, here), [rows], keys, here, admin)
     for session in ("s1", "s14", "s149"):
         wanted = [e for e in events if e["session_id"] == session]
-        assert hbase.prefix(CLICK_STREAM, f"{session}|", here, addresses) == wanted
+        assert get.prefix(CLICK_STREAM, f"{session}|", here, addresses) == wanted
 
 
 class Breaking:
@@ -386,26 +387,26 @@ class Breaking:
             self._real.bulk_load(name, folder)
         self._left -= 1
         if self._left < 0:
-            raise ServiceError("broke off", "try again")
+            raise HBaseError("broke off", "try again")
 
 
 def repeated_after_a_break(here: Settings, addresses: Addresses, admin: HBaseAdmin, named: Callable[[str], str]) -> int:
     """See that a load that broke off is repeated; returns how many regions HBase was asked to take over before."""
     named(TRANSACTIONS.hbase_table(here.namespace))
     rows = random_rows(TRANSACTIONS, 1500)
-    keys = hbase.row_keys(rows, TRANSACTIONS)
-    hbase.create(TRANSACTIONS, here, admin, hbase.split_keys(keys, 4))
+    keys = row_keys(rows, TRANSACTIONS)
+    write.create(target(TRANSACTIONS, here), here, admin, split_keys(keys, 4))
     breaking: Any = Breaking(admin, 1)
-    with pytest.raises(ServiceError, match="broke off"):
-        bulk_load.load(TRANSACTIONS, [rows], keys, here, breaking)
-    partly = hbase.measure(TRANSACTIONS, here, addresses).measure.rows
+    with pytest.raises(HBaseError, match="broke off"):
+        bulk_load.load(target(TRANSACTIONS, here), [rows], keys, here, breaking)
+    partly = scan.measure(TRANSACTIONS, here, addresses).measure.rows
     assert 0 < partly < 1500
-    left = bulk_load.folder(TRANSACTIONS, here) / "region-00000" / "payment_info"
+    left = bulk_load.folder(TRANSACTIONS.hbase_table(here.namespace), here) / "region-00000" / "payment_info"
     left.mkdir(parents=True)
     (left / "other").write_bytes(b"left by a kill")
-    assert bulk_load.load(TRANSACTIONS, [rows], keys, here, admin) == 1500
-    assert found(hbase.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
-    assert not bulk_load.folder(TRANSACTIONS, here).exists()
+    assert bulk_load.load(target(TRANSACTIONS, here), [rows], keys, here, admin) == 1500
+    assert found(scan.measure(TRANSACTIONS, here, addresses)) == expected(TRANSACTIONS, rows)
+    assert not bulk_load.folder(TRANSACTIONS.hbase_table(here.namespace), here).exists()
     return breaking.calls
 
 
@@ -425,15 +426,15 @@ def test_region_that_changed_is_not_loaded(
     here = settings.model_copy(update={"namespace": "test_hfile_split"})
     named(name := PRODUCT.hbase_table(here.namespace))
     rows = random_rows(PRODUCT, 100)
-    keys = hbase.row_keys(rows, PRODUCT)
-    hbase.create(PRODUCT, here, admin, [b"5"])
+    keys = row_keys(rows, PRODUCT)
+    write.create(target(PRODUCT, here), here, admin, [b"5"])
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield rows
-        hbase.create(PRODUCT, here, admin, [b"5", b"7"])
+        write.create(target(PRODUCT, here), here, admin, [b"5", b"7"])
 
-    with pytest.raises(ServiceError, match=f"HBase table {name}: expected the region from key b'5' to b''"):
-        bulk_load.load(PRODUCT, batches(), keys, here, admin)
+    with pytest.raises(HBaseError, match=f"HBase table {name}: expected the region from key b'5' to b''"):
+        bulk_load.load(target(PRODUCT, here), batches(), keys, here, admin)
 
 
 def test_duplicate_row_keys_are_refused(settings: Settings, admin: HBaseAdmin, named: Callable[[str], str]) -> None:
@@ -441,13 +442,13 @@ def test_duplicate_row_keys_are_refused(settings: Settings, admin: HBaseAdmin, n
     here = settings.model_copy(update={"namespace": "test_hfile_twice"})
     named(PRODUCT.hbase_table(here.namespace))
     rows = random_rows(PRODUCT, 100)
-    hbase.create(PRODUCT, here, admin, [])
+    write.create(target(PRODUCT, here), here, admin, [])
     with pytest.raises(ValueError, match="comes twice"):
-        bulk_load.load(PRODUCT, [rows, rows.slice(50, 1)], hbase.row_keys(rows, PRODUCT), here, admin)
+        bulk_load.load(target(PRODUCT, here), [rows, rows.slice(50, 1)], row_keys(rows, PRODUCT), here, admin)
 
 
 def test_folder_that_hbase_does_not_see(admin: HBaseAdmin, named: Callable[[str], str], tmp_path: Path) -> None:
     """Broken: with HBase elsewhere nobody learns which folder to share."""
     admin.create_table(named("test_hfile_unseen"), ["f"])
-    with pytest.raises(ServiceError, match="ECOM_HBASE_STAGING"):
+    with pytest.raises(HBaseError, match="ECOM_HBASE_STAGING"):
         admin.bulk_load("test_hfile_unseen", tmp_path / "elsewhere")

@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ecom_assets.core.addresses import Addresses
-from ecom_assets.kafka import rpc, topic
-from ecom_assets.kafka.topic import Clients
-from ecom_assets.servers.servers import split
+from ecom_assets.core.addresses import Addresses, split
+from ecom_assets.kafka import reader, rpc, topics
+from ecom_assets.kafka.clients import Clients
+from ecom_assets.kafka.reader import Span
 
 Found = list[tuple[int, bytes | None]]
 
@@ -40,7 +40,7 @@ def producer(kafka: str, **config: str) -> Producer:
 
 
 def end(name: str, kafka: str) -> int:
-    return topic._ends(Clients(kafka).admin(), name)[0]
+    return topics.ends(Clients(kafka).admin(), name)[0]
 
 
 def read(name: str, kafka: str, start: int = 0) -> Found:
@@ -55,7 +55,7 @@ def read(name: str, kafka: str, start: int = 0) -> Found:
 def librdkafkas(name: str, kafka: str) -> Found:
     """What librdkafka reads."""
     found: Found = []
-    for messages in topic._read(Clients(kafka), name, {0: end(name, kafka)}):
+    for messages in reader.messages(Clients(kafka), name, Span(0, 0, end(name, kafka))):
         found += [(m.offset() or 0, m.value()) for m in messages]
     return found
 
@@ -151,7 +151,7 @@ def test_what_is_not_known_is_refused(name: str, kafka: str) -> None:
     with pytest.raises(rpc.FetchError, match="codecs"):
         read(name, kafka)
     # A topic read as the project does it goes on with librdkafka.
-    with closing(topic._records(Clients(kafka), name, 0, end(name, kafka), split(kafka))) as parts:
+    with closing(reader.records(Clients(kafka), name, Span(0, 0, end(name, kafka)), split(kafka))) as parts:
         found = [value for part in parts for value in part.values.to_pylist()]
     assert found == [value for _, value in librdkafkas(name, kafka)]
     assert len(found) == 1000

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
 import dagster as dg
 import pytest
 
+from ecom_assets.core.engine import Engine
+from ecom_assets.core.errors import TopicError
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES
-from ecom_assets.defs import jobs, sensors
+from ecom_assets.definitions import defs
+from ecom_assets.defs import jobs, sensors, state
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.defs.resources.kafka import KafkaResource
 from ecom_assets.defs.resources.spark import SparkConnectResource
-from ecom_assets.flow import Flow
-from ecom_assets.kafka import topic
-from ecom_assets.lake import merged, streamed
+from ecom_assets.lake import delta, follow, query, streamed
+from ecom_assets.lake.query import Place
+from ecom_assets.paths import INGESTION, TOPIC, engine, open_home
+from ecom_assets.reconcile import report
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import live as page
 from ecom_assets_tests.shop import settings_for
@@ -33,9 +37,9 @@ def live(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def flow(live: Settings) -> Iterator[Flow]:
-    with Flow(live) as flow:
-        yield flow
+def home(live: Settings) -> Iterator[Engine]:
+    with open_home(live) as at:
+        yield engine(at, "stream")
 
 
 @pytest.fixture
@@ -49,93 +53,140 @@ def resource(live: Settings, monkeypatch: pytest.MonkeyPatch) -> HomeResource:
 def tick(sensor: dg.SensorDefinition, resource: HomeResource, cursor: str | None = None) -> dg.SensorExecutionData:
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        dg.build_sensor_context(instance, cursor=cursor, resources={"home": resource}) as context,
+        dg.build_sensor_context(instance, cursor=cursor, definitions=defs(), resources={"home": resource}) as context,
     ):
         began = time.monotonic()
-        told = sensor.evaluate_tick(context)
+        ticked = sensor.evaluate_tick(context)
         assert time.monotonic() - began < 5, "a sensor must not keep the daemon waiting"
-        return told
+        return ticked
 
 
-def test_the_sensors_follow_the_records(flow: Flow, resource: HomeResource) -> None:
-    """If this fails, records lie in Kafka until somebody clicks, or tables are published half."""
-    assert "chunked and produced" in str(tick(sensors.finished_ingestions, resource).skip_message)
-
-    flow.acquire()
-    for layer in ("expanded", "chunked", "topic"):
+def build(home: Engine, *layers: str) -> None:
+    for layer in layers:
         for table in TABLES.values():
-            flow.build(layer, table)
-    (asked,) = tick(sensors.unread_records, resource).run_requests or []
-    assert {key.path[-1] for key in asked.asset_selection or []} == set(TABLES)
-    position = flow.standings()["click_stream"].position
-    assert position is not None
-    assert f"{CLICK_STREAM.topic(flow.settings.namespace)}[0] to {position.ends[0]}" in str(asked.run_key)
-    assert "offsets of the topic are not streamed yet" in str(tick(sensors.finished_ingestions, resource).skip_message)
-    seen = tick(sensors.topic_observations, resource)
-    told = {e.asset_key.path[-1]: e.metadata for e in seen.asset_events}
-    assert told["click_stream"]["rows"].value == flow.standings()["click_stream"].due
-    assert told["click_stream"]["unread_offsets"].value > 0
+            home.build(layer, table)
 
-    for table in TABLES.values():
-        flow.build("streamed", table)
+
+def test_the_sensors_follow_the_records(home: Engine, resource: HomeResource) -> None:
+    """If this fails, records stay in Kafka until somebody clicks, or tables are published half."""
+    assert "start the job" in str(tick(sensors.due_files, resource).skip_message)
+    assert "chunked and produced" in str(tick(sensors.unpublished_versions, resource).skip_message)
+
+    build(home, "raw")
+    (requested,) = tick(sensors.due_files, resource).run_requests or []
+    assert {key.path[0] for key in requested.asset_selection or []} == set(INGESTION)
+    build(home, *INGESTION)
+    assert "every file is in the topics" in str(tick(sensors.due_files, resource).skip_message)
+    (requested,) = tick(sensors.unread_records, resource).run_requests or []
+    assert {key.path[-1] for key in requested.asset_selection or []} == set(TABLES)
+    seen = state.progress(home.at)["click_stream"]
+    assert seen.offsets
+    assert f"{CLICK_STREAM.topic(home.at.settings.namespace)}[0] to {seen.offsets.ends[0]}" in str(requested.run_key)
+    assert "offsets are not streamed yet" in str(tick(sensors.unpublished_versions, resource).skip_message)
+    observed = {e.asset_key.path[-1]: e.metadata for e in tick(sensors.topic_observations, resource).asset_events}
+    assert observed["click_stream"]["rows"].value == seen.expected
+    assert observed["click_stream"]["unread_offsets"].value > 0
+
+    build(home, "streamed")
     assert "every committed record is in Delta" in str(tick(sensors.unread_records, resource).skip_message)
-    (asked,) = tick(sensors.finished_ingestions, resource).run_requests or []
-    assert {key.path[0] for key in asked.asset_selection or []} == {"merged", "hbase"}
+    (requested,) = tick(sensors.unpublished_versions, resource).run_requests or []
+    assert {key.path[0] for key in requested.asset_selection or []} == {"merged", "hbase", "reconciliation", "serving"}
 
-    for layer in ("merged", "hbase"):
-        for table in TABLES.values():
-            flow.build(layer, table)
-    done = tick(sensors.finished_ingestions, resource)
-    assert "published" in str(done.skip_message)
-    assert done.cursor, "the goal is reached, whoever reached it"
+    build(home, "merged", "hbase")
+    (requested,) = tick(sensors.unpublished_versions, resource).run_requests or []
+    assert {key.path[0] for key in requested.asset_selection or []} == {"reconciliation", "serving"}
 
 
-def test_a_shop_that_never_closes(flow: Flow, live: Settings) -> None:
-    """If this fails, a live stream loses or doubles rows, or the proof does not know what was sent again."""
-    table, kafka = CLICK_STREAM, flow.addresses.kafka
+def test_a_shop_that_never_closes(home: Engine, live: Settings) -> None:
+    """If this fails, a live stream loses or doubles rows, or the report does not know what was sent again."""
+    table = CLICK_STREAM
     stop, sent = Event(), Event()
-    told: list[streamed.Live] = []
+    seen: list[follow.Live] = []
     failed: list[BaseException] = []
 
-    def follow() -> None:
+    def run() -> None:
         try:
-            streamed.follow(flow.spark, [table], live, kafka, interval=1, stop=stop, tell=told.extend)
+            follow.follow(home.at, [table], TOPIC, interval=1, stop=stop, report=seen.extend)
         except BaseException as error:  # noqa: BLE001  told in the test's own thread
             failed.append(error)
 
-    before = streamed.records(streamed.folder(table, live))
-    follower = Thread(target=follow)
+    before = delta.records(streamed.folder(table, live))
+    follower = Thread(target=run)
     follower.start()
-    done = topic.simulate(table, live, kafka, 2000, sent, rows=5000)
+    done = TOPIC.simulate(home.at, table, sent, rate=2000, rows=5000)
     assert done.rows >= 5000
     assert done.seconds > 1.5, "a rate is a rate"
     deadline = time.monotonic() + 60
-    while not failed and not (told and told[-1].new == done.rows and not told[-1].lag):
-        assert time.monotonic() < deadline, told[-1:]
+    while not failed and not (seen and seen[-1].new == done.rows and not seen[-1].lag):
+        assert time.monotonic() < deadline, seen[-1:]
         time.sleep(0.2)
     assert streamed.is_followed(table, live)
-    assert flow.build("streamed", table).rows == 0, "the bounded way waits for the other, and finds nothing"
+    assert home.build("streamed", table).rows == 0, "the bounded build waits for the other, and finds nothing"
     stop.set()
     follower.join(30)
     assert not failed
     assert not streamed.is_followed(table, live)
-    assert streamed.records(streamed.folder(table, live)) == before + done.rows
+    assert delta.records(streamed.folder(table, live)) == before + done.rows
 
-    assert merged.due(table, live)
+    assert home.due("merged", table)
     for layer in ("merged", "hbase"):
-        flow.build(layer, table)
-    ((_, verdict),) = flow.reconcile(tables=[table.name])
-    assert verdict.ok, verdict.faults
-    proofs = {p.layer: p for p in verdict.proofs}
-    assert proofs["topic"].aside["replayed"].rows == done.rows
-    assert proofs["merged"].aside["duplicates"].rows == done.rows
-    assert proofs["hbase"].measure.same_rows(proofs["raw"].measure)
+        home.build(layer, table)
+    ((_, verdict),) = report.reconcile(home, [table])
+    assert verdict.ok, verdict.mismatches
+    found = {m.layer: m for m in verdict.measurements}
+    assert found["topic"].excluded["replayed"].rows == done.rows
+    assert found["merged"].excluded["duplicates"].rows == done.rows
+    assert found["hbase"].measure.same_rows(found["raw"].measure)
 
 
-def test_the_job_that_follows_topics(flow: Flow, live: Settings, resource: HomeResource) -> None:
+def test_it_is_reconciled_while_a_producer_and_a_stream_work(home: Engine) -> None:
+    """If this fails, checks compare two moments, fail, and have sound layers rebuilt."""
+    table, stop, failed = CLICK_STREAM, Event(), []
+
+    def guarded(work: Callable[[], object]) -> Thread:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001  raised in the test's own thread
+                failed.append(error)
+
+        thread = Thread(target=run)
+        thread.start()
+        return thread
+
+    threads = [
+        guarded(lambda: TOPIC.simulate(home.at, table, stop, rate=1000)),
+        guarded(lambda: follow.follow(home.at, [table], TOPIC, interval=1, stop=stop, report=lambda _: None)),
+    ]
+    checkpoint = Place.of(table, home.at.settings).checkpoint / "metadata"
+    try:
+        pending = []
+        for _ in range(5):
+            for layer in ("merged", "hbase"):
+                home.build(layer, table)
+                verified = home.verify(layer, table)
+                assert not verified.mismatches, verified.mismatches
+            assert not home.verify("streamed", table).mismatches
+            assert not home.verify("topic", table).mismatches
+            ((_, verdict),) = report.reconcile(home, [table])
+            assert verdict.ok, verdict.mismatches
+            topic = next(m for m in verdict.measurements if m.layer == "topic")
+            pending.append(topic.excluded["pending"].rows)
+            assert not failed, failed
+        assert any(pending), "records came in behind the cut"
+        kept = checkpoint.read_text()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    assert not failed, failed
+    assert checkpoint.read_text() == kept
+
+
+def test_the_job_that_follows_topics(home: Engine, live: Settings, resource: HomeResource) -> None:
     """If this fails, the live stream that Dagster runs brings in nothing, or does not end when it should."""
-    before = streamed.records(streamed.folder(CLICK_STREAM, live))
-    done = topic.simulate(CLICK_STREAM, live, flow.addresses.kafka, 2000, Event(), rows=1000)
+    before = delta.records(streamed.folder(CLICK_STREAM, live))
+    done = TOPIC.simulate(home.at, CLICK_STREAM, Event(), rate=2000, rows=1000)
     config = jobs.Following(interval=1, minutes=0.25, tables=[CLICK_STREAM.name])
     with dg.DagsterInstance.ephemeral() as instance:
         ended = jobs.follow.execute_in_process(
@@ -143,12 +194,12 @@ def test_the_job_that_follows_topics(flow: Flow, live: Settings, resource: HomeR
         )
     assert ended.success
     assert not streamed.is_followed(CLICK_STREAM, live)
-    assert streamed.records(streamed.folder(CLICK_STREAM, live)) == before + done.rows
+    assert delta.records(streamed.folder(CLICK_STREAM, live)) == before + done.rows
 
 
-def test_the_live_page_tells_how_far_the_table_is_behind(flow: Flow, live: Settings) -> None:
+def test_the_live_page_tells_how_far_the_table_is_behind(home: Engine, live: Settings) -> None:
     """If this fails, a stream that stands still looks as if it were up to date, or the other way round."""
-    table, kafka = CLICK_STREAM, flow.addresses.kafka
+    table, kafka = CLICK_STREAM, home.at.addresses.kafka
 
     def seen() -> tuple[page.Stream, float]:
         stream, newest = page.stream(table, live), page.topic_newest(table, live, kafka)
@@ -157,14 +208,14 @@ def test_the_live_page_tells_how_far_the_table_is_behind(flow: Flow, live: Setti
         assert newest
         return stream, (newest - stream.newest).total_seconds()
 
-    flow.build("streamed", table)
+    home.build("streamed", table)
     before, lag = seen()
     assert lag == 0
-    done = topic.simulate(table, live, kafka, 2000, Event(), rows=300)
+    done = TOPIC.simulate(home.at, table, Event(), rate=2000, rows=300)
     behind, lag = seen()
     assert behind.rows == before.rows
     assert lag > 0
-    flow.build("streamed", table)
+    home.build("streamed", table)
     after, lag = seen()
     assert lag == 0
     assert after.rows == before.rows + done.rows
@@ -177,15 +228,15 @@ def test_the_live_page_tells_how_far_the_table_is_behind(flow: Flow, live: Setti
     assert [r["_timestamp"] for r in last] == sorted((r["_timestamp"] for r in last), reverse=True)
 
 
-def test_a_simulation_begins_where_it_is_told(flow: Flow, live: Settings) -> None:
+def test_a_simulation_begins_where_it_is_told(home: Engine, live: Settings) -> None:
     """If this fails, a mistyped chunk starts from the beginning without a word."""
-    with pytest.raises(ValueError, match=r"expected a chunk part-999999\.csv, got \d+ chunks from part-000000\.csv"):
-        topic.simulate(PRODUCT, live, flow.addresses.kafka, 10, Event(), start="part-999999.csv")
+    with pytest.raises(TopicError, match=r"expected a chunk part-999999\.csv, got \d+ chunks from part-000000\.csv"):
+        TOPIC.simulate(home.at, PRODUCT, Event(), rate=10, start="part-999999.csv")
 
 
-def test_a_topic_made_anew_behind_our_back_is_not_skipped(flow: Flow, live: Settings) -> None:
+def test_a_topic_that_was_created_again_is_not_skipped(home: Engine, live: Settings) -> None:
     """If this fails, a topic that lost its records passes for one that was read."""
-    standing = flow.standings()["product"].position
-    assert standing is not None
-    assert streamed.unread(PRODUCT, live, standing.ends) == 0
-    assert streamed.unread(PRODUCT, live, dict.fromkeys(standing.ends, 0)) > 0
+    ends = TOPIC.offsets(home.at, [PRODUCT])["product"].ends
+    place = Place.of(PRODUCT, live)
+    assert query.unread(place, PRODUCT, ends) == 0
+    assert query.unread(place, PRODUCT, dict.fromkeys(ends, 0)) > 0

@@ -1,4 +1,4 @@
-"""The whole way on the real stack: two runs, both routes, dirt, faults seen and healed.
+"""End to end on the real stack: two runs, both paths, dirt, damage that is seen and repaired.
 
 The runs go through the command line, as people start them.
 """
@@ -15,15 +15,18 @@ from deltalake import DeltaTable
 
 from ecom_assets.core import avro
 from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.context import Context
 from ecom_assets.core.location import Location, local
 from ecom_assets.csv import chunk, expand, records
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, LAYERS, PRODUCT, TABLES, TRANSACTIONS
-from ecom_assets.flow import Flow
-from ecom_assets.kafka.topic import Clients
-from ecom_assets.lake import merged, streamed
+from ecom_assets.csv.plan import raw_file
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
+from ecom_assets.kafka.clients import Clients
+from ecom_assets.lake import delta, merge, streamed
+from ecom_assets.paths import LAYERS, engine, open_home
+from ecom_assets.reconcile import report
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import synthetic
-from ecom_assets_tests.runs import ecom, environment, finish, settings_of, start, wait_for
+from ecom_assets_tests.runs import built, ecom, environment, finish, settings_of, start, wait_for
 
 SCALE = 0.001
 
@@ -41,9 +44,9 @@ def first(env: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def flow(env: dict[str, str], first: dict[str, Any]) -> Iterator[Flow]:
-    with Flow(settings_of(env)) as flow:
-        yield flow
+def at(env: dict[str, str], first: dict[str, Any]) -> Iterator[Context]:
+    with open_home(settings_of(env)) as at:
+        yield at
 
 
 def test_every_layer_holds_the_same_rows(first: dict[str, Any]) -> None:
@@ -87,20 +90,20 @@ def test_dagster_knows_the_run(env: dict[str, str], first: dict[str, Any]) -> No
         assert "SUCCESS" in {r.status.value for r in runs}
         for key in (["raw", "customer"], ["hbase", "clickstream"]):
             assert instance.get_latest_materialization_event(dg.AssetKey(key)) is not None
-        event = instance.get_latest_materialization_event(dg.AssetKey(["proof", "sheet"]))
+        event = instance.get_latest_materialization_event(dg.AssetKey(["reconciliation", "report"]))
         assert event is not None
         assert event.asset_materialization is not None
-        sheet = str(event.asset_materialization.metadata["sheet"].value)
+        sheet = str(event.asset_materialization.metadata["report"].value)
         assert sheet.count("✓") == len(TABLES) * len(LAYERS)
 
 
-def faults(flow: Flow, table: str) -> dict[str, list[str]]:
-    ((_, verdict),) = flow.reconcile(tables=[table])
-    return verdict.faults
+def mismatches(at: Context, table: str) -> dict[str, list[str]]:
+    ((_, verdict),) = report.reconcile(engine(at, "stream"), [TABLES[table]])
+    return {layer: list(sentences) for layer, sentences in verdict.mismatches.items()}
 
 
 def flip(path: Path, at: int = -20) -> Callable[[], object]:
-    """Flip one bit of a file; returns what mends it."""
+    """Flip one bit of a file; returns what restores it."""
     whole = path.read_bytes()
     data = bytearray(whole)
     data[at] ^= 1
@@ -109,7 +112,7 @@ def flip(path: Path, at: int = -20) -> Callable[[], object]:
 
 
 def drop_row(path: Path) -> Callable[[], object]:
-    """Take one row out of a CSV file; returns what mends it."""
+    """Take one row out of a CSV file; returns what restores it."""
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
@@ -117,27 +120,27 @@ def drop_row(path: Path) -> Callable[[], object]:
 
 
 def change_delta(path: Location, change: Callable[[DeltaTable], object]) -> Callable[[], object]:
-    """Change a Delta table behind everybody's back; returns what mends it."""
+    """Change a Delta table behind everybody's back; returns what restores it."""
     table = DeltaTable(str(path))
     before = table.version()
     change(table)
     return lambda: DeltaTable(str(path)).restore(before)
 
 
-def damage(flow: Flow, layer: str, how: str) -> Callable[[], object]:
-    """Damage the customers in one layer; returns what mends it."""
-    settings, thrift = flow.settings, flow.addresses.hbase_thrift
-    somebody = next(iter(streamed.read_batches(merged.folder(CUSTOMER, settings), CUSTOMER.names))).to_pylist()[7]
+def damage(at: Context, layer: str, how: str) -> Callable[[], object]:
+    """Damage the customers in one layer; returns what restores it."""
+    settings, thrift = at.settings, at.addresses.hbase_thrift
+    somebody = delta.head(merge.folder(CUSTOMER, settings), CUSTOMER.names, 8)[7]
     where = f"customer_id = {somebody['customer_id']}"
     if layer in ("raw", "expanded", "chunked"):
         path = {
-            "raw": expand.raw_file(CUSTOMER, settings),
+            "raw": raw_file(CUSTOMER, settings),
             "expanded": local(expand.folder(CUSTOMER, settings)) / "copy-000.csv",
             "chunked": local(chunk.folder(CUSTOMER, settings)) / "part-000000.csv",
         }[layer]
         return flip(path) if how == "flipped" else drop_row(path)
     if layer in ("streamed", "merged"):
-        path = {"streamed": streamed.folder, "merged": merged.folder}[layer](CUSTOMER, settings)
+        path = {"streamed": streamed.folder, "merged": merge.folder}[layer](CUSTOMER, settings)
         if how == "flipped":
             return change_delta(path, lambda t: t.update({"gender": "'f'"}, predicate=where))
         return change_delta(path, lambda t: t.delete(where))
@@ -150,37 +153,37 @@ def damage(flow: Flow, layer: str, how: str) -> Callable[[], object]:
     else:
         table.delete(key)
 
-    def mend() -> None:
+    def restore() -> None:
         table.put(key, before)
         connection.close()
 
-    return mend
+    return restore
 
 
 @pytest.mark.parametrize("how", ["flipped", "missing"])
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "topic"])
-def test_damage_turns_the_sheet_red_and_names_the_layer(flow: Flow, layer: str, how: str) -> None:
+def test_damage_fails_the_report_and_names_the_layer(at: Context, layer: str, how: str) -> None:
     """If this fails, a flipped byte or a missing row goes unseen, or the wrong layer is blamed."""
-    mend = damage(flow, layer, how)
+    restore = damage(at, layer, how)
     try:
-        found = faults(flow, "customer")
+        found = mismatches(at, "customer")
     finally:
-        mend()
+        restore()
     assert list(found) == [layer]
     assert all(sentence.startswith("customer: ") for sentence in found[layer])
-    assert not faults(flow, "customer"), "mended, and sound for the next"
+    assert not mismatches(at, "customer"), "restored, and sound for the next"
 
 
-def test_an_extra_record_in_a_topic_is_seen_and_can_be_reset(flow: Flow, env: dict[str, str]) -> None:
-    """If this fails, a foreign record in a topic goes unseen, or a broken topic cannot be made anew."""
-    batch = records.read_clean((chunk.folder(PRODUCT, flow.settings) / "part-000000.csv").read_bytes(), PRODUCT)
+def test_an_extra_record_in_a_topic_is_seen_and_can_be_reset(at: Context, env: dict[str, str]) -> None:
+    """If this fails, a foreign record in a topic goes unseen, or a broken topic cannot be rebuilt."""
+    batch = records.read_clean((chunk.folder(PRODUCT, at.settings) / "part-000000.csv").read_bytes(), PRODUCT)
     (value,) = avro.encode(batch.slice(0, 1), PRODUCT)
-    producer = Clients(flow.addresses.kafka).producer("a-stranger", lambda *_: None)
+    producer = Clients(at.addresses.kafka).producer("a-stranger", lambda *_: None)
     producer.init_transactions()
     producer.begin_transaction()
-    producer.produce(PRODUCT.topic(flow.settings.namespace), value, b"1")
+    producer.produce(PRODUCT.topic(at.settings.namespace), value, b"1")
     producer.commit_transaction()
-    found = faults(flow, "product")
+    found = mismatches(at, "product")
     assert list(found) == ["topic"]
     code, told, err = ecom(env, "run", "--json")
     assert code == 1
@@ -192,19 +195,26 @@ def test_an_extra_record_in_a_topic_is_seen_and_can_be_reset(flow: Flow, env: di
     assert told["tables"]["product"]["topic"]["rows"] == 44
 
 
-def test_a_red_layer_is_made_anew(flow: Flow, env: dict[str, str]) -> None:
-    """If this fails, damage stays until somebody finds out by hand how to mend it."""
-    damage(flow, "expanded", "flipped")
-    damage(flow, "hbase", "missing")
-    assert faults(flow, "customer")
-    code, told, err = ecom(env, "run", "--json")
+def test_damage_is_repaired_on_request_and_never_without(at: Context, env: dict[str, str]) -> None:
+    """If this fails, a failed check deletes a layer, or damage stays until somebody finds out how to fix it."""
+    fix = damage(at, "streamed", "flipped")
+    damage(at, "hbase", "missing")
+    assert mismatches(at, "customer")
+    table = DeltaTable(str(streamed.folder(CUSTOMER, at.settings))).metadata().id
+    code, _, err = ecom(env, "run", "--json")
+    assert code == 1
+    assert "ecom run --repair" in err.replace("\n", " ")
+    assert DeltaTable(str(streamed.folder(CUSTOMER, at.settings))).metadata().id == table
+    fix()
+    damage(at, "streamed", "flipped")
+    code, told, err = ecom(env, "run", "--repair", "--json")
     assert code == 0, err
     assert told["ok"] is True
-    assert not faults(flow, "customer")
+    assert not mismatches(at, "customer")
 
 
-def test_the_bulk_route_ends_in_the_same_tables(env: dict[str, str], first: dict[str, Any]) -> None:
-    """If this fails, the two routes into HBase disagree."""
+def test_the_bulk_path_ends_in_the_same_tables(env: dict[str, str], first: dict[str, Any]) -> None:
+    """If this fails, the two paths into HBase disagree."""
     code, told, err = ecom(env, "run", "--route", "bulk", "--json")
     assert code == 0, err
     for name, layers in first["tables"].items():
@@ -214,11 +224,11 @@ def test_the_bulk_route_ends_in_the_same_tables(env: dict[str, str], first: dict
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
-def test_a_broken_off_run_is_finished_by_the_next(tmp_path: Path, addresses: Addresses, kill: signal.Signals) -> None:
-    """If this fails, a run that was broken off loses or doubles rows, or cannot be gone on with."""
+def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path, addresses: Addresses, kill: signal.Signals) -> None:
+    """If this fails, a run that was interrupted loses or doubles rows, or cannot be resumed."""
     env = environment(tmp_path, addresses, f"broken_{kill.name.lower()}")
     process = start(env, "run", "--scale", "0.002", "--json")
-    wait_for(settings_of(env).manifests / "topic" / "transactions.build.json", process)
+    wait_for(built("topic", "transactions"), settings_of(env), process)
     process.send_signal(kill)
     _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if kill == signal.SIGINT else -9), err
@@ -226,7 +236,7 @@ def test_a_broken_off_run_is_finished_by_the_next(tmp_path: Path, addresses: Add
     assert finish(env)["click_stream"]["hbase"]["rows"] == 25667
 
 
-def test_dirt_is_set_aside_and_counted(tmp_path: Path, addresses: Addresses) -> None:
+def test_dirt_is_quarantined_and_counted(tmp_path: Path, addresses: Addresses) -> None:
     """If this fails, bad input stops the run or vanishes, or contradicting rows overwrite one another."""
     source = tmp_path / "shop"
     source.mkdir()
@@ -256,8 +266,8 @@ def test_dirt_is_set_aside_and_counted(tmp_path: Path, addresses: Addresses) -> 
     assert shop["transactions"]["hbase"]["rows"] == 0
     assert shop["click_stream"]["hbase"]["rows"] == len(events) - 1 + 2
     assert shop["click_stream"]["quarantined"] == 2
-    told_bad = [json.loads(x) for x in expand.quarantine_file(CLICK_STREAM, settings_of(env)).read_text().splitlines()]
-    assert [b["line"] for b in told_bad] == [len(events) + 4, len(events) + 5]
+    bad = [json.loads(x) for x in expand.quarantine_file(CLICK_STREAM, settings_of(env)).read_text().splitlines()]
+    assert [b["line"] for b in bad] == [len(events) + 4, len(events) + 5]
 
     code, bulk, err = ecom(env, "run", "--route", "bulk", "--json")
     assert code == 0, err
@@ -289,7 +299,7 @@ def test_expansion_goes_all_the_way(tmp_path: Path, addresses: Addresses) -> Non
 def test_a_source_that_cannot_be_read_is_one_clear_error(
     tmp_path: Path, addresses: Addresses, break_it: Callable[[Path], object], said: str
 ) -> None:
-    """If this fails, people get a traceback instead of what to mend, or a half-read shop passes as proven."""
+    """If this fails, people get a traceback instead of what to fix, or a half-read shop passes as verified."""
     source = tmp_path / "shop"
     source.mkdir()
     synthetic.generate(source, 0.0005, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import re
 import signal
@@ -19,18 +18,23 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from ecom_assets import bridge
+from ecom_assets.bridge import CHUNKS
 from ecom_assets.core import avro, row_hash
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import TopicError
-from ecom_assets.core.location import local
 from ecom_assets.core.settings import Settings
-from ecom_assets.csv import chunk, records
-from ecom_assets.csv.chunk import Chunk
+from ecom_assets.csv import chunk
 from ecom_assets.csv.records import DamagedError
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
-from ecom_assets.kafka import topic
-from ecom_assets.kafka.topic import Clients
+from ecom_assets.kafka import clients, ledger, producer, reader, topics, writer
+from ecom_assets.kafka.clients import Clients
+from ecom_assets.kafka.ledger import LedgerEntry
+from ecom_assets.kafka.producer import ProduceResult
+from ecom_assets.kafka.reader import Found
+from ecom_assets.kafka.writer import Writer
+from ecom_assets_tests.chunks import click_chunks, clicks, total, write_chunks
 
 
 @pytest.fixture
@@ -44,55 +48,29 @@ def kafka(addresses: Addresses) -> str:
     return addresses.kafka
 
 
-def clicks(rows: int, start: int = 0) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(
-        [
-            {
-                "session_id": f"session-{n // 7 % 50}",
-                "event_name": "CLICK",
-                "event_time": f"2020-01-01T00:00:00.{n:06d}Z",
-                "event_id": f"event-{n:09d}",
-                "traffic_source": "MOBILE",
-                "event_metadata": None if n % 3 else "{'product_id': 1,\n'quantity': \"ü\"}",
-            }
-            for n in range(start, start + rows)
-        ],
-        schema=CLICK_STREAM.arrow,
-    )
+def produce(
+    settings: Settings, kafka: str, table: Table = CLICK_STREAM, progress: Callable[[int], None] | None = None
+) -> ProduceResult:
+    return producer.produce(CHUNKS, table, settings, kafka, progress)
 
 
-def write_chunks(batches: list[pa.RecordBatch], table: Table, settings: Settings) -> list[Chunk]:
-    """A chunked layer of the given rows, one chunk per batch."""
-    folder = local(chunk.folder(table, settings))
-    folder.mkdir(parents=True, exist_ok=True)
-    chunks = []
-    for number, batch in enumerate(batches):
-        data = records.header_line(table) + records.to_csv(batch, table)
-        name = f"part-{number:06d}.csv"
-        (folder / name).write_bytes(data)
-        checksum = row_hash.total(row_hash.batch_hashes(batch, table.names))
-        chunks.append(Chunk(name, batch.num_rows, len(data), checksum))
-    (folder / chunk.MANIFEST).write_text(
-        "".join(
-            json.dumps({"chunk": c.name, "rows": c.rows, "bytes": c.bytes, "checksum": f"{c.checksum:016x}"}) + "\n"
-            for c in chunks
-        )
-    )
-    return chunks
-
-
-def click_chunks(settings: Settings, count: int = 10, rows: int = 20) -> list[Chunk]:
-    return write_chunks([clicks(rows, n * rows) for n in range(count)], CLICK_STREAM, settings)
-
-
-def total(chunks: list[Chunk]) -> tuple[int, int]:
-    return sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % row_hash.MODULUS
+def found(settings: Settings, kafka: str, table: Table = CLICK_STREAM) -> Found:
+    return bridge.measure(table, settings, kafka)[0]
 
 
 def measured(settings: Settings, kafka: str, table: Table = CLICK_STREAM) -> tuple[int, int]:
-    found = topic.measure(table, settings, kafka)
-    assert found.bad == ()
-    return found.measure.rows, found.measure.checksum
+    read = found(settings, kafka, table)
+    assert read.bad.rows == 0
+    return read.good.rows, read.good.checksum
+
+
+def book(settings: Settings, kafka: str) -> list[LedgerEntry]:
+    """The ledger's entries of the topic that there is."""
+    access, name = Clients(kafka), ledger.topic_of(CLICK_STREAM, settings.namespace)
+    admin = access.admin()
+    mine = topics.topic_id(admin, CLICK_STREAM.topic(settings.namespace))
+    read = ledger.entries(access, name, 0, topics.ends(admin, name).get(0, 0))
+    return [entry for entry in read if entry.topic_id == mine]
 
 
 def read_all(name: str, kafka: str, isolation: str) -> list[tuple[int, int, bytes, bytes]]:
@@ -144,7 +122,7 @@ def test_every_row_once_and_a_second_call_adds_nothing(own: Settings, kafka: str
     chunks = write_chunks(batches, table, own)
     told: list[int] = []
 
-    first = topic.produce(table, own, kafka, told.append)
+    first = produce(own, kafka, table, told.append)
     assert (first.rows, first.chunks, first.skipped_chunks, first.unchanged) == (
         total(chunks)[0],
         len(chunks),
@@ -153,29 +131,29 @@ def test_every_row_once_and_a_second_call_adds_nothing(own: Settings, kafka: str
     )
     assert sum(told) == first.rows
     assert measured(own, kafka, table) == total(chunks)
-    assert first.bytes == topic.measure(table, own, kafka).measure.bytes
+    assert first.bytes == found(own, kafka, table).good.bytes
 
-    second = topic.produce(table, own, kafka)
+    second = produce(own, kafka, table)
     assert (second.rows, second.skipped_chunks, second.unchanged) == (0, len(chunks), True)
     assert measured(own, kafka, table) == total(chunks)
-    assert topic.head(table, own, kafka, 3)[0].keys() == set(table.names)
+    assert reader.head(Clients(kafka), table.topic(own.namespace), table, 3)[0].keys() == set(table.names)
 
 
 def test_the_ledger_tells_what_is_in(own: Settings, kafka: str) -> None:
     """If it failed, a restart would not know which chunks to skip."""
     chunks = click_chunks(own)
-    topic.produce(CLICK_STREAM, own, kafka)
-    entries = topic.ledger(own, kafka)
-    assert {key: e.chunk for key, e in entries.items()} == {("click_stream", c.name): c for c in chunks}
-    assert {e.attempt for e in entries.values()} == {1}
+    produce(own, kafka)
+    entries = book(own, kafka)
+    assert [e.chunk for e in entries] == chunks
+    assert {e.attempt for e in entries} == {1}
 
 
 def test_more_chunks_are_added(own: Settings, kafka: str) -> None:
     """If it failed, data that grows would need a new topic, or be sent twice."""
     click_chunks(own, count=4)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     chunks = click_chunks(own, count=7)
-    done = topic.produce(CLICK_STREAM, own, kafka)
+    done = produce(own, kafka)
     assert (done.chunks, done.skipped_chunks) == (3, 4)
     assert measured(own, kafka) == total(chunks)
 
@@ -183,7 +161,7 @@ def test_more_chunks_are_added(own: Settings, kafka: str) -> None:
 def test_one_key_stays_in_one_partition_in_order(own: Settings, kafka: str) -> None:
     """If it failed, a consumer would see the events of a session out of order."""
     click_chunks(own, count=12)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     partitions, events = defaultdict(set), defaultdict(list)
     for partition, _, key, value in read_all(CLICK_STREAM.topic(own.namespace), kafka, "read_committed"):
         row = avro.decode(pa.array([value]), CLICK_STREAM).to_pylist()[0]
@@ -199,26 +177,27 @@ def test_one_key_stays_in_one_partition_in_order(own: Settings, kafka: str) -> N
 KILLED = """
 import os, sys, signal
 from pathlib import Path
-from ecom_assets.kafka import topic
+from ecom_assets.bridge import CHUNKS
+from ecom_assets.kafka import producer
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import CLICK_STREAM
 
 settings = Settings.model_validate_json(sys.argv[1])
-topic.TRANSACTION_CHUNKS = 2
+producer.TRANSACTION_CHUNKS = 2
 sent = 0
-send = topic._send
+send = producer._send
 
-def send_and_die(producer, attempt, **what):
+def send_and_die(client, attempt, **what):
     global sent
-    send(producer, attempt, **what)
+    send(client, attempt, **what)
     sent += 1
     if sent == 3:
-        producer.flush(20)
+        client.flush(20)
         print("in mid-transaction", flush=True)
         signal.pause()
 
-topic._send = send_and_die
-topic.produce(CLICK_STREAM, settings, sys.argv[2])
+producer._send = send_and_die
+producer.produce(CHUNKS, CLICK_STREAM, settings, sys.argv[2])
 """
 
 
@@ -231,7 +210,7 @@ def test_a_killed_producer_leaves_nothing_behind(own: Settings, kafka: str) -> N
         assert process.stdout
         assert process.stdout.readline() == "in mid-transaction\n"
         process.send_signal(signal.SIGKILL)
-    done = topic.produce(CLICK_STREAM, own, kafka)
+    done = produce(own, kafka)
     assert (done.skipped_chunks, done.chunks) == (4, 6)
     assert measured(own, kafka) == total(chunks)
     # The control: the rows of the killed transaction are in the log, for those who do not look at commits.
@@ -243,40 +222,40 @@ def test_a_killed_producer_leaves_nothing_behind(own: Settings, kafka: str) -> N
 def test_a_newer_producer_fences_the_older(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a hanging run that wakes up beside its successor would double rows."""
     chunks = click_chunks(own, count=4)
-    send = topic._send
+    send = producer._send
 
-    def overtaken(producer: Producer, attempt: int, **what: Any) -> None:
-        send(producer, attempt, **what)
-        monkeypatch.setattr(topic, "_send", send)
-        topic.produce(CLICK_STREAM, own, kafka)
+    def overtaken(client: Producer, attempt: int, **what: Any) -> None:
+        send(client, attempt, **what)
+        monkeypatch.setattr(producer, "_send", send)
+        produce(own, kafka)
 
-    monkeypatch.setattr(topic, "_send", overtaken)
-    with pytest.raises(TopicError, match=r"another producer of this topic took over"):
-        topic.produce(CLICK_STREAM, own, kafka)
+    monkeypatch.setattr(producer, "_send", overtaken)
+    with pytest.raises(TopicError, match=r"another producer that fenced this one"):
+        produce(own, kafka)
     assert measured(own, kafka) == total(chunks)
 
 
 def test_several_processes_produce_one_topic(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, more cores would lose chunks, or send them twice."""
-    monkeypatch.setattr(topic, "TRANSACTION_CHUNKS", 2)
+    monkeypatch.setattr(producer, "TRANSACTION_CHUNKS", 2)
     own = own.model_copy(update={"producers": 3})
     chunks = click_chunks(own, count=40)
     told: list[int] = []
-    done = topic.produce(CLICK_STREAM, own, kafka, told.append)
+    done = produce(own, kafka, progress=told.append)
     assert (done.chunks, done.rows, done.skipped_chunks) == (40, sum(c.rows for c in chunks), 0)
     assert sum(told) == done.rows
     assert measured(own, kafka) == total(chunks)
-    entries = topic.ledger(own, kafka).values()
+    entries = book(own, kafka)
     assert len({e.transaction.partition("/")[0] for e in entries}) > 1, "one process did it all"
     assert len({e.transaction for e in entries}) == 20
-    assert topic.produce(CLICK_STREAM, own, kafka).unchanged
+    assert produce(own, kafka).unchanged
 
 
 def test_a_process_that_is_killed_is_told_and_made_good(
     own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it failed, a run would hang without one of its processes, or what that one had sent would be doubled."""
-    monkeypatch.setattr(topic, "TRANSACTION_CHUNKS", 1)
+    monkeypatch.setattr(producer, "TRANSACTION_CHUNKS", 1)
     own = own.model_copy(update={"producers": 2})
     chunks = click_chunks(own, count=60)
 
@@ -284,32 +263,32 @@ def test_a_process_that_is_killed_is_told_and_made_good(
         for child in multiprocessing.active_children()[:1]:
             child.kill()
 
-    with pytest.raises(TopicError, match=r"processes that produce it was ended from outside.*run again"):
-        topic.produce(CLICK_STREAM, own, kafka, kill)
-    assert topic.produce(CLICK_STREAM, own, kafka).skipped_chunks < 60
+    with pytest.raises(TopicError, match=r"(?s)processes to produce it, got one that was ended.*run again"):
+        produce(own, kafka, progress=kill)
+    assert produce(own, kafka).skipped_chunks < 60
     assert measured(own, kafka) == total(chunks)
 
 
-@pytest.mark.parametrize("lanes", [topic.LANES, 1], ids=["all", "control"])
+@pytest.mark.parametrize("workers", [producer.WORKERS, 1], ids=["all", "control"])
 def test_a_new_run_fences_all_processes_of_the_last(
-    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, lanes: int
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """If it failed, a process that outlived its run would put chunks in beside the next run."""
     chunks = click_chunks(own, count=4)
-    topic.produce(CLICK_STREAM, own, kafka)
-    left = topic._Writer(topic.Clients(kafka, own.kafka_config), CLICK_STREAM, own.namespace, 2)
-    monkeypatch.setattr(topic, "LANES", lanes)
+    produce(own, kafka)
+    left = Writer(Clients(kafka, own.kafka_config), CLICK_STREAM, own, 2)
+    monkeypatch.setattr(producer, "WORKERS", workers)
 
-    def send(producer: Producer, _: int) -> None:
-        producer.produce(CLICK_STREAM.topic(own.namespace), b"late", b"k", partition=0)
-        producer.flush(20)
-        assert topic.produce(CLICK_STREAM, own, kafka).unchanged
+    def send(client: Producer, _: int) -> None:
+        client.produce(CLICK_STREAM.topic(own.namespace), b"late", b"k", partition=0)
+        client.flush(20)
+        assert produce(own, kafka).unchanged
 
-    if lanes == 1:
+    if workers == 1:
         left.transact(send)
-        assert topic.measure(CLICK_STREAM, own, kafka).bad_rows == 1
+        assert found(own, kafka).bad.rows == 1
     else:
-        with pytest.raises(TopicError, match="another producer of this topic took over"):
+        with pytest.raises(TopicError, match="another producer that fenced this one"):
             left.transact(send)
         assert measured(own, kafka) == total(chunks)
 
@@ -326,32 +305,32 @@ def test_an_attempt_that_fails_is_aborted(
 ) -> None:
     """If it failed, rows of a failed attempt would be committed beside those of the next one."""
     chunks = click_chunks(own, count=4)
-    monkeypatch.setattr(topic, "BACKOFF", 0.01)
-    send, attempts = topic._send, []
+    monkeypatch.setattr(writer, "BACKOFF", 0.01)
+    send, attempts = producer._send, []
 
-    def failing_first(producer: Producer, attempt: int, **what: Any) -> None:
-        send(producer, attempt, **what)
+    def failing_first(client: Producer, attempt: int, **what: Any) -> None:
+        send(client, attempt, **what)
         attempts.append(attempt)
         if len(attempts) == 1:
-            producer.flush(20)
+            client.flush(20)
             raise error
 
-    monkeypatch.setattr(topic, "_send", failing_first)
+    monkeypatch.setattr(producer, "_send", failing_first)
     if isinstance(error, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            topic.produce(CLICK_STREAM, own, kafka)
+            produce(own, kafka)
         assert measured(own, kafka) == (0, 0)
-        topic.produce(CLICK_STREAM, own, kafka)
+        produce(own, kafka)
         assert attempts == [1, 1]
     else:
-        topic.produce(CLICK_STREAM, own, kafka)
+        produce(own, kafka)
         assert attempts == [1, 2]
-        assert {e.attempt for e in topic.ledger(own, kafka).values()} == {2}
+        assert {e.attempt for e in book(own, kafka)} == {2}
     assert measured(own, kafka) == total(chunks)
 
 
 @pytest.mark.parametrize(
-    ("code", "attempts"), [(KafkaError.TOPIC_AUTHORIZATION_FAILED, 1), (KafkaError._MSG_TIMED_OUT, topic.ATTEMPTS)],
+    ("code", "attempts"), [(KafkaError.TOPIC_AUTHORIZATION_FAILED, 1), (KafkaError._MSG_TIMED_OUT, writer.ATTEMPTS)],
     ids=["lasting", "transient"],
 )  # fmt: skip
 def test_retries_are_bounded(
@@ -359,16 +338,16 @@ def test_retries_are_bounded(
 ) -> None:
     """If it failed, an error that does not pass would be tried for ever, or a short one not at all."""
     click_chunks(own, count=2)
-    monkeypatch.setattr(topic, "BACKOFF", 0.01)
+    monkeypatch.setattr(writer, "BACKOFF", 0.01)
     made: list[int] = []
 
     def always_failing(_: Producer, attempt: int, **__: Any) -> None:
         made.append(attempt)
         raise failing(code)
 
-    monkeypatch.setattr(topic, "_send", always_failing)
-    with pytest.raises(TopicError, match=rf"produce {own.namespace}\.click_stream, got made to fail.*ECOM_KAFKA"):
-        topic.produce(CLICK_STREAM, own, kafka)
+    monkeypatch.setattr(producer, "_send", always_failing)
+    with pytest.raises(TopicError, match=rf"(?s)produce {own.namespace}\.click_stream, got made to fail.*ECOM_KAFKA"):
+        produce(own, kafka)
     assert len(made) == attempts
 
 
@@ -376,29 +355,30 @@ def test_a_full_queue_is_waited_for(own: Settings, kafka: str) -> None:
     """If it failed, a fast reader would lose rows to a full queue, or run out of memory."""
     chunks = click_chunks(own, count=10, rows=50)
     small = own.model_copy(update={"kafka_config": {"queue.buffering.max.messages": "20", "linger.ms": "1"}})
-    topic.produce(CLICK_STREAM, small, kafka)
+    produce(small, kafka)
     assert measured(own, kafka) == total(chunks)
 
 
-@pytest.mark.parametrize("found", ["other rows", "no file"])
+@pytest.mark.parametrize("what", ["other rows", "no file"])
 def test_a_damaged_chunk_stops_and_is_not_committed(
-    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, found: str
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """If it failed, rows that the manifest does not vouch for would reach the topic."""
-    monkeypatch.setattr(topic, "TRANSACTION_CHUNKS", 3)
+    monkeypatch.setattr(producer, "TRANSACTION_CHUNKS", 3)
     chunks = click_chunks(own, count=6)
     path = chunk.folder(CLICK_STREAM, own) / chunks[4].name
     whole = path.read_bytes()
-    if found == "no file":
+    if what == "no file":
         path.unlink()
     else:
         path.write_bytes(whole.replace(b"CLICK", b"CLACK", 1))
-    with pytest.raises(DamagedError, match=re.escape(str(path))):
-        topic.produce(CLICK_STREAM, own, kafka)
+    named = str(path) if what == "no file" else f"chunked/click_stream/{chunks[4].name}"
+    with pytest.raises(DamagedError, match=re.escape(named)):
+        produce(own, kafka)
     assert measured(own, kafka) in {(0, 0), total(chunks[:3])}
 
     path.write_bytes(whole)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     assert measured(own, kafka) == total(chunks)
 
 
@@ -424,9 +404,9 @@ def test_each_kind_of_damage_is_said_with_its_file(
     folder = chunk.folder(CLICK_STREAM, own)
     path = folder / chunks[1].name
     path.write_bytes(damage(path.read_bytes()))
-    (files,) = topic._files([chunks], folder)
-    with pytest.raises(DamagedError, match=rf"{re.escape(str(path))}.*{says}"):
-        topic._load(files, CLICK_STREAM)
+    data = CHUNKS.read(own, CLICK_STREAM, chunks)
+    with pytest.raises(DamagedError, match=rf"chunked/click_stream/{path.name}.*{says}"):
+        producer.load(CHUNKS, CLICK_STREAM, chunks, data)
 
 
 def test_a_chunk_without_a_last_line_end_is_whole(own: Settings, kafka: str) -> None:
@@ -434,7 +414,7 @@ def test_a_chunk_without_a_last_line_end_is_whole(own: Settings, kafka: str) -> 
     chunks = click_chunks(own, count=3)
     path = chunk.folder(CLICK_STREAM, own) / chunks[1].name
     path.write_bytes(path.read_bytes()[:-1])
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     assert measured(own, kafka) == total(chunks)
 
 
@@ -442,7 +422,7 @@ def test_a_chunk_without_a_last_line_end_is_whole(own: Settings, kafka: str) -> 
     ("batches", "says"),
     [
         pytest.param([clicks(5), clicks(5, 99)], "got 5 rows with checksum", id="other-rows"),
-        pytest.param([clicks(5)], "got no such chunk in the manifest", id="fewer"),
+        pytest.param([clicks(5)], "got no such chunk in the layer before", id="fewer"),
     ],
 )
 def test_chunks_made_anew_from_other_data_are_refused(
@@ -450,87 +430,90 @@ def test_chunks_made_anew_from_other_data_are_refused(
 ) -> None:
     """If it failed, a topic would hold a mixture of two data sets and be called done."""
     old = write_chunks([clicks(5), clicks(5, 5)], CLICK_STREAM, own)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     write_chunks(batches, CLICK_STREAM, own)
-    with pytest.raises(TopicError, match=rf"click_stream, chunk part-000001\.csv.*{says}.*ecom reset topic"):
-        topic.produce(CLICK_STREAM, own, kafka)
+    with pytest.raises(
+        TopicError, match=rf"(?s)click_stream, chunk part-000001\.csv.*{says}.*ecom reset topic.*--home {own.home}"
+    ):
+        produce(own, kafka)
     assert measured(own, kafka) == total(old)
 
 
 def test_delete_and_produce_again(own: Settings, kafka: str) -> None:
     """If it failed, a rebuilt topic would stay empty, or hold what was deleted."""
     click_chunks(own)
-    topic.produce(CLICK_STREAM, own, kafka)
-    topic.delete(CLICK_STREAM, own, kafka)
-    assert not topic.exists(CLICK_STREAM, own, kafka)
-    assert topic.ledger(own, kafka) == {}
+    produce(own, kafka)
+    producer.delete(CLICK_STREAM, own, kafka)
+    assert not bridge.exists(CLICK_STREAM, own, kafka)
+    assert book(own, kafka) == []
     chunks = write_chunks([clicks(9, 1000)], CLICK_STREAM, own)
-    assert topic.produce(CLICK_STREAM, own, kafka).chunks == 1
+    assert produce(own, kafka).chunks == 1
     assert measured(own, kafka) == total(chunks)
-    assert topic.exists(CLICK_STREAM, own, kafka)
+    assert bridge.exists(CLICK_STREAM, own, kafka)
 
 
 def test_a_topic_deleted_by_others_is_filled_again(own: Settings, kafka: str) -> None:
     """If it failed, a crash within delete would leave a ledger that claims rows which are gone."""
     chunks = click_chunks(own)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     name = CLICK_STREAM.topic(own.namespace)
     admin = Clients(kafka).admin()
     admin.delete_topics([name])[name].result()
-    assert topic.ledger(own, kafka) == {}
-    assert topic.produce(CLICK_STREAM, own, kafka).chunks == len(chunks)
+    assert book(own, kafka) == []
+    assert produce(own, kafka).chunks == len(chunks)
     assert measured(own, kafka) == total(chunks)
 
 
 def test_a_foreign_record_is_named_and_not_fatal(own: Settings, kafka: str) -> None:
-    """If it failed, one foreign record would hide all rows from the proof, or count as a row."""
+    """If it failed, one foreign record would hide all rows from the reconciliation, or count as a row."""
     chunks = click_chunks(own)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     name = CLICK_STREAM.topic(own.namespace)
     send_plainly(name, kafka, [(b"a", b"not avro"), (b"b", None)])
-    poison = [(p, o) for p, o, _, value in read_all(name, kafka, "read_committed") if value in (None, b"not avro")]
+    poison = [(p, o, v) for p, o, _, v in read_all(name, kafka, "read_committed") if v in (None, b"not avro")]
 
-    found = topic.measure(CLICK_STREAM, own, kafka)
-    assert (found.measure.rows, found.measure.checksum) == total(chunks)
-    assert found.bad_rows == 2
-    assert {(b.source, b.line) for b in found.bad} == {(f"{name}[{p}]", o) for p, o in poison}
-    assert {b.raw for b in found.bad} == {"not avro", ""}
+    read = found(own, kafka)
+    assert (read.good.rows, read.good.checksum) == total(chunks)
+    expected = sum(row_hash.row_hash((str(p).encode(), str(o).encode(), v)) for p, o, v in poison)
+    assert (read.bad.rows, read.bad.checksum) == (2, expected % row_hash.MODULUS)
+    assert len(read.named) == 2
+    for partition, offset, value in poison:
+        (sentence,) = [s for s in read.named if s.startswith(f"topic {name}[{partition}], offset {offset}: ")]
+        assert ("tombstone" if value is None else "8 bytes that are none, got b'not avro'") in sentence
 
 
 def test_bad_records_are_counted_beyond_those_named(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a flood of bad records would fill the memory, or not be counted."""
-    monkeypatch.setattr(topic, "NAMED", 3)
+    monkeypatch.setattr(reader, "NAMED", 3)
     click_chunks(own, count=1)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     send_plainly(CLICK_STREAM.topic(own.namespace), kafka, [(None, b"x")] * 8)
-    found = topic.measure(CLICK_STREAM, own, kafka)
-    assert (found.bad_rows, len(found.bad), found.measure.rows) == (8, 3, 20)
+    read = found(own, kafka)
+    assert (read.bad.rows, len(read.named), read.good.rows) == (8, 3, 20)
 
 
 def test_a_foreign_record_in_the_ledger_is_an_error(own: Settings, kafka: str) -> None:
     """If it failed, a ledger that cannot be trusted would be taken as empty and all be sent twice."""
     click_chunks(own, count=1)
-    topic.produce(CLICK_STREAM, own, kafka)
-    producer = Producer({"bootstrap.servers": kafka})
-    producer.produce(topic.ledger_topic(own.namespace), b"?", b"who", topic._ledger_partition("click_stream"))
-    producer.flush(20)
-    with pytest.raises(TopicError, match=r"\.ledger, partition \d+, offset \d+, key b'who': expected a ledger entry"):
-        topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
+    send_plainly(ledger.topic_of(CLICK_STREAM, own.namespace), kafka, [(b"who", b"?")])
+    with pytest.raises(TopicError, match=r"\.click_stream\.ledger, partition 0, offset \d+: expected a ledger entry"):
+        produce(own, kafka)
 
 
 def test_the_measure_waits_for_an_open_transaction(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a measure right after a commit, or beside a producer, would miss rows that are in."""
     chunks = click_chunks(own, count=2)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     name = CLICK_STREAM.topic(own.namespace)
     other = Clients(kafka).producer(f"{own.namespace}.other", lambda *_: None)
     other.init_transactions(20)
     other.begin_transaction()
     other.produce(name, avro.encode(clicks(1), CLICK_STREAM)[0], b"session-0")
     other.flush(20)
-    monkeypatch.setattr(topic, "PATIENCE", 0.5)
-    with pytest.raises(TopicError, match=r"expected to read up to the offsets .* no further for 0\.5 s"):
-        topic.measure(CLICK_STREAM, own, kafka)
+    monkeypatch.setattr(clients, "STALL_SECONDS", 0.5)
+    with pytest.raises(TopicError, match=r"expected to read up to offset \d+, got to .* no further for 0\.5 s"):
+        found(own, kafka)
     monkeypatch.undo()
     other.abort_transaction(20)
     assert measured(own, kafka) == total(chunks)
@@ -539,7 +522,7 @@ def test_the_measure_waits_for_an_open_transaction(own: Settings, kafka: str, mo
 def test_rows_that_the_broker_dropped_are_missed(own: Settings, kafka: str) -> None:
     """If it failed, a loss at the beginning of a topic would go unseen, or hang the measure."""
     chunks = click_chunks(own)
-    topic.produce(CLICK_STREAM, own, kafka)
+    produce(own, kafka)
     name = CLICK_STREAM.topic(own.namespace)
     first = [m for m in read_all(name, kafka, "read_committed") if m[0] == 1][:5]
     admin = Clients(kafka).admin()
@@ -555,20 +538,20 @@ def test_rows_that_the_broker_dropped_are_missed(own: Settings, kafka: str) -> N
 def test_a_missing_topic_holds_nothing(own: Settings, kafka: str) -> None:
     """If it failed, a look at a fresh home would be an error, or make a topic."""
     assert measured(own, kafka) == (0, 0)
-    assert topic.end_offsets(CLICK_STREAM, own, kafka) == {}
-    assert topic.ledger(own, kafka) == {}
-    assert topic.head(CLICK_STREAM, own, kafka, 5) == []
-    assert not topic.exists(CLICK_STREAM, own, kafka)
+    assert topics.ends(Clients(kafka).admin(), CLICK_STREAM.topic(own.namespace)) == {}
+    assert book(own, kafka) == []
+    assert reader.head(Clients(kafka), CLICK_STREAM.topic(own.namespace), CLICK_STREAM, 5) == []
+    assert not bridge.exists(CLICK_STREAM, own, kafka)
 
 
 def test_a_topic_never_expires(own: Settings, kafka: str) -> None:
     """If it failed, the broker would drop rows after a week."""
     click_chunks(own, count=1)
-    topic.produce(CLICK_STREAM, own, kafka)
-    assert set(topic.end_offsets(CLICK_STREAM, own, kafka)) == set(range(own.partitions))
-    configs = topic_configs(CLICK_STREAM.topic(own.namespace), kafka)
-    assert (configs["retention.ms"], configs["retention.bytes"], configs["cleanup.policy"]) == ("-1", "-1", "delete")
-    assert topic_configs(topic.ledger_topic(own.namespace), kafka)["cleanup.policy"] == "compact"
+    produce(own, kafka)
+    name = CLICK_STREAM.topic(own.namespace)
+    assert set(topics.ends(Clients(kafka).admin(), name)) == set(range(own.partitions))
+    for each in (name, ledger.topic_of(CLICK_STREAM, own.namespace)):
+        assert topics.FOREVER.items() <= topic_configs(each, kafka).items()
 
 
 def topic_configs(name: str, kafka: str) -> dict[str, str]:
@@ -583,9 +566,9 @@ def topic_configs(name: str, kafka: str) -> dict[str, str]:
 def test_no_broker_is_said_with_its_address(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a wrong address would hang, or not be named."""
     click_chunks(own, count=1)
-    monkeypatch.setattr(topic, "ADMIN_SECONDS", 1)
-    with pytest.raises(TopicError, match=r"Kafka at 127\.0\.0\.1:1: .*ECOM_KAFKA"):
-        topic.produce(CLICK_STREAM, own, "127.0.0.1:1")
+    monkeypatch.setattr(clients, "ADMIN_SECONDS", 1)
+    with pytest.raises(TopicError, match=r"(?s)Kafka at 127\.0\.0\.1:1: .*ecom status --home.*ECOM_KAFKA"):
+        produce(own, "127.0.0.1:1")
 
 
 def test_secrets_are_not_shown() -> None:

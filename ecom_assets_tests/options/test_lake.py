@@ -125,7 +125,7 @@ def test_interrupted_load_goes_on(
 ) -> None:
     """What a broken load has left in HDFS or in HBase would spoil the next one, or stay for good."""
     here = settings.model_copy(update={"namespace": "test_lake_again"})
-    assert isinstance(bulk_load.folder(TRANSACTIONS, here), HdfsPath)
+    assert isinstance(bulk_load.folder(TRANSACTIONS.hbase_table(here.namespace), here), HdfsPath)
     repeated_after_a_break(here, addresses, admin, named)
 
 

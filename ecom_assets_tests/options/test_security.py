@@ -12,15 +12,17 @@ import pytest
 from pyspark.sql import SparkSession
 from typing_extensions import override
 
+from ecom_assets import bridge
 from ecom_assets.core.errors import LakeError, TopicError
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.dataset.shop import CLICK_STREAM
-from ecom_assets.kafka import topic
+from ecom_assets.java import jars
+from ecom_assets.java.program import JAVA, run_java
+from ecom_assets.kafka import clients, producer
 from ecom_assets.lake import streamed
-from ecom_assets.servers import jars
-from ecom_assets.servers.servers import JAVA, Kafka, run_java
+from ecom_assets.servers.kafka import Kafka
 from ecom_assets.servers.stack import Stack
-from ecom_assets_tests.integration.test_topic import click_chunks, total
+from ecom_assets_tests.chunks import click_chunks, total
 
 NAME = "shop"
 
@@ -141,8 +143,8 @@ def test_rows_pass_a_guarded_broker(
     mine = own(settings, tmp_path, made.config())
     chunks = click_chunks(mine)
     rows, checksum = total(chunks)
-    assert topic.produce(CLICK_STREAM, mine, kafka).rows == rows
-    found = topic.measure(CLICK_STREAM, mine, kafka).measure
+    assert producer.produce(bridge.CHUNKS, CLICK_STREAM, mine, kafka).rows == rows
+    found = bridge.measure(CLICK_STREAM, mine, kafka)[0].good
     assert (found.rows, found.checksum) == (rows, checksum)
     assert streamed.stream(spark, CLICK_STREAM, mine, kafka) == rows
 
@@ -167,12 +169,12 @@ def test_strangers_are_refused_and_told_why(
 ) -> None:
     """If this fails, the guard lets everyone in; or people look for a broker that is down, and it is their password."""
     kafka, made = guarded
-    monkeypatch.setattr(topic, "ADMIN_SECONDS", 3)
+    monkeypatch.setattr(clients, "ADMIN_SECONDS", 3)
     config = {name: value for name, value in made.config(**changed).items() if value}
     mine = own(settings, tmp_path, config)
     click_chunks(mine)
     with pytest.raises(TopicError, match=reason):
-        topic.produce(CLICK_STREAM, mine, kafka)
+        producer.produce(bridge.CHUNKS, CLICK_STREAM, mine, kafka)
 
 
 def test_a_stream_is_refused_and_told_why(
@@ -182,7 +184,7 @@ def test_a_stream_is_refused_and_told_why(
     kafka, made = guarded
     inside = own(settings, tmp_path, made.config())
     click_chunks(inside)
-    topic.produce(CLICK_STREAM, inside, kafka)
+    producer.produce(bridge.CHUNKS, CLICK_STREAM, inside, kafka)
     outside = inside.model_copy(update={"kafka_config": made.config(sasl_password="wrong")})
     with pytest.raises(LakeError, match="Authentication failed"):
         streamed.stream(spark, CLICK_STREAM, outside, kafka)

@@ -16,9 +16,17 @@ import yaml
 
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import ROOT, Settings, load
-from ecom_assets.servers import cluster, orchestration, probes, serve, serving
+from ecom_assets.servers import probes, serve
+from ecom_assets.servers.kinds import ROLES
+from ecom_assets.servers.memory import heap_bytes
+from ecom_assets.servers.nodes.dagster import INSTANCE
+from ecom_assets.servers.nodes.hbase import RegionServer
+from ecom_assets.servers.nodes.hdfs import DataNode
+from ecom_assets.servers.nodes.kafka import Broker
+from ecom_assets.servers.nodes.node import ANYWHERE, Node
+from ecom_assets.servers.nodes.zookeeper import ZooKeeper
 from ecom_assets.servers.process import Record
-from ecom_assets.servers.servers import heap_bytes
+from ecom_assets.servers.redis import Redis
 from ecom_assets.servers.stack import Stack
 
 DOCKER = ROOT / "docker"
@@ -63,19 +71,19 @@ def test_every_service_is_a_role_with_its_peers(services: dict[str, dict[str, An
         if not (part := role(service)):
             continue
         played.add(part)
-        server = serve.ROLES[part](settings_of(service))
-        assert server.settings.host == cluster.ANYWHERE, name
+        server = ROLES[part](settings_of(service))
+        assert server.settings.host == ANYWHERE, name
         assert name == service["hostname"]
-        if isinstance(server, cluster.Node):
+        if isinstance(server, Node):
             assert all(getattr(server.peers, need) for need in server.needs), name
-        if isinstance(server, cluster.Broker):
+        if isinstance(server, Broker):
             assert name == server.name
-    assert played == set(serve.ROLES)
+    assert played == set(ROLES)
 
 
 def test_peers_are_services_of_the_cluster(services: dict[str, dict[str, Any]]) -> None:
     """If this fails, a server looks for a neighbour that is not there, or at a port that nobody has."""
-    ports = {name: set(serve.ROLES[role(s)].usual.values()) for name, s in services.items() if role(s)}
+    ports = {name: set(ROLES[role(s)].usual.values()) for name, s in services.items() if role(s)}
     for name, service in services.items():
         for key, value in service["environment"].items():
             for host, port in re.findall(r"([a-z][a-z0-9-]*):(\d{4,5})", str(value)):
@@ -94,7 +102,7 @@ def test_every_service_is_watched_limited_and_kept(services: dict[str, dict[str,
             assert test[4] in probes.PROBES, name
             host, port = test[5].split(":")
             assert host == name
-            assert int(port) in serve.ROLES[role(service)].usual.values(), name
+            assert int(port) in ROLES[role(service)].usual.values(), name
         assert service["mem_limit"], name
         assert all(v.split(":")[0] in named for v in service["volumes"] if not v.startswith("/")), name
     total = sum(mebibytes(s["mem_limit"]) for s in services.values() if s.get("profiles") != ["yarn"])
@@ -105,7 +113,7 @@ def test_heaps_fit_their_limits(services: dict[str, dict[str, Any]]) -> None:
     """If this fails, a server refuses to start, or the kernel ends it when it has filled its heap."""
     for name, service in services.items():
         if role(service):
-            server = serve.ROLES[role(service)](settings_of(service))
+            server = ROLES[role(service)](settings_of(service))
             heap = heap_bytes(server.memory)
             if role(service) == "spark-worker":
                 heap += heap_bytes(server.settings.worker_memory)
@@ -123,7 +131,7 @@ def test_only_pages_are_published_and_on_loopback(services: dict[str, dict[str, 
 
 def test_a_run_is_told_what_its_launcher_passes_on(services: dict[str, dict[str, Any]]) -> None:
     """If this fails, Dagster cannot launch a run for want of a variable, or the run goes to other servers."""
-    launcher = yaml.safe_load(orchestration.INSTANCE.read_text())["run_launcher"]["config"]
+    launcher = yaml.safe_load(INSTANCE.read_text())["run_launcher"]["config"]
     passed = set(launcher["env_vars"]) - {"DAGSTER_HOME"}
     for name in ("dagster-daemon", "dagster-webserver"):
         given = services[name]["environment"]
@@ -185,8 +193,8 @@ def test_a_server_that_is_not_well_is_named(starter: ModuleType) -> None:
 
 def test_brokers_agree(tmp_path: Path) -> None:
     """If this fails, three brokers are three clusters, or a row is acknowledged that one disk alone has."""
-    settings = load(home=tmp_path, controllers="1@a:1,2@b:2,3@c:3", host=cluster.ANYWHERE, advertise="a")
-    brokers = [cluster.Broker(settings, n) for n in (1, 2, 3)]
+    settings = load(home=tmp_path, controllers="1@a:1,2@b:2,3@c:3", host=ANYWHERE, advertise="a")
+    brokers = [Broker(settings, n) for n in (1, 2, 3)]
     ports = {"broker": 9092, "controller": 9093}
     told = [b.properties(ports, b.data) for b in brokers]
     assert [t["node.id"] for t in told] == [1, 2, 3]
@@ -197,7 +205,7 @@ def test_brokers_agree(tmp_path: Path) -> None:
         assert each["min.insync.replicas"] == each["transaction.state.log.min.isr"] == 2
         assert each["advertised.listeners"] == "PLAINTEXT://a:9092,CONTROLLER://a:9093"
         assert each["listeners"] == "PLAINTEXT://0.0.0.0:9092,CONTROLLER://0.0.0.0:9093"
-    alone = cluster.Broker(load(home=tmp_path, controllers="1@a:1"), 1).properties(ports, tmp_path)
+    alone = Broker(load(home=tmp_path, controllers="1@a:1"), 1).properties(ports, tmp_path)
     assert (alone["min.insync.replicas"], alone["default.replication.factor"]) == (1, 1)
 
 
@@ -211,8 +219,8 @@ def test_servers_of_one_start_meet(tmp_path: Path) -> None:
     for server in stack.servers.values():
         server.meet(places)
     broker, region = stack.servers["kafka-2"], stack.servers["regionserver-1"]
-    assert isinstance(broker, cluster.Broker)
-    assert isinstance(region, cluster.RegionServer)
+    assert isinstance(broker, Broker)
+    assert isinstance(region, RegionServer)
     assert broker.peers.controllers == ",".join(
         f"{n}@127.0.0.1:{places[f'kafka-{n}'].ports['controller']}" for n in (1, 2, 3)
     )
@@ -250,11 +258,11 @@ def test_a_home_keeps_its_profile(tmp_path: Path) -> None:
     (tmp_path / "stack").mkdir()
     (tmp_path / "stack" / "profile").write_text("cluster\n")
     assert Stack(load(home=tmp_path)).profile == "cluster"
-    with pytest.raises(ServiceError, match="started with the profile cluster, asked for embedded"):
+    with pytest.raises(ServiceError, match="expected the profile cluster, with which it was started, got embedded"):
         Stack(load(home=tmp_path, profile="embedded"))
 
 
-def checked(kind: type[cluster.Node], home: Path, **given: object) -> None:
+def checked(kind: type[Node], home: Path, **given: object) -> None:
     server = kind(load(home=home, **given))
     serve.check(server, kind.name, dict(server.usual | server.settings.ports))
 
@@ -262,24 +270,24 @@ def checked(kind: type[cluster.Node], home: Path, **given: object) -> None:
 def test_serve_refuses_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a container restarts for ever, and its log shows Java's stack traces in place of the reason."""
     with pytest.raises(ServiceError, match="expected ECOM_NAMENODE"):
-        checked(cluster.DataNode, tmp_path)
+        checked(DataNode, tmp_path)
     with pytest.raises(ServiceError, match="expected ECOM_NODE"):
-        checked(cluster.Broker, tmp_path, controllers="1@a:1")
+        checked(Broker, tmp_path, controllers="1@a:1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServiceError, match=rf"port {port} \(zookeeper\) of 127\.0\.0\.1 to be free"):
-            checked(cluster.ZooKeeper, tmp_path, ports={"zookeeper": port})
+            checked(ZooKeeper, tmp_path, ports={"zookeeper": port})
     free = {"zookeeper": port}
-    checked(cluster.ZooKeeper, tmp_path, ports=free)
+    checked(ZooKeeper, tmp_path, ports=free)
     monkeypatch.setattr(serve, "memory_limit", lambda: 1100 * 2**20)
     with pytest.raises(ServiceError, match="expected 1,250 MiB of memory"):
-        checked(cluster.ZooKeeper, tmp_path, ports=free, memory="1000m")
-    checked(cluster.ZooKeeper, tmp_path, ports=free, memory="800m")
+        checked(ZooKeeper, tmp_path, ports=free, memory="1000m")
+    checked(ZooKeeper, tmp_path, ports=free, memory="800m")
 
 
 def test_a_volume_of_another_version_is_refused(tmp_path: Path) -> None:
     """If this fails, a new broker rewrites an old one's data, and there is no way back."""
-    server = cluster.ZooKeeper(load(home=tmp_path))
+    server = ZooKeeper(load(home=tmp_path))
     server.folder.mkdir(parents=True)
     serve.made_by(server, "zookeeper")  # an empty folder is anyone's
     serve.sign(server, "zookeeper")
@@ -288,16 +296,16 @@ def test_a_volume_of_another_version_is_refused(tmp_path: Path) -> None:
     signed.write_text(json.dumps(json.loads(signed.read_text()) | {"version": "3.4.6"}))
     with pytest.raises(ServiceError, match=r"they are of zookeeper 3\.4\.6"):
         serve.made_by(server, "zookeeper")
-    serve.made_by(cluster.ZooKeeper(load(home=tmp_path, upgrade=True)), "zookeeper")
+    serve.made_by(ZooKeeper(load(home=tmp_path, upgrade=True)), "zookeeper")
     signed.write_text(json.dumps({"server": "kafka-2", "version": "4.1.0"}))
     with pytest.raises(ServiceError, match=r"of kafka-2 4\.1\.0(.|\n)*a folder \(a volume\) of its own"):
-        serve.made_by(cluster.ZooKeeper(load(home=tmp_path, upgrade=True)), "zookeeper")
+        serve.made_by(ZooKeeper(load(home=tmp_path, upgrade=True)), "zookeeper")
 
 
 @pytest.mark.parametrize("name", serve.MADE_BY)
 def test_versions_are_known(name: str, tmp_path: Path) -> None:
     """If this fails, a server with data cannot tell whose they are."""
-    kind = serve.ROLES[name]
+    kind = ROLES[name]
     assert re.match(r"\d+\.\d+", serve.signature(kind(load(home=tmp_path)), name)["version"])
 
 
@@ -322,7 +330,7 @@ def test_probes_see_through_an_open_port(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_password_given_is_the_servers(tmp_path: Path) -> None:
     """If this fails, a store makes a password up that nobody else in the cluster knows."""
-    server = serving.Redis(load(home=tmp_path, password="given"))
+    server = Redis(load(home=tmp_path, password="given"))
     server.make_folders()
     assert server.password == "given"
     assert server.password_file.stat().st_mode & 0o077 == 0

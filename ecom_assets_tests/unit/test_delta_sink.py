@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from ecom_assets.dataset.shop import PRODUCT as TABLE
-from ecom_assets.lake import sink, streamed
+from ecom_assets.lake import delta, query, sink
 from ecom_assets.lake.sink import Writer
 from ecom_assets_tests.topics import encode, product
 
@@ -47,7 +47,7 @@ def good(*keys: int) -> list[bytes]:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    streamed.create(TABLE, tmp_path / "table")
+    query.create(TABLE, tmp_path / "table")
     return tmp_path / "table"
 
 
@@ -56,14 +56,14 @@ def writer(target: Path) -> Writer:
     checkpoint = target.with_name("checkpoint")
     checkpoint.mkdir()
     (checkpoint / "metadata").write_text(json.dumps({"id": "the query"}))
-    return Writer(TABLE.name, "shop.product", str(target), str(checkpoint))
+    return Writer(TABLE, "shop.product", str(target), str(checkpoint))
 
 
 def rows(target: Path) -> list[dict[str, Any]]:
     return sorted(DeltaTable(str(target)).to_pyarrow_table().to_pylist(), key=lambda row: row["_offset"])
 
 
-def test_each_record_is_a_row_or_set_aside() -> None:
+def test_each_record_is_a_row_or_undecoded() -> None:
     """A bad record would move the rows behind it to other offsets, or the reasons to other records."""
     chance = random.Random(4)
     for share in (0.0, 0.1, 0.9, 1.0):
@@ -94,7 +94,7 @@ def test_what_is_committed_is_read(writer: Writer, target: Path) -> None:
     writer.commit(list(written), 0)
     assert [row["id"] for row in rows(target)] == [1, 2, None, 3]
     (file,) = DeltaTable(str(target)).get_add_actions(flatten=True).to_struct_array().to_pylist()
-    assert file["num_records"] == streamed.records(target) == 4
+    assert file["num_records"] == delta.records(target) == 4
     assert (file["min._offset"], file["max._offset"], file["min._partition"]) == (0, 3, 3)
     assert file["null_count._undecoded.reason"] == 3
     (last, *_) = DeltaTable(str(target)).history()
@@ -110,13 +110,22 @@ def test_a_batch_is_committed_once(writer: Writer, target: Path) -> None:
     assert [row["id"] for row in rows(target)] == [0, 1]
 
 
+def test_a_version_names_the_offsets_that_its_rows_come_from(writer: Writer, target: Path) -> None:
+    """Rows and offsets would not belong together, and a check during a stream would compare two moments."""
+    for batch in (0, 1):
+        writer.commit([writer.write(iter([records(*good(batch, 9), first=10 * batch)]))], batch)
+    assert query.committed(DeltaTable(str(target)), "shop.product") == {3: 12}
+    assert query.committed(DeltaTable(str(target), version=1), "shop.product") == {3: 2}
+    assert query.committed(DeltaTable(str(target), version=0), "shop.product") == {}
+
+
 def test_two_commits_of_one_batch_at_once(writer: Writer, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commit of a server that was killed and lingers, and that of the next one, would double the batch."""
     files = [writer.write(iter([records(*good(1))])) for _ in range(2)]
     look = DeltaTable.transaction_version
 
-    def other_is_quicker(delta: DeltaTable, query: str) -> int | None:
-        done = look(delta, query)
+    def other_is_quicker(table: DeltaTable, app: str) -> int | None:
+        done = look(table, app)
         monkeypatch.undo()
         writer.commit([files[0]], 0)
         return done

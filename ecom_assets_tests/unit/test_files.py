@@ -11,15 +11,20 @@ import polars as pl
 import pytest
 
 from ecom_assets.core import row_hash
-from ecom_assets.core.errors import HomeError
+from ecom_assets.core.disk import DiskFullError
+from ecom_assets.core.engine import Engine
+from ecom_assets.core.errors import HomeError, NotBuiltError
 from ecom_assets.core.expansion import Target
 from ecom_assets.core.location import local
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings, load
-from ecom_assets.csv import chunk, expand, records, spark_tasks, unique
+from ecom_assets.csv import blocks, chunk, expand, fold, records, spark_tasks, unique
+from ecom_assets.csv.audit import Audit, audit
+from ecom_assets.csv.contract import header_line
+from ecom_assets.csv.plan import last_copy, plan, raw_file
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
-from ecom_assets.flow import DiskFullError, Flow
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TABLES, TRANSACTIONS
+from ecom_assets.paths import engine, open_home
 from ecom_assets.source import synthetic
 
 
@@ -46,21 +51,33 @@ def frame(table: Table, settings: Settings) -> pl.DataFrame:
     return pl.concat([pl.read_csv(local(p)) for p in expand.files(table, settings)])
 
 
+def build(table: Table, settings: Settings) -> expand.Expansion:
+    return expand.build(table, settings, plan(table, SHOP, settings))
+
+
+def measured(table: Table, settings: Settings) -> fold.Folded:
+    return fold.measure(expand.files(table, settings), table, plan(table, SHOP, settings))
+
+
+def measured_raw(table: Table, settings: Settings) -> Audit:
+    return audit(raw_file(table, settings), table, last_copy(table, SHOP, settings).sample)
+
+
 def build_all(settings: Settings) -> dict[str, expand.Expansion]:
-    return {name: expand.build(table, settings) for name, table in TABLES.items()}
+    return {name: build(table, settings) for name, table in TABLES.items()}
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_without_expansion_the_rows_are_the_raw_ones(home: Callable[..., Settings], table: Table) -> None:
     """If this fails, the first step already changes, loses or doubles rows."""
     settings = home()
-    done = expand.build(table, settings)
-    raw = expand.measure_raw(table, settings)
-    folded = expand.measure(table, settings)
+    done = build(table, settings)
+    raw = measured_raw(table, settings)
+    folded = measured(table, settings)
     assert done.copies == len(folded.copies) == 1
     assert folded.measure.rows == done.rows > 0
-    assert folded.measure.same_rows(raw.measure)
-    assert raw.quarantined == done.quarantined == 0
+    assert folded.measure.same_rows(raw.rows)
+    assert raw.quarantined.rows == done.quarantined == 0
 
 
 @pytest.mark.parametrize("spec", ["3", "2.5"])
@@ -84,17 +101,17 @@ def test_copies_have_fresh_keys_and_kept_references(home: Callable[..., Settings
 def test_every_copy_folds_back_to_the_raw_rows(home: Callable[..., Settings], table: Table) -> None:
     """If this fails, expansion changes something else than keys, or the proof of it is blind."""
     settings = home(expand="2.5")
-    expand.build(table, settings)
-    raw = expand.measure_raw(table, settings)
-    first, second, third = expand.measure(table, settings).copies
-    assert first.same_rows(raw.measure)
-    assert second.same_rows(raw.measure)
-    assert third.same_rows(raw.last_copy)
+    build(table, settings)
+    raw = measured_raw(table, settings)
+    first, second, third = measured(table, settings).copies
+    assert first.same_rows(raw.rows)
+    assert second.same_rows(raw.rows)
+    assert third.same_rows(raw.sampled)
     path = local(expand.files(table, settings)[1])
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    assert not expand.measure(table, settings).copies[1].same_rows(raw.measure)
+    assert not measured(table, settings).copies[1].same_rows(raw.rows)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +157,7 @@ def test_dirt_goes_to_quarantine(home: Callable[..., Settings]) -> None:
     path = settings.raw / CUSTOMER.csv
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], b"broken,row\n", *lines[3:]]))
-    done = expand.build(CUSTOMER, settings)
+    done = build(CUSTOMER, settings)
     assert (done.rows, done.quarantined) == (len(lines) - 1, 1)
     (told,) = map(json.loads, expand.quarantine_file(CUSTOMER, settings).read_text().splitlines())
     assert (told["source"], told["line"], told["raw"]) == ("customer.csv", 4, "broken,row")
@@ -161,9 +178,9 @@ def test_tasks_are_told_of_the_same_blocks(
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(line + dirt * (not at % 30) for at, line in enumerate(lines, 1)).rstrip(b"\n"))
     monkeypatch.setattr(expand, "LEAST_BLOCK", 10_000)
-    monkeypatch.setattr(records, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 10_000)
     monkeypatch.setattr(spark_tasks, "PART_BYTES", 50_000)
-    growth = expand.plan(TRANSACTIONS, settings)
+    growth = plan(TRANSACTIONS, SHOP, settings)
     told = spark_tasks._sent(TRANSACTIONS, settings, growth, tmp_path).to_pylist()
     assert [unit["part"] for unit in told] == sorted(unit["part"] for unit in told)
     assert 3 < len({unit["part"] for unit in told}) < len(told)
@@ -171,7 +188,7 @@ def test_tasks_are_told_of_the_same_blocks(
         found = list(spark_tasks._read(raw, told))
     expected = list(expand.raw_blocks(TRANSACTIONS, settings, growth))
     ours, theirs = (
-        [(b.data, b.line, None if b.ends is None else b.ends.tolist()) for b in blocks] for blocks in (found, expected)
+        [(b.data, b.line, None if b.ends is None else b.ends.tolist()) for b in each] for each in (found, expected)
     )
     assert ours == theirs
 
@@ -181,11 +198,11 @@ def test_tasks_are_told_of_the_same_blocks(
 def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table, chunk_bytes: int) -> None:
     """If this fails, a row is lost or doubled at a chunk's border, as the original did."""
     settings = home(chunk_bytes=chunk_bytes)
-    expand.build(table, settings)
+    build(table, settings)
     chunks = chunk.build(table, settings)
     folder = local(chunk.folder(table, settings))
     assert chunk.read_manifest(folder) == chunks
-    expected = expand.measure(table, settings).measure
+    expected = measured(table, settings).measure
     assert chunk.measure(table, settings).same_rows(expected)
     assert Measure(sum(c.rows for c in chunks), sum(c.checksum for c in chunks) % row_hash.MODULUS).same_rows(expected)
     for each in chunks:
@@ -201,14 +218,14 @@ def test_chunks_hold_every_row_once(home: Callable[..., Settings], table: Table,
 def test_chunks_again_are_the_same(home: Callable[..., Settings]) -> None:
     """If this fails, cutting again gives other chunks, and the ledger refuses them."""
     settings = home(chunk_bytes=5000)
-    expand.build(CUSTOMER, settings)
+    build(CUSTOMER, settings)
     assert chunk.build(CUSTOMER, settings) == chunk.build(CUSTOMER, settings)
 
 
 def test_a_missing_chunk_is_missed(home: Callable[..., Settings]) -> None:
     """If this fails, the proof does not see a chunk that is gone."""
     settings = home(chunk_bytes=5000)
-    expand.build(CUSTOMER, settings)
+    build(CUSTOMER, settings)
     chunks = chunk.build(CUSTOMER, settings)
     whole = chunk.measure(CUSTOMER, settings)
     (chunk.folder(CUSTOMER, settings) / chunks[1].name).unlink()
@@ -218,7 +235,7 @@ def test_a_missing_chunk_is_missed(home: Callable[..., Settings]) -> None:
 def cut(home: Callable[..., Settings], table: Table) -> tuple[Settings, Path, Path]:
     """A table in small chunks, and the first two of them."""
     settings = home(chunk_bytes=5000)
-    expand.build(table, settings)
+    build(table, settings)
     first, second = (local(chunk.folder(table, settings)) / c.name for c in chunk.build(table, settings)[:2])
     return settings, first, second
 
@@ -227,7 +244,7 @@ def test_a_row_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> N
     """If this fails, a row torn between two chunks, which nobody can read chunk by chunk, passes as sound."""
     settings, first, second = cut(home, CUSTOMER)
     whole = chunk.measure(CUSTOMER, settings)
-    data, header = first.read_bytes(), records.header_line(CUSTOMER)
+    data, header = first.read_bytes(), header_line(CUSTOMER)
     first.write_bytes(data[:-9])
     second.write_bytes(header + data[-9:] + second.read_bytes()[len(header) :])
     found = chunk.measure(CUSTOMER, settings)
@@ -239,7 +256,7 @@ def test_a_text_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> 
     """If this fails, a quoted line break at a chunk's border hides that neither chunk can be read alone."""
     settings, first, second = cut(home, CLICK_STREAM)
     whole = chunk.measure(CLICK_STREAM, settings)
-    data, header = first.read_bytes(), records.header_line(CLICK_STREAM)
+    data, header = first.read_bytes(), header_line(CLICK_STREAM)
     at = data.rindex(b'"')
     data = data[:at] + b"\n" + data[at:]
     rest = second.read_bytes()
@@ -253,16 +270,16 @@ def test_a_text_torn_between_chunks_is_missed(home: Callable[..., Settings]) -> 
 
 def test_no_manifest_no_chunks(home: Callable[..., Settings]) -> None:
     """If this fails, half-made chunks are taken for a whole table."""
-    with pytest.raises(FileNotFoundError, match="materialise chunked/customer first"):
+    with pytest.raises(NotBuiltError, match="materialize chunked/customer first"):
         chunk.read_manifest(chunk.folder(CUSTOMER, home()))
 
 
 def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
     """If this fails, the bulk path lets HBase overwrite one row by another without counting it."""
     settings = home()
-    expand.build(CLICK_STREAM, settings)
+    build(CLICK_STREAM, settings)
     path = expand.files(CLICK_STREAM, settings)[0]
-    before = expand.measure(CLICK_STREAM, settings).measure
+    before = measured(CLICK_STREAM, settings).measure
     lines = path.read_bytes().splitlines(keepends=True)
     changed = lines[9].replace(b",WEB,", b",X,").replace(b",MOBILE,", b",X,")
     path.write_bytes(b"".join([*lines, lines[5], lines[5], changed]))
@@ -272,7 +289,7 @@ def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
         out += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, CLICK_STREAM.names)))
     assert out.same_rows(before)
     assert (rows.duplicates.rows, rows.conflicts.rows) == (2, 1)
-    assert (out + rows.duplicates + rows.conflicts).same_rows(expand.measure(CLICK_STREAM, settings).measure)
+    assert (out + rows.duplicates + rows.conflicts).same_rows(measured(CLICK_STREAM, settings).measure)
     (told,) = map(json.loads, (settings.quarantine / "click_stream.conflicts.jsonl").read_text().splitlines())
     assert told["row"]["traffic_source"] == "X"
 
@@ -285,21 +302,22 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None:
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(small)], check=True)
     try:
-        flow = Flow(load(home=small / "home", scale=0.0025))
-        with pytest.raises(DiskFullError, match=r"expanded/click_stream: expected room on the disk of .*run again"):
-            whole(flow)
-        subprocess.run(["mount", "-o", "remount,size=60m", str(small)], check=True)
-        whole(flow)
-        for layer in ("raw", "expanded", "chunked"):
-            for table in TABLES.values():
-                _, wrong = flow.prove(layer, table)
-                assert not wrong
+        with open_home(load(home=small / "home", scale=0.0025)) as at:
+            stream = engine(at, "stream")
+            with pytest.raises(
+                DiskFullError, match=r"(?s)expanded/click_stream: expected room on the disk of .*home .*run again"
+            ):
+                whole(stream)
+            subprocess.run(["mount", "-o", "remount,size=60m", str(small)], check=True)
+            whole(stream)
+            for layer in ("raw", "expanded", "chunked"):
+                for table in TABLES.values():
+                    assert not stream.verify(layer, table).mismatches
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
 
-def whole(flow: Flow) -> None:
-    flow.acquire()
-    for layer in ("expanded", "chunked"):
+def whole(stream: Engine) -> None:
+    for layer in ("raw", "expanded", "chunked"):
         for table in TABLES.values():
-            flow.build(layer, table)
+            stream.build(layer, table)

@@ -19,8 +19,8 @@ from thriftpy2.transport.memory import TCyMemoryBuffer
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
-from ecom_assets.hbase import table as hbase
-from ecom_assets.hbase import thrift
+from ecom_assets.hbase import scan, thrift
+from ecom_assets.hbase.layout import Layout, row_keys, split_keys
 from ecom_assets.hbase.thrift import ThriftIOError
 
 THRIFT: Any = sys.modules["Hbase_thrift"]  # made by happybase from its .thrift file
@@ -54,7 +54,7 @@ def texts(row: dict[str, str | int | None]) -> list[bytes | None]:
     return [None if v is None else str(v).encode() for v in row.values()]
 
 
-def cells_of(layout: hbase.Layout, batch: pa.RecordBatch) -> list[tuple[bytes, dict[bytes, bytes]]]:
+def cells_of(layout: Layout, batch: pa.RecordBatch) -> list[tuple[bytes, dict[bytes, bytes]]]:
     """Key and cells of each row."""
     columns = [(cell, values.to_pylist()) for cell, values in layout.columns(batch)]
     return [
@@ -68,7 +68,7 @@ def cells_of(layout: hbase.Layout, batch: pa.RecordBatch) -> list[tuple[bytes, d
 @given(data=st.data())
 def test_round_trip(table: Table, data: st.DataObject) -> None:
     """Broken: a row read back from HBase is not the row that was written."""
-    layout = hbase.Layout(table)
+    layout = Layout(table)
     batch = data.draw(batches(table))
     got = [layout.fields(key, cells) for key, cells in cells_of(layout, batch)]
     assert got == [texts(row) for row in batch.to_pylist()]
@@ -79,7 +79,7 @@ def test_round_trip(table: Table, data: st.DataObject) -> None:
 @given(data=st.data(), size=st.sampled_from([1, 200, 1 << 20]))
 def test_calls_are_what_thrift_reads(table: Table, data: st.DataObject, size: int) -> None:
     """Broken: the server sees other rows, keys or cells than were given, or a call is cut within a row."""
-    layout = hbase.Layout(table)
+    layout = Layout(table)
     batch = data.draw(batches(table))
     got = []
     for call in thrift.calls(layout.keys(batch), layout.columns(batch), size):
@@ -110,7 +110,7 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 @given(data=st.data(), size=st.integers(1, 400))
 def test_page_is_read_however_it_arrives(data: st.DataObject, size: int) -> None:
     """Broken: rows of a scan are lost or mangled when a reply comes in pieces, or bytes of it are left over."""
-    layout = hbase.Layout(CLICK_STREAM)
+    layout = Layout(CLICK_STREAM)
     rows = cells_of(layout, data.draw(batches(CLICK_STREAM)))
     result = THRIFT.Hbase.scannerGetList_result()
     result.success = [
@@ -151,13 +151,13 @@ SOUND = {
 )
 def test_damage_is_named_and_counts(key: bytes, cells: dict[bytes, bytes], message: str) -> None:
     """Broken: a row that something else wrote passes for a row of ours, or one cannot tell which row it is."""
-    layout = hbase.Layout(CLICK_STREAM)
+    layout = Layout(CLICK_STREAM)
     page = [(b"S|T|E", SOUND)]
-    sound = hbase._hash_page(layout, page)
+    sound = scan._hash_page(layout, page)
     assert (len(sound.hashes), sound.problems) == (1, ())
-    damaged = hbase._hash_page(layout, [(key, cells)])
+    damaged = scan._hash_page(layout, [(key, cells)])
     assert (len(damaged.hashes), len(damaged.problems)) == (1, 1)
-    other = hbase._hash_page(layout, [(key, cells | {b"metadata:more": b""})])
+    other = scan._hash_page(layout, [(key, cells | {b"metadata:more": b""})])
     assert len({0, *sound.hashes, *damaged.hashes, *other.hashes}) == 4
     assert message in damaged.problems[0]
     assert repr(key) in damaged.problems[0]
@@ -165,8 +165,8 @@ def test_damage_is_named_and_counts(key: bytes, cells: dict[bytes, bytes], messa
 
 def test_scans_add_up() -> None:
     """Broken: the problems or rows of all regions but one are forgotten, or the list of problems grows without end."""
-    part = hbase.Scan(Measure(7, 2**64 - 1, seconds=1.0), 7, tuple("abcdefg"))
-    assert part + part == hbase.Scan(Measure(14, 2**64 - 2, seconds=2.0), 14, tuple("abcdefgabc"))
+    part = scan.Scan(Measure(7, 2**64 - 1, seconds=1.0), 7, tuple("abcdefg"))
+    assert part + part == scan.Scan(Measure(14, 2**64 - 2, seconds=2.0), 14, tuple("abcdefgabc"))
 
 
 def rows_of(table: Table, **values: object) -> pa.RecordBatch:
@@ -190,7 +190,7 @@ def rows_of(table: Table, **values: object) -> pa.RecordBatch:
 def test_impossible_row_key_is_reported(table: Table, values: dict[str, object], message: str) -> None:
     """Broken: a row that HBase cannot hold is dropped without a word."""
     with pytest.raises(ValueError, match=f"{table.name}: expected row keys .* got 1 others in 2 rows.* {message}"):
-        hbase.Layout(table).keys(rows_of(table, **values))
+        Layout(table).keys(rows_of(table, **values))
 
 
 def test_row_keys_of_a_sample() -> None:
@@ -198,12 +198,12 @@ def test_row_keys_of_a_sample() -> None:
     schema = pa.schema([CLICK_STREAM.arrow.field(c) for c in CLICK_STREAM.hbase.row_key])
     rows = [{"session_id": "s", "event_time": str(i), "event_id": "e"} for i in range(4)]
     sample = pa.Table.from_batches([pa.RecordBatch.from_pylist(rows[i : i + 2], schema) for i in (0, 2)])
-    assert hbase.split_keys(hbase.row_keys(sample, CLICK_STREAM), 2) == [b"s|2|e"]
+    assert split_keys(row_keys(sample, CLICK_STREAM), 2) == [b"s|2|e"]
 
 
 def test_longest_row_key_is_taken() -> None:
     """Broken: a row that HBase can hold is refused."""
-    keys = hbase.Layout(TRANSACTIONS).keys(rows_of(TRANSACTIONS, booking_id="k" * 32767))
+    keys = Layout(TRANSACTIONS).keys(rows_of(TRANSACTIONS, booking_id="k" * 32767))
     assert keys.to_pylist() == [b"x", b"k" * 32767]
 
 
@@ -211,7 +211,7 @@ def test_row_of_nulls_is_reported() -> None:
     """Broken: a row without a single cell vanishes in HBase."""
     nulls = dict.fromkeys(n for n in CUSTOMER.names if n != "customer_id")
     with pytest.raises(ValueError, match=r"nulls alone in 1 of 2 rows, the first of which is \{'customer_id': 7,"):
-        hbase.Layout(CUSTOMER).columns(rows_of(CUSTOMER, **nulls))
+        Layout(CUSTOMER).columns(rows_of(CUSTOMER, **nulls))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_row_of_nulls_is_reported() -> None:
 def test_layout_that_loses_columns_is_refused(layout: HBaseLayout) -> None:
     """Broken: a table can be declared whose rows cannot be read back."""
     with pytest.raises(ValueError, match=r"customer: expected .* correct its declaration"):
-        hbase.Layout(dataclasses.replace(CUSTOMER, hbase=layout))
+        Layout(dataclasses.replace(CUSTOMER, hbase=layout))
 
 
 def test_key_columns_may_all_be_cells() -> None:
@@ -234,7 +234,7 @@ def test_key_columns_may_all_be_cells() -> None:
     table = dataclasses.replace(
         CUSTOMER, hbase=HBaseLayout("t", {"f": tuple(CUSTOMER.names)}, ("first_name", "customer_id"))
     )
-    layout = hbase.Layout(table)
+    layout = Layout(table)
     batch = rows_of(table, first_name="a|", customer_id=-1)
     pairs = cells_of(layout, batch)
     assert [layout.fields(*pair) for pair in pairs] == [texts(row) for row in batch.to_pylist()]
@@ -245,7 +245,7 @@ def test_key_columns_may_all_be_cells() -> None:
 @given(st.lists(st.binary(min_size=1, max_size=3), max_size=60), st.integers(1, 9))
 def test_split_keys(keys: list[bytes], regions: int) -> None:
     """Broken: regions of unequal size or empty ones, or borders that HBase refuses."""
-    splits = hbase.split_keys(pa.array(keys, pa.binary()), regions)
+    splits = split_keys(pa.array(keys, pa.binary()), regions)
     unique = sorted(set(keys))
     assert splits == sorted(set(splits))
     assert len(splits) == max(0, min(regions, len(unique)) - 1)

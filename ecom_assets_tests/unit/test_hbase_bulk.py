@@ -11,7 +11,7 @@ import pytest
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.hbase import bulk_load
-from ecom_assets.hbase import table as hbase
+from ecom_assets.hbase.layout import Layout, split_keys
 
 
 def shuffled(table: Table, rows: int) -> pa.RecordBatch:
@@ -40,8 +40,8 @@ def test_rows_are_sorted_by_key(
     monkeypatch.setattr(bulk_load, "PART_BYTES", limit)
     monkeypatch.setattr(bulk_load, "SPILL_ROWS", 300)
     rows = shuffled(table, 2000)
-    layout = hbase.Layout(table)
-    cuts = hbase.split_keys(layout.keys(rows), parts)
+    layout = Layout(table)
+    cuts = split_keys(layout.keys(rows), parts)
     batches = [rows.slice(at, 150) for at in range(0, 2000, 150)]
     found = list(bulk_load._sorted(layout, batches, cuts, tmp_path / "spill"))
     keys = [key for part, _ in found for key in part.to_pylist()]
@@ -62,7 +62,7 @@ def test_leftovers_of_a_killed_run_are_not_sorted_in(tmp_path: Path) -> None:
     for name in ("00000", "00001"):
         (tmp_path / "spill").mkdir(exist_ok=True)
         (tmp_path / "spill" / name).write_bytes(b"old")
-    found = list(bulk_load._sorted(hbase.Layout(PRODUCT), [rows], [], tmp_path / "spill"))
+    found = list(bulk_load._sorted(Layout(PRODUCT), [rows], [], tmp_path / "spill"))
     assert sum(len(keys) for keys, _ in found) == 10
 
 

@@ -11,8 +11,8 @@ import pytest
 from ecom_assets.core.row_hash import row_hash
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, TABLES
-from ecom_assets.hbase import table as hbase
-from ecom_assets.hbase import wire
+from ecom_assets.hbase import scan, wire
+from ecom_assets.hbase.layout import Layout
 from ecom_assets.hbase.rpc import Cells, Page, plain_counts
 
 Rows = list[tuple[bytes, dict[bytes, bytes]]]
@@ -33,7 +33,7 @@ def page(rows: Rows, kind: int = 4) -> Page:
 def sound(table: Table, rows: int) -> Rows:
     """Rows of a table as they lie in HBase, hard values among them."""
     rng = random.Random(table.name)
-    layout = hbase.Layout(table)
+    layout = Layout(table)
     texts = [b"", b"\0", b"x\0", b"12 bytes long", b"twelve bytes", b"|", b"\xff" * 40, b"0", b"a" * 3000]
     made = []
     for number in range(rows):
@@ -47,18 +47,18 @@ def sound(table: Table, rows: int) -> Rows:
     return made
 
 
-def reference(table: Table, rows: Rows) -> hbase.Page:
+def reference(table: Table, rows: Rows) -> scan.Page:
     """What the slow way makes of rows."""
-    return hbase._hash_page(hbase.Layout(table), rows)
+    return scan._hash_page(Layout(table), rows)
 
 
-def hashed(table: Table, rows: Rows) -> hbase.Page:
+def hashed(table: Table, rows: Rows) -> scan.Page:
     """What the fast way makes of them."""
-    layout = hbase.Layout(table)
-    return hbase._hash_cells(layout, Cells(page(rows), list(layout.cells)))
+    layout = Layout(table)
+    return scan._hash_cells(layout, Cells(page(rows), list(layout.cells)))
 
 
-def pairs(page: hbase.Page) -> list[tuple[bytes, int]]:
+def pairs(page: scan.Page) -> list[tuple[bytes, int]]:
     """Row keys and hashes; damaged rows may come last."""
     return sorted(zip(page.keys.to_pylist(), page.hashes.tolist(), strict=True))
 
@@ -68,7 +68,7 @@ def test_sound_rows(table: Table) -> None:
     """Broken: the proof of HBase takes sound rows for damaged, or gives them another checksum than other layers."""
     rows = sound(table, 500)
     found = hashed(table, rows)
-    layout = hbase.Layout(table)
+    layout = Layout(table)
     assert found.problems == ()
     assert pairs(found) == sorted((key, row_hash(layout.fields(key, cells))) for key, cells in rows)
     assert found.last == rows[-1][0]

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecom_assets.csv import expand, keys, records
+from ecom_assets.csv.contract import header_line
+from ecom_assets.csv.plan import Plan, sampled
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, TRANSACTIONS
 
@@ -71,14 +73,14 @@ def test_copies_differ_in_nothing_but_keys(
         name: data.draw(st.lists(st.integers(0, 10**9) if name == "customer_id" else key, min_size=4, max_size=4))
         for name in table.keys
     }
-    header = records.header_line(table)
+    header = header_line(table)
     parsed = records.read_rows(header + lines(table, keyed, other, quoted=quoted), table, "x")
     assert parsed.batch.num_rows == len(other)
-    growth = expand.Plan(4, share, {"customer": 10**10}, {"customer": 3})
+    growth = Plan(4, share, {"customer": 10**10}, {"customer": 3}, "session_id")
     for number, text in enumerate(expand.copy_texts(parsed, table, growth), 1):
         rows = parsed.batch
         if number == 3 and share < 1:
-            rows = rows.filter(expand._sampled(rows.column("session_id"), share))
+            rows = rows.filter(pa.array(sampled(rows.column("session_id"), share)))
         assert records.read_clean(header + text, table).equals(expand.renew(rows, table, number, growth))
 
 
@@ -87,8 +89,8 @@ def test_uuids_are_renewed_where_they_stand(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(records, "to_csv", None)
     row = '{0},CLICK,t,{0},"WEB",'
     text = "".join(row.format(f"{n:08x}-0000-4000-8000-000000000000") + "\n" for n in range(3))
-    parsed = records.read_rows(records.header_line(CLICK_STREAM) + text.encode(), CLICK_STREAM, "x")
-    (copy,) = expand.copy_texts(parsed, CLICK_STREAM, expand.Plan(2, 1.0, {}, {}))
+    parsed = records.read_rows(header_line(CLICK_STREAM) + text.encode(), CLICK_STREAM, "x")
+    (copy,) = expand.copy_texts(parsed, CLICK_STREAM, Plan(2))
     digits = [f"{n ^ 0x9E3779B1:08x}" for n in range(3)]
     assert copy.decode() == "".join(row.format(f"{d}-0000-4000-8000-000000000000") + "\n" for d in digits)
 
@@ -98,8 +100,8 @@ def test_quotes_before_a_key_do_not_shift_it() -> None:
     uuid = "00000001-0000-4000-8000-000000000000"
     # Where the key would stand if nothing were quoted, there stands what looks like one.
     text = f'{uuid},"{6 * 2 * QUOTE}","deadbeef",{uuid},WEB,\n'
-    parsed = records.read_rows(records.header_line(CLICK_STREAM) + text.encode(), CLICK_STREAM, "x")
-    (copy,) = expand.copy_texts(parsed, CLICK_STREAM, expand.Plan(2, 1.0, {}, {}))
+    parsed = records.read_rows(header_line(CLICK_STREAM) + text.encode(), CLICK_STREAM, "x")
+    (copy,) = expand.copy_texts(parsed, CLICK_STREAM, Plan(2))
     written = text.replace("00000001", "9e3779b0").replace('"deadbeef"', "deadbeef")  # quotes only where they must be
     assert copy.decode() == written
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ecom_assets.core.errors import LakeError, ServiceError
+from ecom_assets.core.errors import HBaseError, LakeError
 from ecom_assets.core.location import HdfsPath, hadoop_uri, local, stamp
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, expand
 from ecom_assets.dataset.shop import PRODUCT
 from ecom_assets.hbase import bulk_load, importtsv
-from ecom_assets.lake import merged, streamed
+from ecom_assets.hbase.layout import Target
+from ecom_assets.lake import merge, quarantine, streamed
+from ecom_assets.lake.query import Place
 
 
 def test_paths() -> None:
@@ -33,12 +35,13 @@ def test_the_lake_lies_where_the_setting_says(tmp_path: Path) -> None:
     """Two homes that share a cluster would write one another's tables, or some tables would stay behind in the home."""
     here = Settings(home=tmp_path, namespace="one")
     assert here.lake == tmp_path / "lake"
-    assert bulk_load.folder(PRODUCT, here) == tmp_path / "staging" / "one_product"
+    assert bulk_load.folder("one_product", here) == tmp_path / "staging" / "one_product"
     there = here.model_copy(update={"lake_uri": "hdfs://n:8020/lake"})
-    for place in (streamed.folder, merged.folder, streamed.quarantine, streamed._checkpoint, bulk_load.folder):
+    for place in (streamed.folder, merge.folder, quarantine.folder, lambda t, s: Place.of(t, s).checkpoint):
         assert str(place(PRODUCT, there)).startswith("hdfs://n:8020/lake/one/")
+    assert str(bulk_load.folder("one_product", there)).startswith("hdfs://n:8020/lake/one/")
     shared = there.model_copy(update={"hbase_staging": tmp_path})
-    assert bulk_load.folder(PRODUCT, shared) == tmp_path / "one_product"
+    assert bulk_load.folder("one_product", shared) == tmp_path / "one_product"
     for place in (expand.folder, chunk.folder):
         assert local(place(PRODUCT, there)).is_relative_to(tmp_path)
         assert str(place(PRODUCT, there.model_copy(update={"csv_route": "spark"}))).startswith(
@@ -83,5 +86,5 @@ def test_yarn_needs_hdfs(tmp_path: Path) -> None:
     """Nodes would look for the rows on their own disks."""
     settings = Settings(home=tmp_path, yarn="127.0.0.1:8032")
     nobody: Any = None
-    with pytest.raises(ServiceError, match=f"(?s)expected ImportTsv's files in HDFS.*got {tmp_path}.*ECOM_LAKE_URI"):
-        importtsv.load(PRODUCT, [], settings, nobody, nobody)
+    with pytest.raises(HBaseError, match=f"(?s)expected ImportTsv's files in HDFS.*got {tmp_path}.*ECOM_LAKE_URI"):
+        importtsv.load(Target.public(PRODUCT, settings, 1), [], settings, nobody, nobody)

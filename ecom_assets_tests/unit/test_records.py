@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecom_assets.csv import records
-from ecom_assets.csv.records import Block, DamagedError, HeaderError
+from ecom_assets.core.quarantine import Quarantined
+from ecom_assets.csv import contract, records
+from ecom_assets.csv.blocks import BLOCK_BYTES, Block
+from ecom_assets.csv.contract import DamagedError, HeaderError, header_line
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
 
@@ -21,8 +23,8 @@ PRODUCT_HEADER = b"id,gender,masterCategory,subCategory,articleType,baseColour,s
 
 
 def read(
-    tmp_path: Path, data: bytes, table: Table = CLICK_STREAM, block_bytes: int = records.BLOCK_BYTES
-) -> tuple[list[dict], list[records.Quarantined]]:
+    tmp_path: Path, data: bytes, table: Table = CLICK_STREAM, block_bytes: int = BLOCK_BYTES
+) -> tuple[list[dict], list[Quarantined]]:
     path = tmp_path / table.csv
     path.write_bytes(data)
     rows, bad = [], []
@@ -30,7 +32,7 @@ def read(
         rows += parsed.batch.to_pylist()
         bad += parsed.bad
         # What is written downstream must read back as the same rows.
-        again = records.read_clean(records.header_line(table) + parsed.text, table)
+        again = records.read_clean(header_line(table) + parsed.text, table)
         assert again.equals(parsed.batch)
         # So must each row by itself.
         lines = [parsed.text[a:b] for a, b in pairwise([0, *parsed.ends])]
@@ -185,7 +187,7 @@ def test_integers_that_would_not_come_back(tmp_path: Path, text: str) -> None:
 
 def test_stray_quote_far_from_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, one quote that is never closed swallows the rest of the file."""
-    monkeypatch.setattr(records, "MAX_RECORD", 2000)
+    monkeypatch.setattr(contract, "MAX_RECORD", 2000)
     data = CLICK_HEADER + event(0) + event(1, '"open') + b"".join(event(n) for n in range(2, 500))
     rows, bad = read(tmp_path, data, block_bytes=1000)
     assert len(rows) == 499
@@ -194,7 +196,7 @@ def test_stray_quote_far_from_any_other(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_record_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a record that Kafka would refuse stops the whole run later."""
-    monkeypatch.setattr(records, "MAX_RECORD", 2000)
+    monkeypatch.setattr(contract, "MAX_RECORD", 2000)
     data = CLICK_HEADER + event(1) + event(2, "x" * 3000) + event(3)
     rows, bad = read(tmp_path, data)
     assert ids(rows) == ["e1", "e3"]

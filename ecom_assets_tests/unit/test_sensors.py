@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from ecom_assets.core.layer import Offsets
+from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.definitions import defs
 from ecom_assets.defs import sensors
-from ecom_assets.flow import Standing
-from ecom_assets.kafka.topic import Position
+from ecom_assets.defs.names import asset_key
+from ecom_assets.defs.state import Progress
 
 KEYS = [dg.AssetKey(["streamed", "product"])]
 
@@ -21,13 +24,14 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, goal: str = "g", job: str = "stream") -> None:
-    """A run that has come to an end, or not yet."""
-    made = instance.create_run_for_job(_job(job), tags={sensors.GOAL: sensors._name(goal)})
-    instance.report_run_failed(made) if status == dg.DagsterRunStatus.FAILURE else None
+def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, attempt: int = 1) -> None:
+    """A run for the goal that has come to an end, or not yet."""
+    tags = {sensors.GOAL: sensors.digest("g"), "ecom/attempt": str(attempt)}
+    created = instance.create_run_for_job(_job("stream"), tags=tags)
+    instance.report_run_failed(created) if status == dg.DagsterRunStatus.FAILURE else None
     if status == dg.DagsterRunStatus.SUCCESS:
         instance.report_dagster_event(
-            dg.DagsterEvent(event_type_value="PIPELINE_SUCCESS", job_name=job, message=""), made.run_id
+            dg.DagsterEvent(event_type_value="PIPELINE_SUCCESS", job_name="stream", message=""), created.run_id
         )
 
 
@@ -42,64 +46,85 @@ def _job(name: str) -> dg.JobDefinition:
     return job
 
 
-def gate(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason | None:
-    return sensors._gate(instance, "stream", "g", KEYS, {"ecom/offsets": "{}"})
+def gate(instance: dg.DagsterInstance) -> dg.RunRequest:
+    return sensors.gate(instance, "stream", "g", KEYS, {"ecom/offsets": "{}"})
 
 
 def test_a_new_goal_starts_a_run_that_says_what_for(instance: dg.DagsterInstance) -> None:
     """If this fails, records wait for somebody to click."""
-    asked = gate(instance)
-    assert isinstance(asked, dg.RunRequest)
-    assert asked.run_key == "g, attempt 1"
-    assert asked.asset_selection == KEYS
-    assert asked.tags["ecom/attempt"] == "1"
+    requested = gate(instance)
+    assert requested.run_key == "g, attempt 1"
+    assert requested.asset_selection == KEYS
+    assert requested.tags["ecom/attempt"] == "1"
 
 
 def test_a_goal_is_reached_only_by_a_run_that_succeeded(instance: dg.DagsterInstance) -> None:
     """If this fails, a failed run is taken for done, and rows never arrive."""
     run(instance, dg.DagsterRunStatus.SUCCESS)
-    assert gate(instance) is None
+    with pytest.raises(sensors.NotNowError, match="has succeeded"):
+        gate(instance)
 
 
 def test_a_run_under_way_is_waited_for(instance: dg.DagsterInstance) -> None:
     """If this fails, two runs do the same work at once."""
     run(instance, dg.DagsterRunStatus.STARTED)
-    said = gate(instance)
-    assert isinstance(said, dg.SkipReason)
-    assert "under way" in str(said.skip_message)
+    with pytest.raises(sensors.NotNowError, match="under way"):
+        gate(instance)
+    with pytest.raises(sensors.NotNowError, match="under way"):
+        sensors.idle(instance)
 
 
-def test_failed_runs_are_tried_again_a_little_later_and_not_for_ever(
+def test_failed_runs_are_tried_again_later_and_later_and_never_given_up(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If this fails, a broken server is hammered for ever, or a short fault stops the flow for good."""
-    run(instance, dg.DagsterRunStatus.FAILURE)
-    said = gate(instance)
-    assert isinstance(said, dg.SkipReason)
-    assert "next try is in" in str(said.skip_message)
-    later = time.time() + sensors.BACKOFF + 1
-    monkeypatch.setattr(time, "time", lambda: later)
-    asked = gate(instance)
-    assert isinstance(asked, dg.RunRequest)
-    assert asked.run_key == "g, attempt 2"
-    run(instance, dg.DagsterRunStatus.FAILURE)
-    run(instance, dg.DagsterRunStatus.FAILURE)
-    said = gate(instance)
-    assert isinstance(said, dg.SkipReason)
-    assert "gave up after 3 failed runs" in str(said.skip_message)
+    """If this fails, a broken server is asked without a pause, or a failure that was fixed waits for a click."""
+    now = time.time()
+    for attempt in range(1, 8):
+        run(instance, dg.DagsterRunStatus.FAILURE, attempt)
+        with pytest.raises(sensors.NotNowError, match="the next attempt is in"):
+            gate(instance)
+        pause = min(sensors.BACKOFF * 2 ** (attempt - 1), sensors.LONGEST_BACKOFF)
+        monkeypatch.setattr(time, "time", lambda at=now + pause - 5: at)
+        with pytest.raises(sensors.NotNowError, match="the next attempt is in"):
+            gate(instance)
+        monkeypatch.setattr(time, "time", lambda at=now + pause + 5: at)
+        requested = gate(instance)
+        assert requested.run_key == f"g, attempt {attempt + 1}"
+        monkeypatch.undo()
+
+
+def test_nothing_is_built_on_what_a_check_has_rejected(instance: dg.DagsterInstance) -> None:
+    """If this fails, a sensor publishes rows seconds after a blocking check of another run has rejected them."""
+    graph, key = defs().resolve_asset_graph(), asset_key("streamed", PRODUCT)
+
+    def evaluated(*, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> str:
+        result = dg.AssetCheckEvaluation(key, "parity", passed, {}, severity=severity)
+        instance.report_runless_asset_event(result)
+        return sensors.forbidden(instance, graph, ["topic", "streamed"], [PRODUCT])
+
+    assert sensors.forbidden(instance, graph, ["topic", "streamed"], [PRODUCT]) == ""
+    assert evaluated(passed=True) == ""
+    assert "parity of streamed/product failed" in evaluated(passed=False)
+    assert sensors.forbidden(instance, graph, ["topic"], [PRODUCT]) == ""
+    assert evaluated(passed=False, severity=dg.AssetCheckSeverity.WARN) == ""
+    assert evaluated(passed=True) == ""
+
+
+OFFSETS = Offsets("id", {0: 0}, {0: 20}, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("standing", "said"),
+    ("progress", "ingesting", "streaming"),
     [
-        (Standing("t", None, None, 0, 0), "nothing has been ingested yet"),
-        (Standing("t", Position({0: 9}, 5, 0, 1.0), 8, 5, 0), "5 of 8 rows are in the topic"),
-        (Standing("t", Position({0: 9}, 8, 0, 1.0), 8, 5, 4), "4 offsets of the topic are not streamed yet"),
-        (Standing("t", Position({0: 9}, 8, 2, 1.0), 8, 8, 0), "2 rows of the ledger are not in the streamed table"),
-        (Standing("t", Position({0: 9}, 8, 2, 1.0), 8, 10, 0), ""),
+        (Progress("t", None, None, None, 0, 0, {}, 0, "", ""), "nothing has been ingested yet", "nothing has been"),
+        (Progress("t", OFFSETS, {0: 9}, 8, 5, 0, {}, 0, "", ""), "5 of 8 rows are in the topic", "5 of 8 rows"),
+        (Progress("t", OFFSETS, {0: 9}, 8, 8, 0, {0: 5}, 5, "v", ""), "", "4 ingested offsets are not streamed yet"),
+        (Progress("t", OFFSETS, {0: 9}, 8, 8, 2, {0: 12}, 10, "v", ""), "", ""),
     ],
 )
-def test_it_is_said_what_is_waited_for(standing: Standing, said: str) -> None:
-    """If this fails, a table is published half, or people do not know why it is not."""
-    assert said in standing.waits_for
-    assert bool(said) == bool(standing.waits_for)
+def test_the_reason_for_waiting_is_named(progress: Progress, ingesting: str, streaming: str) -> None:
+    """If this fails, a table is published half, or one that gets live records never is."""
+    assert ingesting in progress.ingesting
+    assert bool(ingesting) == bool(progress.ingesting)
+    assert streaming in progress.streaming
+    assert bool(streaming) == bool(progress.streaming)

@@ -15,9 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ecom_assets.core.addresses import split
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import load
-from ecom_assets.servers import jars, process, servers, serving
+from ecom_assets.java import jars
+from ecom_assets.servers import kinds, process
 from ecom_assets.servers.process import Record
 from ecom_assets.servers.stack import Stack
 
@@ -26,7 +28,7 @@ from ecom_assets.servers.stack import Stack
 def record() -> Record:
     """A record of this very process."""
     me = psutil.Process()
-    return Record("kafka", "127.0.0.1", {"broker": 9092}, me.pid, me.create_time(), ["java"], "now")
+    return Record("kafka", "127.0.0.1", {"broker": 9092}, me.pid, me.create_time(), me.cmdline(), "now")
 
 
 @pytest.fixture
@@ -68,6 +70,8 @@ def test_reused_pid_is_not_our_server(record: Record) -> None:
     """Else `down` would kill a stranger that got the pid of a server long gone."""
     assert record.process()
     assert replace(record, created=record.created - 3600).process() is None
+    assert replace(record, command=["java", "kafka.Kafka"]).process() is None, "born in the same second"
+    assert replace(record, command=["setpriv", "--", *record.command]).process(), "what it was started as became this"
     assert record.stopped().process() is None
 
 
@@ -76,7 +80,7 @@ def test_ended_process_is_not_running(record: Record) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     created = psutil.Process(child.pid).create_time()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert replace(record, pid=child.pid, created=created).process() is None
+    assert replace(record, pid=child.pid, created=created, command=[]).process() is None
     child.wait()
 
 
@@ -163,7 +167,7 @@ def test_external_addresses_start_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(process, "spawn", never)
     monkeypatch.setattr(jars, "fetch", never)
-    for server in (*servers.ALL, *serving.ALL):
+    for server in (*kinds.EMBEDDED, *kinds.STORES):
         monkeypatch.setattr(server, "answers", lambda *_: True)
     settings = load(
         home=tmp_path,
@@ -225,10 +229,10 @@ def test_doctor_sees_what_a_crash_left(stack: Stack) -> None:
 )
 def test_split(address: str, expected: tuple[str, int]) -> None:
     """Addresses come in three forms."""
-    assert servers.split(address) == expected
+    assert split(address) == expected
 
 
 def test_split_refuses() -> None:
     """An address without a port is a mistake to be told."""
     with pytest.raises(ServiceError, match="host:port, got 'localhost'"):
-        servers.split("localhost")
+        split("localhost")

@@ -18,7 +18,7 @@ def test_a_home_remembers_its_data(tmp_path: Path) -> None:
     again = load(home=tmp_path)
     assert (again.scale, again.expand) == (0.5, "2")
     assert load(home=tmp_path, scale=0.5).scale == 0.5
-    with pytest.raises(HomeMismatchError, match=r"made with scale 0\.5, asked for 0\.1"):
+    with pytest.raises(HomeMismatchError, match=r"expected scale 0\.5, with which it was built, got 0\.1"):
         load(home=tmp_path, scale=0.1)
 
 

@@ -230,8 +230,8 @@ def test_products(product):
 )
 def test_product_dirt(scale, eleven, twelve, nulls):
     """Broken lines and nulls would be too few to test repair, or other than published at full size."""
-    shop = synthetic._Shop({**dict.fromkeys(TABLES, 20), "product": round(44_446 * scale)}, orphans=0, seed=3)
-    text = "\n" + synthetic._products(shop, 0)["product"][1].decode()
+    shop = synthetic.Shop({**dict.fromkeys(TABLES, 20), "product": round(44_446 * scale)}, orphans=0, seed=3)
+    text = "\n" + synthetic.draw_products(shop, 0)["product"][1].decode()
     rows = [line.split(",") for line in text.splitlines()[1:]]
     assert '"' not in text
     widths = Counter(map(len, rows))

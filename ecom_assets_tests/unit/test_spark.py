@@ -10,17 +10,22 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from ecom_assets.core.context import Context
+from ecom_assets.core.errors import LakeError, OwnedError
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, connect
-from ecom_assets.dataset.shop import PRODUCT
-from ecom_assets.lake import merged, streamed
+from ecom_assets.dataset.shop import PRODUCT, SHOP
+from ecom_assets.lake import delta
+from ecom_assets.lake.kafka_source import java_kafka_config
+from ecom_assets.lake.query import Place
+from ecom_assets.paths import MERGED, STREAMED
 
 
 def test_kafka_settings_for_java(tmp_path: Path) -> None:
     """Spark would not get into a broker that the producer gets into."""
     ca = tmp_path / "ca.pem"
     ca.write_text("CERTIFICATE")
-    java = streamed.java_kafka_config(
+    java = java_kafka_config(
         {
             "security.protocol": "SASL_SSL",
             "sasl.mechanisms": "SCRAM-SHA-512",
@@ -51,9 +56,9 @@ def test_kafka_settings_for_java(tmp_path: Path) -> None:
 
 def test_plain_login_for_java() -> None:
     """A PLAIN login would be tried with SCRAM's module, and an empty configuration would not stay empty."""
-    java = streamed.java_kafka_config({"sasl.mechanism": "PLAIN", "sasl.username": "a", "sasl.password": "b"})
+    java = java_kafka_config({"sasl.mechanism": "PLAIN", "sasl.username": "a", "sasl.password": "b"})
     assert "plain.PlainLoginModule" in java["sasl.jaas.config"]
-    assert streamed.java_kafka_config({}) == {}
+    assert java_kafka_config({}) == {}
 
 
 @pytest.mark.parametrize("listens", [False, True], ids=["nothing listens", "something listens and says nothing"])
@@ -76,15 +81,6 @@ def test_wrong_address() -> None:
         connect("127.0.0.1:15002")
 
 
-def test_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spark would try for minutes where no Kafka answers."""
-    monkeypatch.setattr(streamed, "KAFKA_PATIENCE", 0.3)
-    with pytest.raises(
-        streamed.LakeError, match=r"topic ecom\.product: no Kafka broker .*127\.0\.0\.1:1 .*ecom status"
-    ):
-        streamed.stream(None, PRODUCT, Settings(home=tmp_path), "127.0.0.1:1")  # ty: ignore[invalid-argument-type]
-
-
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
     """A Delta table of three files, 100,000 rows each."""
@@ -96,57 +92,87 @@ def lake(tmp_path: Path) -> Path:
 
 def test_read_batches(lake: Path) -> None:
     """The loader would miss or double rows, or hold a whole table in memory."""
-    batches = list(streamed.read_batches(lake, ["text", "id"]))
+    batches = list(delta.batches(DeltaTable(str(lake)), ["text", "id"]))
     assert {tuple(b.schema.names) for b in batches} == {("text", "id")}
-    assert max(b.num_rows for b in batches) <= streamed.BATCH_ROWS
+    assert max(b.num_rows for b in batches) <= delta.BATCH_ROWS
     assert sorted(pa.Table.from_batches(batches)["id"].to_pylist()) == list(range(300_000))
     assert all(str(r["id"]) == r["text"] for r in batches[-1].slice(0, 10).to_pylist())
 
 
 def test_read_batches_whoever_wrote_them(lake: Path) -> None:
-    """Files that delta-rs has written anew hold texts in another way, and a proof would end in an error."""
+    """Files that delta-rs has written anew hold texts in another way, and a check would end in an error."""
     DeltaTable(str(lake)).delete("id = 7")
     write_deltalake(lake, pa.table({"id": [-1], "text": pa.array([None], pa.string())}), mode="append")
-    assert sum(b.num_rows for b in streamed.read_batches(lake, ["text"])) == 300_000
-    assert [b.to_pylist() for b in streamed.read_batches(lake, ["id"], "text") if b.num_rows] == [[{"id": -1}]]
+    assert sum(b.num_rows for b in delta.batches(DeltaTable(str(lake)), ["text"])) == 300_000
+    assert [b.to_pylist() for b in delta.batches(DeltaTable(str(lake)), ["id"], "text") if b.num_rows] == [[{"id": -1}]]
 
 
 def test_sample_keys(lake: Path) -> None:
     """Regions would be split by the keys of a part of the table, or differently on each run."""
-    sample = merged.sample_keys(lake, ["id"], 1000)
+    sample = delta.sample(lake, ["id"], 1000)
     assert sample.schema.names == ["id"]
-    assert sample["id"].to_pylist() == merged.sample_keys(lake, ["id"], 1000)["id"].to_pylist()
+    assert sample["id"].to_pylist() == delta.sample(lake, ["id"], 1000)["id"].to_pylist()
     values = sorted(sample["id"].to_pylist())
     assert 1000 <= len(values) <= 1010
     assert all(abs(values[len(values) * q // 4] - 75_000 * q) < 1000 for q in (1, 2, 3))
-    assert merged.sample_keys(lake, ["id"]).num_rows == 100_000
-    assert merged.sample_keys(lake, ["id"], 10**6).num_rows == 300_000
+    assert delta.sample(lake, ["id"]).num_rows == 100_000
+    assert delta.sample(lake, ["id"], 10**6).num_rows == 300_000
 
 
 def test_versions(lake: Path) -> None:
     """The loader would skip a table that has changed, or load again one that has not."""
-    version = merged.version(lake)
-    assert version == merged.version(lake)
+    version = delta.rows_version(lake)
+    assert version == delta.rows_version(lake)
     write_deltalake(lake, pa.table({"id": [1], "text": ["1"]}), mode="append")
-    assert merged.version(lake) != version
+    assert delta.rows_version(lake) != version
+
+
+def test_versions_are_found_by_a_few_commits(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at a table that is streamed for weeks would read its whole log."""
+    for n in range(30):
+        write_deltalake(lake, pa.table({"id": [n], "text": ["1"]}), mode="append")
+    for _ in range(2):
+        DeltaTable(str(lake)).optimize.compact()
+    asked: list[int | None] = []
+    history = DeltaTable.history
+
+    def counted(table: DeltaTable, limit: int | None = None) -> list:
+        asked.append(limit)
+        return history(table, limit)
+
+    monkeypatch.setattr(DeltaTable, "history", counted)
+    assert delta.rows_version(lake) == delta.Version(str(DeltaTable(str(lake)).metadata().id), 32)
+    assert asked == [delta.LOOK_BACK]
 
 
 def test_no_table(tmp_path: Path) -> None:
     """A missing table would read as an empty one, and be loaded as such."""
-    with pytest.raises(streamed.LakeError, match="materialize it first"):
-        list(streamed.read_batches(tmp_path, ["id"]))
+    with pytest.raises(LakeError, match="materialize it first"):
+        delta.opened(tmp_path)
 
 
 def test_delete(tmp_path: Path) -> None:
     """A rest of a deleted table would be taken for the table, or a missing one would be an error."""
     settings = Settings(home=tmp_path)
-    path = streamed.folder(PRODUCT, settings)
-    streamed.delete(PRODUCT, settings)
-    write_deltalake(str(path), pa.table({"id": [1]}))
-    checkpoint = settings.lake / "checkpoints" / "product"
-    checkpoint.mkdir(parents=True)
-    streamed.delete(PRODUCT, settings)
-    merged.delete(PRODUCT, settings)
-    assert [p for p in (tmp_path / "lake").rglob("*") if p.is_file()] == []
-    assert not path.exists()
-    assert not checkpoint.exists()
+    at = Context(settings, SHOP, lambda: pytest.fail("no server is needed"))
+    place = Place.of(PRODUCT, settings)
+    STREAMED.delete(at, PRODUCT)
+    write_deltalake(str(place.table), pa.table({"id": [1]}))
+    place.checkpoint.mkdir(parents=True)
+    STREAMED.delete(at, PRODUCT)
+    MERGED.delete(at, PRODUCT)
+    assert [p.name for p in (tmp_path / "lake").rglob("*") if p.is_file()] == ["owner.json"]
+    assert not place.table.exists()
+    assert not place.checkpoint.exists()
+
+
+def test_another_home_may_not_touch_a_lake(tmp_path: Path) -> None:
+    """Two homes with one lake would delete each other's tables."""
+    settings = Settings(home=tmp_path / "ours")
+    MERGED.delete(Context(settings, SHOP, lambda: pytest.fail("no server is needed")), PRODUCT)
+    (tmp_path / "theirs" / "lake").parent.mkdir()
+    (settings.home / "lake").rename(tmp_path / "theirs" / "lake")
+    at = Context(Settings(home=tmp_path / "theirs"), SHOP, lambda: pytest.fail("no server is needed"))
+    for layer in (STREAMED, MERGED):
+        with pytest.raises(OwnedError, match=f"{settings.home}"):
+            layer.delete(at, PRODUCT)

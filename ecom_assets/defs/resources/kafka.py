@@ -1,6 +1,6 @@
 """Kafka as a Dagster resource: an address, from which the pipeline's one place builds clients.
 
-How a client is configured is defined in ``kafka.topic.Clients``, not here.
+How a client is configured is defined in ``kafka.clients.Clients``, not here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from ecom_assets.core.settings import load
-from ecom_assets.kafka.topic import Clients
+from ecom_assets.kafka.clients import Clients
 from ecom_assets.servers.stack import Stack
 
 

@@ -1,0 +1,89 @@
+"""Full disks: which one it is, and what to do.
+
+What belongs here: turning an error that a full disk has caused into one that names the disk. What does not: how much
+room something needs (``ecom doctor``).
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ecom_assets.core.errors import EcomError
+
+FULL = 1 << 20
+"""Free bytes below which nothing can be written."""
+
+_MESSAGES = ("No space left on device", "database or disk is full")
+"""How the operating system and SQLite say it."""
+
+
+class DiskFullError(EcomError):
+    """A disk has no room for what was to be written."""
+
+
+@contextmanager
+def room_for(what: str, *folders: Path) -> Generator[None]:
+    """Name the disks that are full, whoever noticed it: this process, a server or a database.
+
+    Args:
+        what: What is written in the block, such as ``expanded/customer``.
+        folders: Where; of each one the disk is looked at, whether the folder exists already or not.
+
+    Raises:
+        DiskFullError: The block raised an error which says that a disk is full, or while one of the disks is (Spark
+            says of some of its errors only that a task failed).
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        disks = _disks(folders)
+        full = {folder: free for folder, free in disks.items() if free < FULL}
+        if not full and not any(message in _chain(error) for message in _MESSAGES):
+            raise
+        # What was written last may be gone again, and its disk has room by now.
+        where = full or _disks(_named(error)) or disks
+        room = " and of ".join(f"{folder} ({free / 1e6:,.1f} MB free)" for folder, free in where.items())
+        raise DiskFullError(
+            f"{what}: expected room on the disk of {room}, got: {_first_line(error)}",
+            "free some space (old homes, `ecom doctor` shows what it needs), then run again: what is complete stays,"
+            " and the rest is built",
+        ) from error
+
+
+def _disks(folders: tuple[Path, ...]) -> dict[Path, int]:
+    """The first folder on each disk, and the bytes that are free there."""
+    found: dict[int, Path] = {}
+    for folder in folders:
+        found.setdefault(_existing(folder).stat().st_dev, folder)
+    return {folder: shutil.disk_usage(_existing(folder)).free for folder in found.values()}
+
+
+def _existing(folder: Path) -> Path:
+    """A folder, or the closest one around it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _named(error: BaseException) -> tuple[Path, ...]:
+    """The file that the operating system had no room for, if it names one."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and isinstance(error.filename, str):
+        return (Path(error.filename),)
+    return ()
+
+
+def _chain(error: BaseException | None) -> str:
+    """What an error and its causes say."""
+    messages = []
+    while error is not None:
+        messages.append(str(error))
+        error = error.__cause__
+    return "\n".join(messages)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,449 @@
+"""A second reader of raw files, for the check of the first: their rows and checksum, and what is quarantined.
+
+What belongs here: counting and hashing by the contract alone. What does not: anything of the first reader (``blocks``,
+``fast``, ``exact``, ``records``): this one shares no code with it, or a mistake would cancel out when the expanded
+files are compared with the raw one. It has no reasons and no batches, so it is no use for anything else.
+
+Fields of regular blocks are found by numpy, a whole block at a time, and hashed as Arrow columns. Whatever is unusual
+(another number of fields, a null where none may be, an odd integer, bytes that are not ASCII in a block that is not
+UTF-8) is judged record by record by one regular expression, which also finds the way through irregular quotes.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from ecom_assets.core import row_hash
+from ecom_assets.core.block import ROOM, take
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.parallel import ordered_map
+from ecom_assets.core.quarantine import record_hash
+from ecom_assets.csv import contract
+from ecom_assets.dataset.model import Column, Table
+
+BLOCK_BYTES = 4 << 20
+
+WALK_BYTES = 16 << 10
+"""Where quotes are irregular, so many bytes are read record by record before the rest is looked at as a whole again."""
+
+_QUOTE, _COMMA, _LF, _CR, _MINUS, _ZERO, _NINE = b'",\n\r-09'
+_FIELD = re.compile(rb'"((?:[^"]++|"")*+)"|([^",\n][^,\n]*+)?+')
+_RECORD = re.compile(rb"(?:%s)(?:,(?:%s))*+\r?\n" % ((_FIELD.pattern,) * 2))
+_INTEGER = re.compile(rb"0|-?[1-9]\d*")
+_SAFE_DIGITS = 18  # of an integer that is within 64 bits, whatever the digits are
+
+Sample = Callable[[pa.Array], np.ndarray]
+"""Tells of the values of a column which rows are taken."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a raw file was found to hold.
+
+    Attributes:
+        rows: The good rows, the bytes of the file and the seconds that it took.
+        quarantined: The records that are quarantined, by ``core.quarantine``'s checksum.
+        sampled: The good rows that a sample takes; all of them where there is none.
+    """
+
+    rows: Measure = field(default_factory=Measure)
+    quarantined: Measure = field(default_factory=Measure)
+    sampled: Measure = field(default_factory=Measure)
+
+    def __add__(self, other: Audit) -> Audit:
+        """Add what a further part holds."""
+        return Audit(self.rows + other.rows, self.quarantined + other.quarantined, self.sampled + other.sampled)
+
+
+@dataclass(frozen=True)
+class _Regular:
+    """Whole records with regular quotes, each but the last followed by another.
+
+    Attributes:
+        data: Their bytes.
+        line: Line of the first one.
+        quotes: Where quotes are.
+        ends: Where the records' line ends are.
+    """
+
+    data: bytes
+    line: int
+    quotes: np.ndarray
+    ends: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """One record.
+
+    Attributes:
+        data: Its bytes; of one that is not whole, those of its first line.
+        line: Its line.
+        whole: Whether it is whole.
+    """
+
+    data: bytes
+    line: int
+    whole: bool
+
+
+def audit(
+    path: Path,
+    table: Table,
+    sample: tuple[str, Sample] | None = None,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    progress: Callable[[int], None] | None = None,
+) -> Audit:
+    """Read a raw file, every record of it.
+
+    Args:
+        path: The file.
+        table: What it should hold.
+        sample: A column, and which rows to take by its values.
+        block_bytes: About how many bytes to read at a time.
+        progress: Called with the bytes done since the last call.
+
+    Raises:
+        FileNotFoundError: No such file.
+        HeaderError: Its first line is not the table's header.
+    """
+    began = time.perf_counter()
+    judge = _Judge(table, sample)
+    found = Audit(Measure(bytes=path.stat().st_size))
+    with path.open("rb") as file:
+        _check_header(file.readline(contract.MAX_RECORD), path, table)
+        for part, size in ordered_map(judge, _parts(file, block_bytes)):
+            found += part
+            if progress:
+                progress(size)
+    return found + Audit(Measure(seconds=time.perf_counter() - began))
+
+
+def _check_header(line: bytes, path: Path, table: Table) -> None:
+    text = line.removeprefix(contract.BOM).rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+    found = [name for row in csv.reader([text]) for name in row]
+    if found != table.names:
+        raise contract.wrong_header(path, table, text, found)
+
+
+Part = list[_Regular | _Walked]
+
+
+def _parts(file: BinaryIO, block_bytes: int) -> Iterator[Part]:
+    """Cut what is left of a file, a list of records for each block read."""
+    rest, line, end = b"", 2, False
+    while not end:
+        new = file.read(block_bytes)
+        end = not new
+        data = rest + new if new or not rest or rest.endswith(b"\n") else rest + b"\n"
+        part: Part = []
+        at = 0
+        while at < len(data):
+            regular, odd = _regular(data, at, line, end=end)
+            if len(regular.data):
+                part.append(regular)
+                at += len(regular.data)
+                line += regular.data.count(b"\n")
+            if not odd:
+                break
+            stop = at + WALK_BYTES
+            while at < min(stop, len(data)) and (walked := _next(data, at, line, end=end)):
+                part.append(walked)
+                at += len(walked.data)
+                line += walked.data.count(b"\n")
+            if at < stop:  # what comes next depends on bytes that are not read yet
+                break
+        rest = data[at:]
+        if len(rest) > contract.MAX_RECORD and b"\n" not in rest:
+            # As much of it as counts, and two bytes more, which may be its line end.
+            part.append(_Walked(rest[: contract.MAX_RECORD + 2] + b"\n", line, whole=False))
+            rest, line = _next_line(file, block_bytes), line + 1
+        yield part
+
+
+def _next_line(file: BinaryIO, block_bytes: int) -> bytes:
+    """Read on to the next line; returns the bytes of it that have been read."""
+    while new := file.read(block_bytes):
+        _, found, behind = new.partition(b"\n")
+        if found:
+            return behind
+    return b""
+
+
+def _regular(data: bytes, at: int, line: int, *, end: bool) -> tuple[_Regular, bool]:
+    """Find the records from some place up to the first one that is unusual.
+
+    Returns:
+        The records; and whether one was found behind them that must be read by itself.
+    """
+    array = np.frombuffer(data, np.uint8)[at:]
+    quotes = np.flatnonzero(array == _QUOTE)
+    ends = np.flatnonzero(array == _LF)
+    limit = len(array)
+    if len(quotes):
+        limit = _first_odd(array, quotes)
+        ends = ends[np.searchsorted(quotes, ends) & 1 == 0]
+        ends = ends[: np.searchsorted(ends, limit)]
+    long = np.flatnonzero(np.diff(ends, prepend=-1) > contract.MAX_RECORD)
+    if len(long):
+        ends = ends[: long[0]]
+    size = int(ends[-1]) + 1 if len(ends) else 0
+    left = len(array) - size
+    odd = bool(len(long)) or limit < len(array) or left > contract.MAX_RECORD or (end and left > 0)
+    return _Regular(data[at : at + size], line, quotes[: np.searchsorted(quotes, size)], ends), odd
+
+
+def _first_odd(array: np.ndarray, quotes: np.ndarray) -> int:
+    """Where the first quote is that neither opens nor closes a field as it must; the array's size if there is none."""
+    opening, closing = quotes[0::2], quotes[1::2]
+    size = len(array)
+
+    def at(places: np.ndarray) -> np.ndarray:
+        """The bytes at some places; line ends before the first and behind the last one."""
+        inside = (places >= 0) & (places < size)
+        return np.where(inside, array[np.where(inside, places, 0)], _LF)
+
+    before, after = at(opening - 1), at(closing + 1)
+    opens = (before == _COMMA) | (before == _LF) | (before == _QUOTE)
+    closes = (after == _COMMA) | (after == _LF) | (after == _QUOTE) | ((after == _CR) & (at(closing + 2) == _LF))
+    odd = [*opening[~opens][:1].tolist(), *closing[~closes][:1].tolist()]
+    return min(odd, default=size)
+
+
+def _next(data: bytes, at: int, line: int, *, end: bool) -> _Walked | None:
+    """Read one record; ``None`` if that takes more bytes."""
+    window = at + contract.MAX_RECORD
+    if found := _RECORD.match(data, at, min(window, len(data))):
+        return _Walked(found[0], line, whole=True)
+    if not end and len(data) <= window:
+        return None
+    stop = data.find(b"\n", at) + 1
+    return _Walked(data[at:stop], line, whole=False) if stop else None
+
+
+class _Judge:
+    """The verdict on records of one table; called with a part of its file.
+
+    Args:
+        table: The table.
+        sample: A column, and which rows to take by its values.
+    """
+
+    def __init__(self, table: Table, sample: tuple[str, Sample] | None) -> None:
+        self.table = table
+        self.sample = sample
+        self.nulls = [text.encode() for text in table.null_values]
+
+    def __call__(self, part: Part) -> tuple[Audit, int]:
+        """Judge records; returns what they hold, and their bytes."""
+        found, size = Audit(), 0
+        for records in part:
+            found += self._regular(records) if isinstance(records, _Regular) else self._single(records)
+            size += len(records.data)
+        return found, size
+
+    def _single(self, record: _Walked) -> Audit:
+        """Judge one record."""
+        content = record.data[: -2 if record.data.endswith(b"\r\n") else -1]
+        fields = _fields(record.data) if record.whole else None
+        if fields == [None]:
+            return Audit()
+        values = self._row(fields) if fields else None
+        if values is None:
+            text = content[: contract.MAX_RECORD].decode("utf-8", "backslashreplace")
+            return Audit(quarantined=Measure(1, record_hash(record.line, text)))
+        found = Measure(1, row_hash.row_hash(values))
+        if self.sample is None:
+            return Audit(found, sampled=found)
+        name, taken = self.sample
+        value = values[self.table.names.index(name)]
+        return Audit(found, sampled=found if taken(pa.array([value], pa.binary()))[0] else Measure())
+
+    def _row(self, fields: list[bytes | None]) -> list[bytes | None] | None:
+        """The values of a record, as they are hashed; ``None`` if it is no row."""
+        columns = self.table.columns
+        if self.table.overflow and len(fields) > len(columns):
+            last = fields[len(columns) - 1 :]
+            if any(isinstance(value, _Quoted) for value in last):
+                return None
+            fields = [*fields[: len(columns) - 1], b",".join(value or b"" for value in last)]
+        if len(fields) != len(columns):
+            return None
+        null = [value is None or (value in self.nulls and not isinstance(value, _Quoted)) for value in fields]
+        values = [None if missing else bytes(value or b"") for value, missing in zip(fields, null, strict=True)]
+        kept = all(self._keeps(column, value) for column, value in zip(columns, values, strict=True))
+        return values if kept else None
+
+    def _keeps(self, column: Column, value: bytes | None) -> bool:
+        """Whether a value keeps the contract."""
+        if value is None:
+            return column.nullable
+        if column.avro == "long":
+            # So many digits and a sign: Python's integers have no end.
+            return len(value) <= 20 and bool(_INTEGER.fullmatch(value)) and -(2**63) <= int(value) < 2**63
+        return (column.name not in self.table.keys or 1 <= len(value) <= contract.MAX_KEY) and _is_utf8(value)
+
+    def _regular(self, records: _Regular) -> Audit:
+        """Judge records whose quotes are regular: most of them at once, the unusual ones by themselves."""
+        data, table = records.data, self.table
+        count = len(table.columns)
+        array = np.frombuffer(data, np.uint8)
+        starts = np.concatenate(([0], records.ends[:-1] + 1))
+        commas = array == _COMMA
+        if len(records.quotes):
+            commas &= np.bitwise_xor.accumulate(array == _QUOTE) == 0
+        places = np.flatnonzero(commas)
+        last = np.searchsorted(places, records.ends)
+        usual = np.diff(last, prepend=0) == count - 1
+        if count == 1:  # an empty line is no row of one null
+            usual &= (records.ends > starts) & (array[starts] != _CR)
+        if not usual.all():
+            places = places[np.repeat(usual, np.diff(last, prepend=0))]
+        stops = records.ends[usual]
+        stops = stops - ((array[stops - 1] == _CR) & (stops > starts[usual]))
+        begins = np.column_stack((starts[usual], places.reshape(len(stops), count - 1) + 1))
+        ends = np.column_stack((places.reshape(len(stops), count - 1), stops))
+        cells = _Cells(data, array, records.quotes, begins, ends)
+        good = self._good(cells)
+        if not data.isascii() and not _is_utf8(data):
+            high = np.flatnonzero(array >= 0x80)
+            doubtful = np.zeros(len(starts), bool)
+            doubtful[np.searchsorted(records.ends, high)] = True
+            good &= ~doubtful[usual]
+        found = self._hashed(cells, good)
+        usual[usual] = good
+        line, at = records.line, 0
+        for row in np.flatnonzero(~usual).tolist():
+            start = int(starts[row])
+            line, at = line + data.count(b"\n", at, start), start
+            found += self._single(_Walked(data[start : int(records.ends[row]) + 1], line, whole=True))
+        return found
+
+    def _good(self, cells: _Cells) -> np.ndarray:
+        """Which rows keep the contract for sure, but for bytes that are not UTF-8."""
+        good = np.ones(len(cells.sizes), bool)
+        for at, column in enumerate(self.table.columns):
+            null = cells.mark_nulls(at, self.nulls)
+            if not column.nullable:
+                good &= ~null
+            if column.avro == "long":
+                good &= null | cells.integers(at)
+            elif column.name in self.table.keys:
+                sizes = cells.sizes[:, at]
+                good &= null | ((sizes > 0) & (sizes <= contract.MAX_KEY))
+        return good
+
+    def _hashed(self, cells: _Cells, good: np.ndarray) -> Audit:
+        """Hash some rows."""
+        if not good.any():
+            return Audit()
+        names = self.table.names
+        batch = pa.RecordBatch.from_arrays([cells.column(at, good) for at in range(len(names))], names=names)
+        hashes = row_hash.batch_hashes(batch, names)
+        found = Measure(len(hashes), row_hash.total(hashes))
+        if self.sample is None:
+            return Audit(found, sampled=found)
+        name, taken = self.sample
+        hashes = hashes[taken(batch.column(name))]
+        return Audit(found, sampled=Measure(len(hashes), row_hash.total(hashes)))
+
+
+class _Cells:
+    """The fields of some records, without their quotes.
+
+    Args:
+        data: The records' bytes.
+        array: The same.
+        quotes: Where quotes are, all regular.
+        begins: Where each field begins, shape ``(rows, columns)``.
+        ends: Where it ends.
+
+    Attributes:
+        begins: Where the field's text begins, in ``block``.
+        sizes: Bytes of its text; -1 for a null.
+        block: The records' bytes, doubled quotes halved.
+    """
+
+    def __init__(
+        self, data: bytes, array: np.ndarray, quotes: np.ndarray, begins: np.ndarray, ends: np.ndarray
+    ) -> None:
+        self.quoted = np.zeros(begins.shape, bool)
+        self.block = data + bytes(ROOM)
+        if len(quotes):
+            self.quoted = array[begins] == _QUOTE
+            reopened = quotes[2::2]
+            halved = reopened[reopened == quotes[1::2][: len(reopened)] + 1]
+            if len(halved):
+                self.block = np.delete(array, halved).tobytes() + bytes(ROOM)
+                begins = begins - np.searchsorted(halved, begins)
+                ends = ends - np.searchsorted(halved, ends)
+        self.begins = begins + self.quoted
+        self.sizes = ends - self.quoted - self.begins
+        self._array = np.frombuffer(self.block, np.uint8)
+
+    def mark_nulls(self, column: int, nulls: list[bytes]) -> np.ndarray:
+        """Find the nulls of a column and give them the size -1."""
+        begins, sizes = self.begins[:, column], self.sizes[:, column]
+        null = np.zeros(len(sizes), bool)
+        for text in nulls:
+            same = (sizes == len(text)) & ~self.quoted[:, column]
+            for at, byte in enumerate(text):
+                same &= self._array[np.where(same, begins + at, 0)] == byte
+            null |= same
+        sizes[null] = -1
+        return null
+
+    def integers(self, column: int) -> np.ndarray:
+        """Which values of a column are integers for sure."""
+        begins, sizes = self.begins[:, column], self.sizes[:, column]
+        first = self._array[begins]
+        negative = first == _MINUS
+        digits = sizes - negative
+        leading = self._array[begins + negative]
+        good = (digits > 0) & (digits <= _SAFE_DIGITS) & ((leading != _ZERO) | ((digits == 1) & ~negative))
+        for at in range(int(np.max(digits, initial=0, where=good))):
+            # A place behind a value's end counts as a digit.
+            byte = self._array[np.where(at < digits, begins + negative + at, begins + negative)]
+            good &= (byte >= _ZERO) & (byte <= _NINE)
+        return good
+
+    def column(self, column: int, rows: np.ndarray) -> pa.Array:
+        """The values of a column in some rows."""
+        return take(self.block, self.begins[rows, column], self.sizes[rows, column])
+
+
+class _Quoted(bytes):
+    """The text of a quoted field."""
+
+
+def _fields(record: bytes) -> list[bytes | None]:
+    """The fields of a whole record; an unquoted empty one is ``None``."""
+    fields: list[bytes | None] = []
+    at = 0
+    while found := _FIELD.match(record, at):
+        quoted, bare = found.groups()
+        fields.append(bare if quoted is None else _Quoted(quoted.replace(b'""', b'"')))
+        at = found.end() + 1
+        if record[found.end()] != _COMMA:
+            break
+    if type(fields[-1]) is bytes:
+        fields[-1] = fields[-1].removesuffix(b"\r") or None
+    return fields
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,127 @@
+"""The layer chunked: row-aligned CSV parts with a manifest, and the source of the topics.
+
+What belongs here: when and where this room's functions are called for the layer. What does not: the work (``chunk``,
+``spark_tasks``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from typing_extensions import override
+
+from ecom_assets.core.context import Context
+from ecom_assets.core.errors import CsvError, NotBuiltError
+from ecom_assets.core.layer import Built, Chunk, ChunkSource, Cut, Measurement, Row
+from ecom_assets.core.location import listing, remove
+from ecom_assets.core.progress import track
+from ecom_assets.core.settings import Settings
+from ecom_assets.csv import chunk, states
+from ecom_assets.csv.expanded import ExpandedLayer
+from ecom_assets.dataset.model import Table
+
+SHOWN = 5
+"""Chunks that are named where some are damaged."""
+
+
+class ChunkedLayer(ChunkSource):
+    """The chunks.
+
+    Args:
+        expanded: The layer before it.
+    """
+
+    name = "chunked"
+    pool = "files"
+    kinds = frozenset({"csv"})
+    replaceable = True
+    description = "Row-aligned parts with header, and a manifest of rows, bytes and checksums."
+
+    def __init__(self, expanded: ExpandedLayer) -> None:
+        self.upstream = self._expanded = expanded
+
+    @override
+    def fingerprint(self, at: Context, table: Table) -> str:
+        build = at.books.build(self._expanded.name, table.name)
+        if build is None:
+            raise NotBuiltError(self._expanded.name, table.name)
+        return states.digest(build.fingerprint, dict(build.declaration), at.settings.chunk_bytes)
+
+    @override
+    def exists(self, at: Context, table: Table) -> bool:
+        return (chunk.folder(table, at.settings) / chunk.MANIFEST).exists()
+
+    @override
+    def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
+        """Cut chunks next to those that are there, and swap them in: with ``repair`` and without."""
+        settings = at.settings
+        if not self._expanded.exists(at, table):
+            raise NotBuiltError(self._expanded.name, table.name)
+        with track(f"chunked/{table.name}", None) as advance:
+            if settings.csv_route == "spark":
+                from ecom_assets.csv import spark_tasks  # pyspark, which a home without Spark can do without
+
+                chunks = spark_tasks.chunk_table(at.spark, table, settings, advance)
+            else:
+                chunks = chunk.build(table, settings, advance)
+        return Built(sum(c.rows for c in chunks), notes={"chunks": len(chunks)})
+
+    @override
+    def position(self, at: Context, table: Table, cut: Cut) -> str:
+        """Names, sizes and times of all files: one look at the folder, and a touched chunk is noticed."""
+        return states.digest(states.folder_state(chunk.folder(table, at.settings)))
+
+    @override
+    def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
+        settings, position = at.settings, self.position(at, table, cut)
+        with track(f"check: chunked/{table.name}", None) as advance:
+            found = chunk.measure(table, settings, advance)
+        return Measurement(table.name, self.name, found, position=position, problems=self._problems(at, table))
+
+    def _problems(self, at: Context, table: Table) -> tuple[str, ...]:
+        """Where the folder differs from its manifest."""
+        folder = chunk.folder(table, at.settings)
+        try:
+            due = {c.name: c.bytes for c in chunk.read_manifest(folder)}
+        except CsvError as error:
+            return (str(error),)
+        except NotBuiltError:
+            return (f"{folder / chunk.MANIFEST}: expected the manifest of the chunks, got none",)
+        sizes = {name: status.st_size for name, status in listing(folder).items()}
+        found = [
+            f"{folder / name}: expected {size:,} bytes as in the manifest, got {_bytes(sizes.get(name))}"
+            for name, size in due.items()
+            if sizes.get(name) != size
+        ]
+        found += [f"{folder / n}: expected no such chunk" for n in sizes if n.startswith("part-") and n not in due]
+        more = [f"{folder}: {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
+        return (*found[:SHOWN], *more)
+
+    @override
+    def delete(self, at: Context, table: Table) -> None:
+        remove(chunk.folder(table, at.settings))
+
+    @override
+    def preview(self, at: Context, table: Table, rows: int) -> Sequence[Row]:
+        return states.first_rows(chunk.files(table, at.settings)[:1], table, rows)
+
+    @override
+    def stored_as(self, settings: Settings, table: Table) -> str:
+        return str(chunk.folder(table, settings))
+
+    @override
+    def chunks(self, settings: Settings, table: Table) -> list[Chunk]:
+        return chunk.read_manifest(chunk.folder(table, settings))
+
+    @override
+    def read(self, settings: Settings, table: Table, chunks: Sequence[Chunk]) -> list[bytes]:
+        return chunk.read(chunk.folder(table, settings), chunks)
+
+    @override
+    def rows(self, table: Table, chunks: Sequence[Chunk], data: Sequence[bytes]) -> pa.RecordBatch:
+        return chunk.verified(table, chunks, data)
+
+
+def _bytes(size: int | None) -> str:
+    return "no file" if size is None else f"{size:,}"

@@ -1,0 +1,130 @@
+"""How far each table grows, so that tables that refer to one another grow alike.
+
+What belongs here: decisions that rest on all tables of a data set. What does not: writing copies (``expand``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecom_assets.core import row_hash
+from ecom_assets.core.expansion import Target
+from ecom_assets.core.settings import Settings
+from ecom_assets.csv import records
+from ecom_assets.dataset.model import Dataset, Table
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a table grows.
+
+    Attributes:
+        copies: Copies to write, the first one included.
+        share: Share of the last copy's rows to take, 0 < share <= 1, chosen by the session, so that tables of one
+            session agree.
+        strides: Key domain -> what copy *k* adds *k* times to an integer key.
+        wraps: Key domain -> copies of the table that owns it; copy *k* of a reference points to copy *k* modulo this.
+        sample_key: The column by which a share of the rows is taken; ``None`` if the table has none.
+    """
+
+    copies: int = 1
+    share: float = 1.0
+    strides: dict[str, int] = field(default_factory=dict)
+    wraps: dict[str, int] = field(default_factory=dict)
+    sample_key: str | None = None
+
+    @property
+    def sample(self) -> tuple[str, Callable[[pa.Array], np.ndarray]] | None:
+        """The column by which the last copy takes rows, and which ones by its values; ``None`` if it takes all."""
+        if self.share == 1.0 or self.sample_key is None:
+            return None
+        return self.sample_key, lambda keys: sampled(keys, self.share)
+
+
+def raw_file(table: Table, settings: Settings) -> Path:
+    """Where a table's raw file is stored."""
+    return settings.raw / table.csv
+
+
+def plan(table: Table, dataset: Dataset, settings: Settings) -> Plan:
+    """Decide how a table grows, from the sizes of all raw files and their largest integer keys.
+
+    Raises:
+        FileNotFoundError: A raw file is missing.
+        HeaderError: The raw file of a table that owns a key has a wrong header.
+    """
+    copies = _copies(dataset, settings)
+    if copies is None or math.ceil(copies[table.name]) == 1:
+        return Plan()
+    owners = {t.keys[t.primary_key]: t for t in dataset.tables.values()}
+    owned = {domain: owners[domain] for domain in table.keys.values() if domain in owners}
+    strides = {
+        domain: _stride(owner, settings)
+        for domain, owner in owned.items()
+        if column_type(owner, owner.primary_key) == "long"
+    }
+    wraps = {domain: math.ceil(copies[owner.name]) for domain, owner in owned.items()}
+    return Plan(*_whole_and_share(copies[table.name]), strides, wraps, sample_key(table, dataset))
+
+
+def last_copy(table: Table, dataset: Dataset, settings: Settings) -> Plan:
+    """Decide the same, but for the steps between keys, which take a look at every row of other tables."""
+    copies = _copies(dataset, settings)
+    if copies is None:
+        return Plan()
+    return Plan(*_whole_and_share(copies[table.name]), sample_key=sample_key(table, dataset))
+
+
+def sample_key(table: Table, dataset: Dataset) -> str | None:
+    """The key by which a partial copy takes rows: one that no table owns and several hold."""
+    tables = dataset.tables.values()
+    owned = {t.keys[t.primary_key] for t in tables}
+    shared = [
+        name
+        for name, domain in table.keys.items()
+        if domain not in owned and sum(domain in t.keys.values() for t in tables) > 1
+    ]
+    return shared[0] if shared else None
+
+
+def sampled(keys: pa.Array, share: float) -> np.ndarray:
+    """Which rows a share takes: those whose key's hash is below it."""
+    return row_hash.value_hashes(keys) < np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
+
+
+def column_type(table: Table, name: str) -> str:
+    """The Avro type of a column."""
+    return next(c.avro for c in table.columns if c.name == name)
+
+
+def _copies(dataset: Dataset, settings: Settings) -> dict[str, float] | None:
+    """Table -> how many copies it grows to; ``None`` if none grows at all."""
+    target = Target.parse(settings.expand)
+    if target == Target():
+        return None
+    sizes = {t.name: raw_file(t, settings).stat().st_size for t in dataset.tables.values()}
+    grown = target.factors(sizes)
+    # Only tables that share a session can be cut in the middle of a copy without breaking a reference.
+    return {n: grown[n] if sample_key(t, dataset) else math.ceil(grown[n]) for n, t in dataset.tables.items()}
+
+
+def _whole_and_share(factor: float) -> tuple[int, float]:
+    copies = math.ceil(factor)
+    return copies, factor - copies + 1
+
+
+def _stride(owner: Table, settings: Settings) -> int:
+    """The power of ten above every integer key of a table."""
+    largest = 0
+    for parsed in records.parse(raw_file(owner, settings), owner):
+        if parsed.batch.num_rows:
+            span = pc.min_max(parsed.batch.column(owner.primary_key))
+            largest = max(largest, abs(span["min"].as_py()), abs(span["max"].as_py()))
+    return 10 ** len(str(largest))

@@ -1,0 +1,157 @@
+"""The layer raw: the files as published, which nothing of ours may change.
+
+What belongs here: bringing the files once for all tables, and measuring them by the second reader (``audit``). What
+does not: where they come from, which is a function that this layer is given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from typing_extensions import override
+
+from ecom_assets.core.context import Context
+from ecom_assets.core.layer import Built, Cut, Layer, Measurement, Row
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.progress import track
+from ecom_assets.core.settings import Settings, remember
+from ecom_assets.csv import plan, states
+from ecom_assets.csv.audit import audit
+from ecom_assets.csv.contract import HeaderError
+from ecom_assets.csv.plan import raw_file
+from ecom_assets.dataset.model import Dataset, Table
+
+Acquire = Callable[[Settings, Callable[[str, int, int], None] | None], Mapping[str, Path]]
+"""Puts the files of all tables in their places, or finds them there; reports table, rows done and rows in all."""
+
+
+class RawLayer(Layer):
+    """The raw files.
+
+    Args:
+        acquire: Brings them.
+    """
+
+    name = "raw"
+    upstream = None
+    pool = "files"
+    kinds = frozenset({"csv"})
+    replaceable = False
+    description = "The file as published, unchanged."
+
+    def __init__(self, acquire: Acquire) -> None:
+        self._acquire = acquire
+
+    @override
+    def fingerprint(self, at: Context, table: Table) -> str:
+        """Name the source and the file that is there: one that was touched since is compared with the source again."""
+        settings, now = at.settings, _state(table, at.settings)
+        if settings.source == "synthetic":
+            return states.digest(settings.source, settings.scale, settings.seed, now)
+        return states.digest(settings.source, now)
+
+    @override
+    def exists(self, at: Context, table: Table) -> bool:
+        return raw_file(table, at.settings).exists()
+
+    @override
+    def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
+        """Bring the files of all tables, unless another table's build has just done so.
+
+        Returns:
+            The table's share: its rows, and the seconds by its bytes.
+        """
+        return at.opened(type(self), _acquisition).built(at, table, self._acquire)
+
+    @override
+    def position(self, at: Context, table: Table, cut: Cut) -> str:
+        path = raw_file(table, at.settings)
+        return states.file_state(path) if path.exists() else ""
+
+    @override
+    def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
+        """Read the file by the second reader; a file that it cannot read is a measurement with a problem."""
+        path, position = raw_file(table, at.settings), self.position(at, table, cut)
+        try:
+            sample = plan.last_copy(table, at.dataset, at.settings).sample
+            with track(f"check: raw/{table.name}", path.stat().st_size, "bytes") as advance:
+                found = audit(path, table, sample, progress=advance)
+        except HeaderError as error:
+            return Measurement(table.name, self.name, Measure(), position=position, problems=(str(error),))
+        except FileNotFoundError as error:
+            problem = f"{error.filename or path}: expected a raw file, got none"
+            return Measurement(table.name, self.name, Measure(), position=position, problems=(problem,))
+        return Measurement(
+            table.name, self.name, found.rows, {"quarantined": found.quarantined}, position, last_copy=found.sampled
+        )
+
+    @override
+    def delete(self, at: Context, table: Table) -> None:
+        """Delete nothing: raw files are the source's own."""
+
+    @override
+    def preview(self, at: Context, table: Table, rows: int) -> Sequence[Row]:
+        return states.first_rows([raw_file(table, at.settings)], table, rows) if self.exists(at, table) else ()
+
+    @override
+    def stored_as(self, settings: Settings, table: Table) -> str:
+        return str(raw_file(table, settings))
+
+
+@contextmanager
+def _acquisition() -> Generator[_Acquisition]:
+    yield _Acquisition()
+
+
+class _Acquisition:
+    """What the last acquisition did for the tables whose builds have not asked yet."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pending: dict[str, tuple[str, Built]] = {}
+
+    def built(self, at: Context, table: Table, acquire: Acquire) -> Built:
+        """What the acquisition did for a table; a new one, if the last one is not about what is there now."""
+        with self._lock:
+            state, built = self._pending.pop(table.name, ("", Built()))
+            if not state or state != _state(table, at.settings):
+                self._pending = _acquired(at.settings, at.dataset, acquire)
+                _, built = self._pending.pop(table.name)
+            return built
+
+
+def _acquired(settings: Settings, dataset: Dataset, acquire: Acquire) -> dict[str, tuple[str, Built]]:
+    """Bring the files; returns each one's state, and what was done for it."""
+    tables = dataset.tables
+    before = {name: _state(table, settings) for name, table in tables.items()}
+    done: dict[str, int] = {}
+    began = time.perf_counter()
+    with track("raw", None) as advance:
+
+        def progress(table: str, rows: int, _: int) -> None:
+            advance(rows - done.get(table, 0))
+            done[table] = rows
+
+        acquire(settings, progress)
+    seconds = time.perf_counter() - began
+    remember(settings)  # not before, or an option that makes no sense would stay with the home
+    now = {name: _state(table, settings) for name, table in tables.items()}
+    sizes = {name: raw_file(table, settings).stat().st_size for name, table in tables.items()}
+    whole = sum(size for name, size in sizes.items() if now[name] != before[name]) or 1
+    return {name: (now[name], _share(done.get(name, 0), sizes[name], seconds / whole, now[name] == before[name]))
+            for name in tables}  # fmt: skip
+
+
+def _share(rows: int, size: int, seconds_per_byte: float, unchanged: bool) -> Built:
+    if unchanged:
+        return Built(unchanged=True, notes={"bytes": size})
+    return Built(rows, notes={"bytes": size, "seconds": round(size * seconds_per_byte, 3)})
+
+
+def _state(table: Table, settings: Settings) -> str:
+    path = raw_file(table, settings)
+    return states.file_state(path) if path.exists() else ""

@@ -1,0 +1,1 @@
+"""Assets, by what they are: layers, reconciliation, serving, analysis."""

@@ -1,0 +1,140 @@
+"""The analysis path: expanded files to PostgreSQL, answers computed by Spark over it, kept in Redis."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ecom_assets.core.progress import track
+from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.defs.names import OWNERS, asset_key
+from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.servers.stack import Stack
+from ecom_assets.serving import analysis, postgres
+from ecom_assets.serving.questions import QUESTIONS
+
+
+def postgres_assets(dataset: Dataset) -> dg.AssetsDefinition:
+    """The expanded files as typed tables with keys and indexes."""
+
+    @dg.multi_asset(name="postgres", specs=[_spec(t) for t in dataset.tables.values()])
+    def postgres_tables(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
+        """Load all tables in one transaction: they refer to one another, and readers see old or new ones, not both."""
+        settings = home.at.settings
+        with track("postgres", None) as advance:
+            loaded = postgres.load(settings, Stack(settings).address("postgres"), lambda _, rows: advance(rows))
+        for table in dataset.tables.values():
+            done = loaded.get(table.name)
+            context.log.info("postgres/%s: %s", table.name, f"{done.rows:,} rows" if done else "nothing to do")
+            metadata: dict[str, dg.MetadataValue] = {"skipped": dg.MetadataValue.bool(done is None)}
+            if done:
+                metadata |= {
+                    "dagster/row_count": dg.MetadataValue.int(done.rows),
+                    "duplicates": dg.MetadataValue.int(done.duplicates),
+                    "conflicts": dg.MetadataValue.int(done.conflicts),
+                    "unparsed": dg.MetadataValue.json(done.unparsed),
+                    "orphans": dg.MetadataValue.json(done.orphans),
+                }
+            yield dg.MaterializeResult(asset_key=asset_key("postgres", table), metadata=metadata)
+
+    return postgres_tables
+
+
+def _spec(table: Table) -> dg.AssetSpec:
+    columns = [
+        dg.TableColumn(
+            c.name,
+            c.kind,
+            c.source.doc,
+            dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.primary_key),
+        )
+        for c in postgres.columns(table)
+    ]
+    return dg.AssetSpec(
+        asset_key("postgres", table),
+        deps=[asset_key("expanded", table)],
+        description=f"{table.avsc['doc']} Typed, with primary key, foreign keys and indexes.",
+        group_name="postgres",
+        kinds={"postgres"},
+        owners=OWNERS,
+        tags={"table": table.name},
+        metadata={
+            "dagster/column_schema": dg.TableSchema(columns),
+            "dagster/table_name": table.name,
+            "primary_key": table.primary_key,
+        },
+    )
+
+
+def analysis_assets(dataset: Dataset) -> dg.AssetsDefinition:
+    """Answers computed by Spark over PostgreSQL's tables."""
+
+    @dg.multi_asset(
+        name="analyses",  # not the name of the job
+        can_subset=True,
+        specs=[
+            dg.AssetSpec(
+                ["analysis", name],
+                deps=[asset_key("postgres", dataset.tables[t]) for t in QUESTIONS[name].tables],
+                description=QUESTIONS[name].doc,
+                group_name="analysis",
+                kinds={"spark", "delta"},
+                owners=OWNERS,
+                metadata={"query": dg.MetadataValue.md(f"```sql\n{QUESTIONS[name].sql}\n```")},
+            )
+            for name in analysis.ANALYSES
+        ],
+    )
+    def analyses(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
+        """Read the tables over JDBC in parallel parts and compute each answer."""
+        at = home.at
+        url = Stack(at.settings).address("postgres")
+        for name in analysis.ANALYSES:
+            key = dg.AssetKey(["analysis", name])
+            if key in context.selected_asset_keys:
+                found, unchanged = analysis.analyse(at.spark, at.settings, url, name)
+                context.log.info(
+                    "analysis/%s: %s", name, "unchanged" if unchanged else f"{found.table.num_rows:,} rows"
+                )
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        "skipped": dg.MetadataValue.bool(unchanged),
+                        "dagster/row_count": dg.MetadataValue.int(found.table.num_rows),
+                        "version": dg.MetadataValue.text(found.version),
+                    },
+                )
+
+    return analyses
+
+
+@dg.multi_asset(
+    name="cache",
+    can_subset=True,
+    specs=[
+        dg.AssetSpec(
+            ["cache", name],
+            deps=[dg.AssetKey(["analysis", name])],
+            description=f"{QUESTIONS[name].doc} In Redis, with version and time to live.",
+            group_name="cache",
+            kinds={"redis"},
+            owners=OWNERS,
+        )
+        for name in analysis.ANALYSES
+    ],
+)
+def cached_analyses(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
+    """Put each result into Redis."""
+    settings = home.at.settings
+    url = Stack(settings).address("redis")
+    for name in analysis.ANALYSES:
+        key = dg.AssetKey(["cache", name])
+        if key in context.selected_asset_keys:
+            kept = analysis.keep(name, settings, url)
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata={
+                    "dagster/row_count": dg.MetadataValue.int(kept.table.num_rows),
+                    "version": dg.MetadataValue.text(kept.version),
+                    "seconds_to_live": dg.MetadataValue.int(analysis.TTL),
+                },
+            )

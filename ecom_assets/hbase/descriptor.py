@@ -1,0 +1,68 @@
+"""Whether a table's descriptor in HBase is the declared one: a family with a lifetime loses its rows without a word.
+
+What belongs here: families, versions and lifetimes as HBase reports them. What does not: rows (see ``scan``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.hbase import thrift
+
+if TYPE_CHECKING:
+    from ecom_assets.core.addresses import Addresses
+
+FOREVER = 2**31 - 1
+"""HBase's number of seconds for a family whose cells never expire."""
+VERSIONS = 1
+"""Versions of a cell that are kept."""
+
+
+def problems(table: Table, settings: Settings, addresses: Addresses) -> list[str]:
+    """Compare a table's descriptor with the declared one.
+
+    Args:
+        table: The table.
+        settings: For the namespace.
+        addresses: Where HBase is.
+
+    Returns:
+        What differs, a sentence each with the remedy.
+
+    Raises:
+        HBaseError: HBase did not respond after several tries.
+    """
+    name = table.hbase_table(settings.namespace)
+
+    def attempt() -> dict[str, dict[str, Any]] | None:
+        with thrift.Connection(addresses.hbase_thrift) as connection:
+            if name.encode() not in connection.happybase.tables():
+                return None
+            return {family.decode(): told for family, told in connection.happybase.table(name).families().items()}
+
+    found = thrift.retry(attempt, f"HBase table {name}, its descriptor")
+    if found is None:
+        return [f"HBase table {name}: expected a table, got none; `ecom run --repair` loads it"]
+    return [
+        f"HBase table {name}: expected {expected}, got {got}; run `alter '{name}', {change}` in HBase's shell, then"
+        " `ecom run --repair`"
+        for expected, got, change in _differences(table, found)
+    ]
+
+
+def _differences(table: Table, found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """What was expected, what came, and the change that HBase's ``alter`` takes."""
+    declared = table.hbase.families
+    differ = [(f"no family {f}", "one", f"'delete' => '{f}'") for f in sorted(found.keys() - declared.keys())]
+    differ += [(f"the family {f}", "none", f"'{f}'") for f in sorted(declared.keys() - found.keys())]
+    for family in sorted(declared.keys() & found.keys()):
+        lifetime, versions = found[family]["time_to_live"], found[family]["max_versions"]
+        if lifetime != FOREVER:
+            change = f"{{NAME => '{family}', TTL => 'FOREVER'}}"
+            differ.append((f"cells of the family {family} to stay for ever", f"a TTL of {lifetime} s", change))
+        if versions != VERSIONS:
+            change = f"{{NAME => '{family}', VERSIONS => {VERSIONS}}}"
+            differ.append((f"{VERSIONS} version of a cell in the family {family}", f"{versions}", change))
+    return differ

@@ -1,0 +1,170 @@
+"""The layer hbase: what the engine calls, in terms of the modules next to it.
+
+What belongs here: the class of the layer. What does not: how any of it is done, or when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from typing_extensions import override
+
+from ecom_assets.core.books import Build
+from ecom_assets.core.context import Context
+from ecom_assets.core.errors import NotBuiltError
+from ecom_assets.core.layer import Built, Cut, Layer, Measurement, Row, RowSource
+from ecom_assets.core.progress import track
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.hbase import compare, descriptor, get, rebuild, scan
+from ecom_assets.hbase.layout import row_keys
+
+
+class HBaseLayer(Layer):
+    """The serving store, loaded as a whole from the merged tables or from the expanded files.
+
+    Args:
+        upstream: The layer that rows come from.
+        path: Name of the path that it is part of: ``stream`` or ``bulk``.
+    """
+
+    name = "hbase"
+    pool = "hbase"
+    kinds = frozenset({"hbase"})
+    description = "One row per row key, pre-split by quantiles; a null is an absent cell."
+
+    def __init__(self, upstream: RowSource, path: str) -> None:
+        self.upstream = self._source = upstream
+        self.path = path
+
+    @override
+    def fingerprint(self, at: Context, table: Table) -> str:
+        source = self._source.position(at, table, self._source.extend(at, table, Cut()))
+        parts = [source, at.settings.namespace, at.addresses.hbase_zookeeper, self.path]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @override
+    def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:
+        families = {family: list(columns) for family, columns in table.hbase.families.items()}
+        return {"families": families, "row_key": list(table.hbase.row_key)}
+
+    @override
+    def exists(self, at: Context, table: Table) -> bool:
+        return rebuild.complete(at, table)
+
+    @override
+    def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
+        """Load the table as a whole, with or without ``repair``; see ``rebuild.rebuild``."""
+        cut = self._source.extend(at, table, Cut())
+        rows, regions = rebuild.rebuild(at, table, self.loader(at.settings), self.rows(at, table, cut))
+        fixed = {} if cut.merged is None else {"merged": cut.merged}
+        return Built(rows, notes={"cut": fixed, "regions": regions})
+
+    def loader(self, settings: Settings) -> str:
+        """How rows are loaded: as the setting says, else by files; by Spark's tasks if the lake is in HDFS."""
+        return settings.hbase_route or ("spark" if settings.lake_uri and self.path == "stream" else "hfile")
+
+    def rows(self, at: Context, table: Table, cut: Cut) -> rebuild.Rows:
+        """What the table is loaded from, at a cut."""
+        return rebuild.Rows(
+            lambda: self._source.batches(at, table, cut),
+            self._keys(at, table),
+            lambda: self._source.frame(at, table),
+            self._count(at, table),
+        )
+
+    @override
+    def extend(self, at: Context, table: Table, cut: Cut) -> Cut:
+        """Fix the merged version that was loaded; a load from the expanded files fixes none.
+
+        Raises:
+            NotBuiltError: The table has not been loaded.
+        """
+        merged = self._build(at, table).notes["cut"].get("merged")
+        return cut if merged is None else replace(cut, merged=merged)
+
+    @override
+    def position(self, at: Context, table: Table, cut: Cut) -> str:
+        """Name the load that the table is of.
+
+        Raises:
+            NotBuiltError: The table has not been loaded.
+        """
+        built = self._build(at, table)
+        return f"{built.fingerprint} {built.at.isoformat()}"
+
+    @override
+    def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
+        """Read every cell back, and compare the table's descriptor with the declared one.
+
+        Raises:
+            NotBuiltError: The table has not been loaded.
+            HBaseError: HBase did not respond after several tries.
+        """
+        built = self._build(at, table)
+        excluded = self._source.left_out(at, table)
+        with track(f"check: hbase/{table.name}", self._count(at, table)) as advance:
+            found = scan.measure(table, at.settings, at.addresses, advance)
+        problems = [*descriptor.problems(table, at.settings, at.addresses), *found.problems]
+        if found.damaged > len(found.problems):
+            problems.append(f"{found.damaged - len(found.problems):,} more damaged rows")
+        return Measurement(
+            table.name,
+            self.name,
+            found.measure,
+            excluded,
+            self.position(at, table, cut),
+            problems=tuple(problems),
+            build_seconds=built.seconds,
+        )
+
+    @override
+    def differences(self, at: Context, table: Table, cut: Cut) -> Sequence[str]:
+        count = self._count(at, table)
+        with track(f"search: hbase/{table.name}", None if count is None else 2 * count) as advance:
+            return compare.differences(
+                table,
+                lambda: self._source.batches(at, table, cut),
+                self._keys(at, table),
+                at.settings,
+                at.addresses,
+                progress=advance,
+            )
+
+    @override
+    def delete(self, at: Context, table: Table) -> None:
+        """Delete the table, and what loads that broke off have left of it.
+
+        Raises:
+            OwnedError: Another home owns the namespace.
+        """
+        rebuild.remove(at, table)
+
+    @override
+    def preview(self, at: Context, table: Table, rows: int) -> Sequence[Row]:
+        if not self.exists(at, table):
+            return ()
+        return get.prefix(table, "", at.settings, at.addresses, rows)
+
+    @override
+    def stored_as(self, settings: Settings, table: Table) -> str:
+        return table.hbase_table(settings.namespace)
+
+    def _build(self, at: Context, table: Table) -> Build:
+        built = at.books.build(self.name, table.name)
+        if built is None:
+            raise NotBuiltError(self.name, table.name)
+        return built
+
+    def _keys(self, at: Context, table: Table) -> pa.Array | pa.ChunkedArray:
+        return row_keys(self._source.sample(at, table, list(table.hbase.row_key)), table)
+
+    def _count(self, at: Context, table: Table) -> int | None:
+        """Rows of the layer before, as last measured; for a progress bar."""
+        known = at.books.last_measurement(self._source.name, table.name)
+        return known.measure.rows if known else None

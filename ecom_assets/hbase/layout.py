@@ -1,0 +1,219 @@
+"""How rows are stored in HBase: the map between a row and its cells, row keys, and the split keys of regions.
+
+What belongs here: what follows from a table's declaration, without any server. What does not: reading and writing
+(see ``scan``, ``get`` and ``write``).
+
+A null is an absent cell, an empty text a cell with an empty value, an integer its decimal text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.hbase.rpc import Cells as CellColumns
+from ecom_assets.hbase.thrift import Cells
+
+KEY_SEPARATOR = b"|"
+MAX_KEY = 32767
+"""Longest row key HBase takes, in bytes."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An HBase table that rows are loaded into.
+
+    Attributes:
+        table: What is loaded.
+        name: HBase's name of the table: that which people read, or the one that is built next to it.
+        timestamp: Of every cell, milliseconds since the epoch: one per build, so that a repeated step writes the same
+            cells again and not newer versions of them. A change by hand is newer and so wins, and a measurement shows
+            it; a rebuild undoes it.
+    """
+
+    table: Table
+    name: str
+    timestamp: int
+
+    @classmethod
+    def public(cls, table: Table, settings: Settings, timestamp: int) -> Self:
+        """The table that people read."""
+        return cls(table, table.hbase_table(settings.namespace), timestamp)
+
+
+class Layout:
+    """How the rows of a table are stored in HBase.
+
+    Attributes:
+        cells: ``b"family:column"`` -> column.
+        families: Family -> its columns.
+        derived: The column that is stored in the row key alone, if there is one.
+    """
+
+    def __init__(self, table: Table) -> None:
+        """Check and keep the layout of a table.
+
+        Raises:
+            ValueError: A column has no place in HBase, or could not be recovered from the row key.
+        """
+        self.table = table
+        self.families = table.hbase.families
+        self.cells = {f"{f}:{c}".encode(): c for f, columns in table.hbase.families.items() for c in columns}
+        cell_of = {column: cell for cell, column in self.cells.items()}
+        derived = [c for c in table.hbase.row_key if c not in cell_of]
+        if sorted([*self.cells.values(), *derived]) != sorted(table.names) or len(derived) > 1:
+            raise ValueError(
+                f"{table.name}: expected each column in one family, or at most one of them in the row key alone;"
+                f" got {sorted(self.cells.values())} in families and {derived} in the row key alone; correct its"
+                " declaration"
+            )
+        self.derived = derived[0] if derived else None
+        at = table.hbase.row_key.index(self.derived) if self.derived else len(table.hbase.row_key)
+        self._before = [cell_of[c] for c in table.hbase.row_key[:at]]
+        self._after = [cell_of[c] for c in table.hbase.row_key[at + 1 :]]
+        self._order = [cell_of.get(name) for name in table.names]
+        self._known = self.cells.keys()
+
+    def keys(self, rows: pa.RecordBatch | pa.Table) -> pa.Array | pa.ChunkedArray:
+        """Make the row keys, as binary; of a table, a chunked array.
+
+        Args:
+            rows: Rows that have at least the columns of the row key.
+
+        Raises:
+            ValueError: A row would get no key, an empty one, or one that is too long; says which.
+        """
+        parts = [_text(rows.column(c)) for c in self.table.hbase.row_key]
+        keys = pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
+        sizes = pc.fill_null(pc.binary_length(keys), 0)
+        bad = pc.indices_nonzero(pc.or_(pc.equal(sizes, 0), pc.greater(sizes, MAX_KEY)))
+        if len(bad):
+            row = bad[0].as_py()
+            raise ValueError(
+                f"{self.table.name}: expected row keys of 1 to {MAX_KEY} bytes, got {len(bad)} others in {len(rows)}"
+                f" rows; the first has {sizes[row].as_py()} bytes (0: empty or null), and its row is"
+                f" {str(rows.slice(row, 1).to_pylist()[0])[:500]}; quarantine such rows before they are loaded"
+            )
+        return keys
+
+    def columns(self, rows: pa.RecordBatch) -> list[tuple[bytes, pa.Array]]:
+        """The cells as ``(b"family:column", values)``, the values binary.
+
+        Raises:
+            ValueError: A row has no cell at all, so HBase would not hold it.
+        """
+        values = self.values(rows)
+        return [(cell, values[column]) for cell, column in self.cells.items()]
+
+    def values(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
+        """The cells as column -> values, the values binary.
+
+        Raises:
+            ValueError: A row has no cell at all, so HBase would not hold it.
+        """
+        columns = {column: _text(rows.column(column)) for column in self.cells.values()}
+        if all(values.null_count for values in columns.values()):
+            empty = pc.indices_nonzero(pc.coalesce(*columns.values()).is_null())
+            if len(empty):
+                row = rows.slice(empty[0].as_py(), 1).to_pylist()[0]
+                raise ValueError(
+                    f"{self.table.name}: expected a value next to the row key, got nulls alone in {len(empty)} of"
+                    f" {len(rows)} rows, the first of which is {row}; HBase cannot hold such rows, quarantine them"
+                )
+        return columns
+
+    def fields(self, key: bytes, cells: Cells) -> list[bytes | None]:
+        """Make a row from its cells.
+
+        Args:
+            key: Row key.
+            cells: ``b"family:column"`` -> value.
+
+        Returns:
+            The fields in schema order; ``None`` is null.
+
+        Raises:
+            ValueError: A cell is not of the layout, or the row key is not made of the cells.
+        """
+        if not cells.keys() <= self._known:
+            raise self._damaged(key, "cells of the layout", f"also {sorted(cells.keys() - self._known)}")
+        try:
+            before = b"".join([cells[c] + KEY_SEPARATOR for c in self._before])
+            after = b"".join([KEY_SEPARATOR + cells[c] for c in self._after])
+        except KeyError as error:
+            raise self._damaged(key, f"the cell {error.args[0]}, a part of the key", "none") from None
+        if self.derived:
+            derived = key[len(before) : len(key) - len(after)]
+        else:
+            before, derived = before.removesuffix(KEY_SEPARATOR), b""
+        if before + derived + after != key:
+            raise self._damaged(key, f"a row key {before!r} … {after!r} as the cells say", "another")
+        return [cells.get(c) if c else derived for c in self._order]
+
+    def rows(self, cells: CellColumns) -> tuple[pa.RecordBatch, np.ndarray]:
+        """Make rows of cells, all at once.
+
+        Args:
+            cells: The cells of rows, taken apart for the columns of ``cells``.
+
+        Returns:
+            The rows, all columns binary, and which of them ``fields`` would make as well; shape ``(rows,)``.
+        """
+        before, after = ([cells.values[c] for c in names] for names in (self._before, self._after))
+        parts, derived = [*before], None
+        if self.derived:
+            derived = cells.within_keys(*(sum(_sizes(v) + len(KEY_SEPARATOR) for v in p) for p in (before, after)))
+            parts += [derived, *after]
+        made = pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
+        fits = pc.fill_null(pc.equal(made, cells.keys), fill_value=False).to_numpy(zero_copy_only=False)
+        columns = [cells.values[c] if c else derived for c in self._order]
+        return pa.RecordBatch.from_arrays(columns, names=self.table.names), fits & ~cells.odd
+
+    def record(self, key: bytes, cells: Cells) -> dict[str, str | None]:
+        """Make a row from its cells, for people: column -> text; ``None`` is null.
+
+        Raises:
+            ValueError: As ``fields``.
+        """
+        fields = self.fields(key, cells)
+        return {n: None if f is None else f.decode() for n, f in zip(self.table.names, fields, strict=True)}
+
+    def _damaged(self, key: bytes, expected: str, got: str) -> ValueError:
+        return ValueError(
+            f"{self.table.name}, row key {key!r}: expected {expected}, got {got};"
+            " something else wrote to the table, `ecom run --repair` loads it again"
+        )
+
+
+def _sizes(values: pa.Array) -> np.ndarray:
+    return pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def row_keys(rows: pa.RecordBatch | pa.Table, table: Table) -> pa.Array | pa.ChunkedArray:
+    """Make the row keys of rows that have at least the columns of the row key (see ``Layout.keys``)."""
+    return Layout(table).keys(rows)
+
+
+def _text(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string()).cast(pa.binary()) if pa.types.is_integer(column.type) else column.cast(pa.binary())
+
+
+def split_keys(keys: Iterable[bytes] | pa.Array | pa.ChunkedArray, regions: int) -> list[bytes]:
+    """Choose the boundaries of regions of equal size.
+
+    Args:
+        keys: Row keys, or a fair sample of them, in any order.
+        regions: Regions wanted.
+
+    Returns:
+        The first key of each region but the first, strictly increasing; fewer than wanted if there are too few keys.
+    """
+    unique = sorted(set(keys.to_pylist() if isinstance(keys, pa.Array | pa.ChunkedArray) else keys))
+    return sorted({unique[at] for i in range(1, regions) if (at := i * len(unique) // regions)})

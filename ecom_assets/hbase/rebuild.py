@@ -1,0 +1,141 @@
+"""A table loaded as a whole: into a new one next to it, which is then swapped in, by the loader that the settings name.
+
+What belongs here: the order of an entire load, the owner of a namespace, and what a load that broke off leaves behind.
+What does not: the loaders (``bulk_load``, ``spark_load``, ``importtsv``, ``write``) and the swap (``swap``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ecom_assets.core.context import Context
+from ecom_assets.core.ownership import Owner
+from ecom_assets.core.progress import Advance, track
+from ecom_assets.dataset.model import Table
+from ecom_assets.hbase import bulk_load, importtsv, spark_load, swap, write
+from ecom_assets.hbase.admin import HBaseAdmin, admin_of
+from ecom_assets.hbase.get import exists, staged_name
+from ecom_assets.hbase.layout import Target, split_keys
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a table is loaded from.
+
+    Attributes:
+        batches: Clean rows in schema order, in any order of rows, each row key once.
+        keys: Row keys of a sample of them, spread evenly.
+        frame: The same rows as a Spark frame, for the loader ``spark``.
+        count: How many there are, if that is known.
+    """
+
+    batches: Callable[[], Iterable[pa.RecordBatch]]
+    keys: pa.Array | pa.ChunkedArray
+    frame: Callable[[], DataFrame] | None = None
+    count: int | None = None
+
+
+def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, int]:
+    """Load a table as a whole; people who read it see the old rows or the new ones.
+
+    Args:
+        at: Connections and settings.
+        table: The table.
+        loader: ``hfile``, ``spark``, ``importtsv`` or ``thrift``.
+        rows: What it is loaded from.
+
+    Returns:
+        Rows loaded, and regions.
+
+    Raises:
+        OwnedError: Another home owns the namespace.
+        ValueError: HBase cannot hold a row, or a row key comes twice.
+        HBaseError: HBase refused, or did not respond. The next call clears away what is left.
+    """
+    admin, name = admin_of(at), table.hbase_table(at.settings.namespace)
+    check_owner(at, admin)
+    replaced = swap.recover(admin, name) and not _broke_off(at, table)
+    splits = split_keys(rows.keys, at.settings.regions)
+    # One timestamp per attempt: each begins with an empty table, so cells of two attempts never meet.
+    target = Target(table, staged_name(name) if replaced else name, int(time.time() * 1000))
+    if not replaced:
+        at.books.set_state(_loading(table), value=True)
+    write.create(target, at.settings, admin, splits, {owner_key(at): at.owner.to_text()})
+    with track(f"hbase/{table.name}", rows.count) as advance:
+        loaded = _load(at, target, loader, rows, advance)
+    if replaced:
+        swap.publish(admin, name)
+    else:
+        at.books.set_state(_loading(table), None)
+    return loaded, len(splits) + 1
+
+
+def _load(at: Context, target: Target, loader: str, rows: Rows, advance: Advance) -> int:
+    admin = admin_of(at)
+    match loader:
+        case "spark" if rows.frame:
+            return spark_load.load(target, rows.frame(), at.settings, admin, progress=advance)
+        case "importtsv":
+            return importtsv.load(target, rows.batches(), at.settings, admin, at.addresses, progress=advance)
+        case "thrift":
+            return write.load(target, rows.batches(), at.addresses, advance)
+        case _:
+            return bulk_load.load(target, rows.batches(), rows.keys, at.settings, admin, progress=advance)
+
+
+def complete(at: Context, table: Table) -> bool:
+    """Whether a table is there, and not just the beginning of its first load.
+
+    Raises:
+        HBaseError: HBase did not respond after several tries.
+    """
+    return not _broke_off(at, table) and exists(table, at.settings, at.addresses)
+
+
+def remove(at: Context, table: Table) -> None:
+    """Delete a table and all that loads of it have left.
+
+    Raises:
+        OwnedError: Another home owns the namespace.
+        HBaseError: HBase refused, or did not respond.
+    """
+    admin, name = admin_of(at), table.hbase_table(at.settings.namespace)
+    check_owner(at, admin)
+    swap.discard(admin, name)  # before the table itself, or a crash between the two would bring it back
+    admin.delete_table(name)
+    for each in (name, staged_name(name)):
+        bulk_load.clear(each, at.settings)
+    at.books.set_state(_loading(table), None)
+
+
+def owner_key(at: Context) -> str:
+    """Name of the value in the descriptors of a namespace's tables that holds its owner."""
+    return f"ecom.owner.{at.settings.namespace}"
+
+
+def check_owner(at: Context, admin: HBaseAdmin) -> None:
+    """Refuse to write tables of a namespace that another home owns; of one without tables, nobody is the owner.
+
+    Raises:
+        OwnedError: It is another home's.
+    """
+    namespace = at.settings.namespace
+    for text in admin.values(f"{namespace}_", owner_key(at)).values():
+        at.owner.check(Owner.from_text(text) if text else None, f"HBase tables {namespace}_*")
+
+
+def _loading(table: Table) -> str:
+    """Key of the books' note that the first load of a table, into the one that people read, has begun."""
+    return f"hbase/{table.name}/loading"
+
+
+def _broke_off(at: Context, table: Table) -> bool:
+    return at.books.state(_loading(table)) is not None

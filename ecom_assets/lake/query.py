@@ -1,0 +1,253 @@
+"""The query from a topic to its streamed table, by Spark Structured Streaming: every record exactly once.
+
+What belongs here: starting and stopping the query, its checkpoint, and how far a table has read its topic. What does
+not: what Spark's workers do with records (``sink``) and when a query runs (``streamed``, ``follow``).
+
+Two places know how far a table has read: the checkpoint, up to the last offset looked at, markers of transactions
+included; and each commit of the table, up to the last record in it, as Delta's transaction identifiers
+``kafka/<topic>/<partition>`` (see ``sink``). The second is part of a version of the table, so rows and offsets can be
+read at one point; a lost checkpoint is rebuilt from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, Schema
+from pyspark.errors import PySparkException
+
+from ecom_assets.core.errors import LakeError, NotBuiltError
+from ecom_assets.core.location import Location, exists, remove
+from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import last_words
+from ecom_assets.dataset.model import Table
+from ecom_assets.lake import kafka_source, sink
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.streaming import DataStreamWriter, StreamingQuery
+
+    from ecom_assets.core.context import Context
+    from ecom_assets.core.layer import OffsetSource
+
+DATA_LOSS = ("DATA_LOSS", "failOnDataLoss")
+"""How Spark names records that are gone before they were read."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a streamed table is stored.
+
+    Attributes:
+        table: Folder of the Delta table.
+        checkpoint: Folder of the query's checkpoint.
+    """
+
+    table: Location
+    checkpoint: Location
+
+    @classmethod
+    def of(cls, table: Table, settings: Settings) -> Place:
+        """The place that readers know."""
+        return cls(settings.lake / "streamed" / table.name, settings.lake / "checkpoints" / table.name)
+
+    @classmethod
+    def next_to(cls, table: Table, settings: Settings) -> Place:
+        """The place for a new table that is to replace the one there."""
+        name = f".{table.name}.next"
+        return cls(settings.lake / "streamed" / name, settings.lake / "checkpoints" / name)
+
+    def remove(self) -> None:
+        """Delete both."""
+        remove(self.table)
+        remove(self.checkpoint)
+
+
+def create(table: Table, target: Location) -> None:
+    """Create the empty streamed table, or check that the one there has the same columns.
+
+    Raises:
+        LakeError: It has others.
+    """
+    wanted = Schema.from_arrow(sink.columns(table))
+    if exists(target):
+        found = DeltaTable(str(target)).schema()
+        if [(f.name, f.type) for f in found.fields] != [(f.name, f.type) for f in wanted.fields]:
+            raise LakeError(
+                f"table {table.name}: expected the columns {_columns(wanted)} of schemas/{table.name}.avsc in"
+                f" {target}, got {_columns(found)}",
+                "`ecom run --repair` reads the topic again from its start",
+            )
+        return
+    configuration = {
+        # Statistics on wide text cost more than the rest of a commit; on place and undecoded records they are cheap.
+        "delta.dataSkippingStatsColumns": "_partition,_offset,_undecoded.reason",
+        # A checkpoint takes as long as two commits, and a live stream commits every few seconds (the default is 10).
+        "delta.checkpointInterval": "50",
+    }
+    DeltaTable.create(str(target), wanted, configuration=configuration)
+
+
+def _columns(schema: Schema) -> str:
+    return ", ".join(f"{f.name} {f.type.to_json()}".replace('"', "") for f in schema.fields)
+
+
+def seen(place: Place, table: Table) -> dict[int, int]:
+    """Partition -> offset up to which a table's query has looked at its topic; empty without checkpoint or table.
+
+    Raises:
+        LakeError: The checkpoint is damaged.
+    """
+    done = max((int(f.name) for f in (place.checkpoint / "commits").glob("[0-9]*")), default=-1)
+    log = place.checkpoint / "offsets" / str(done)
+    if not (log.exists() and exists(place.table)):
+        return {}
+    return batch_offsets(log, table.name)
+
+
+def batch_offsets(log: Location, table: str) -> dict[int, int]:
+    """Partition -> the offset up to which a batch reads, from the checkpoint's file of that batch.
+
+    A version, the batch's settings, then a line per source (Spark's ``OffsetSeqLog``).
+
+    Raises:
+        LakeError: The file is damaged.
+    """
+    text = log.read_text(encoding="utf-8")
+    try:
+        version, _, source = text.splitlines()
+        (offsets,) = json.loads(source).values()
+        if version == "v1" and all(isinstance(offset, int) for offset in offsets.values()):
+            return {int(partition): offset for partition, offset in offsets.items()}
+    except (ValueError, AttributeError):
+        pass
+    raise LakeError(
+        f"table {table}: {log} is damaged: expected v1, settings and offsets, a line each, got {text[-200:]!r}",
+        f"delete {log.parent.parent}; the stream resumes behind the last offsets that its table names",
+    )
+
+
+def committed(delta: DeltaTable, topic: str) -> dict[int, int]:
+    """Partition -> offset behind the last record that a version of a streamed table holds, from its transactions."""
+    files = pa.table(delta.get_add_actions(flatten=True))
+    partitions = range(1 + (pc.max(files["max._partition"]).as_py() or 0)) if files.num_rows else range(0)
+    ends = {p: delta.transaction_version(sink.app_id(topic, p)) for p in partitions}
+    return {p: end for p, end in ends.items() if end is not None}
+
+
+def unread(place: Place, table: Table, ends: Mapping[int, int]) -> int:
+    """How many offsets of a topic a table's query has not looked at yet.
+
+    Markers of transactions count like records, so 0 means that nothing at all is left. A topic that ends before what
+    was read was created again: that counts too, since the query is to look at it and to report it.
+
+    Args:
+        place: Where the table is.
+        table: The table.
+        ends: Partition -> offset behind the last committed record.
+
+    Raises:
+        LakeError: The checkpoint is damaged.
+    """
+    read = seen(place, table)
+    return sum(abs(end - read.get(partition, 0)) for partition, end in ends.items())
+
+
+@contextmanager
+def running(
+    at: Context, table: Table, source: OffsetSource, place: Place, trigger: Mapping[str, Any]
+) -> Generator[StreamingQuery]:
+    """The query from a table's topic to a place; stopped when the block ends.
+
+    Raises:
+        LakeError: The topic is missing, records are gone before they were read, or the query failed.
+        TopicError: No broker responded.
+    """
+    topic = source.stored_as(at.settings, table)
+    if not exists(place.table):
+        remove(place.checkpoint)
+    for log in (place.checkpoint / "offsets").glob("[0-9]*"):  # Spark keeps a hundred at most
+        batch_offsets(log, table.name)
+    for crc in place.checkpoint.glob("*/.*.crc"):
+        # Hadoop would not write a lost file again next to its checksum, and Spark would suspect another query.
+        if not crc.with_name(crc.name[1 : -len(".crc")]).exists():
+            crc.unlink()
+    start = _start(at, table, source, place, topic)
+    create(table, place.table)
+    kafka = at.addresses.kafka
+    records = kafka_source.read(at.spark, topic, at.settings, kafka, start)
+    query = None
+    try:
+        query = into_table(records, table, topic, place).trigger(**trigger).start()
+        yield query
+        # A query that failed in its first second has ended before it was waited for.
+        if error := query.exception():
+            raise error
+    except PySparkException as error:
+        raise failure(at.settings, table, topic, kafka, error) from error
+    finally:
+        if query is not None:
+            query.stop()
+
+
+def into_table(records: DataFrame, table: Table, topic: str, place: Place) -> DataStreamWriter:
+    """A stream of a topic's records, decoded, into the streamed table.
+
+    Args:
+        records: As Spark's Kafka source gives them.
+        table: Whose records.
+        topic: The topic's name.
+        place: The table, which must exist, and the query's own folder.
+
+    Returns:
+        The query, to be given a trigger and started.
+    """
+    records.sparkSession.dataSource.register(sink.StreamedSink)
+    options = sink.options(table, topic, place.table, place.checkpoint)
+    writer = records.select(*sink.RECORDS).writeStream.format(sink.StreamedSink.name())
+    return writer.options(**options, checkpointLocation=str(place.checkpoint))
+
+
+def _start(at: Context, table: Table, source: OffsetSource, place: Place, topic: str) -> str:
+    """Where a query resumes: behind what its checkpoint holds, or else its table, or else at the very beginning.
+
+    By numbers, never at the "earliest" that is left: what a topic lost before it was read would be skipped silently.
+    """
+    offsets = source.offsets(at, [table]).get(table.name)
+    if offsets is None:
+        raise NotBuiltError(source.name, table.name)
+    begin = dict.fromkeys(offsets.first, 0)
+    if (place.checkpoint / "commits").exists():
+        begin |= seen(place, table)
+    elif exists(place.table):
+        begin |= committed(DeltaTable(str(place.table)), topic)
+    for partition, offset in begin.items():
+        if offsets.first.get(partition, 0) > offset:
+            raise LakeError(
+                f"table {table.name}, topic {topic}, partition {partition}: expected to resume at offset {offset}, got"
+                f" {offsets.first[partition]} as the first that Kafka still holds:"
+                f" {offsets.first[partition] - offset} records have expired or were deleted before they were read",
+                f"`ecom reset topic --table {table.name} --home {at.settings.home}`, then run again: all chunks are"
+                " sent to a new topic (check that its retention.ms and retention.bytes are -1)",
+            )
+    return json.dumps({topic: begin})
+
+
+def failure(settings: Settings, table: Table, topic: str, kafka: str, error: PySparkException) -> LakeError:
+    """What a query's end means; transient unless records are lost."""
+    cause = last_words(error)
+    lost = any(sign in cause for sign in DATA_LOSS)
+    if lost:
+        remedy = (
+            "records are gone before they were read, or the topic was created again: `ecom reset topic --table"
+            f" {table.name} --home {settings.home}`, then run again: all chunks are sent to a new topic"
+        )
+    else:
+        remedy = "see the server's log (`ecom status` names it) and run again: it resumes where it stopped"
+    return LakeError(f"table {table.name}, topic {topic} at {kafka}: {cause}", remedy, transient=not lost)

@@ -1,0 +1,237 @@
+"""Streamed to merged Delta tables, on the real Kafka and Spark."""
+
+from __future__ import annotations
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+
+from ecom_assets.core import row_hash
+from ecom_assets.core.layer import Built, Cut
+from ecom_assets.core.measure import Measure
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
+from ecom_assets.lake import delta, maintenance, merge, quarantine, repeats, streamed
+from ecom_assets.lake.typed import with_parsed
+from ecom_assets.paths import MERGED
+from ecom_assets_tests.topics import MakeTopic, Row, event, held, product
+
+
+@pytest.mark.parametrize("hashes", [4, repeats.HASHES], ids=["keys in passes", "keys at once"])
+def test_merge(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, hashes: int) -> None:
+    """A row would be lost, doubled or chosen at random where several share one key."""
+    monkeypatch.setattr(repeats, "HASHES", hashes)
+    topic = make_topic(PRODUCT)
+    path = merge.folder(PRODUCT, topic.settings)
+    rows = [product(k) for k in range(1, 9)]
+    same, other, third = dict(rows[1]), product(3, usage="other"), product(3, usage=None)
+    topic.send(*rows)
+    topic.stream()
+    assert topic.merge().notes == {"duplicates": 0, "conflicts": 0, "unparsed": {}}
+    assert topic.merged().measure.same_rows(held(PRODUCT, rows))
+
+    topic.send(same, other, third, same, other)
+    topic.stream()
+    assert not topic.merge().unchanged
+    found = topic.merged()
+    assert found.measure.same_rows(held(PRODUCT, rows))
+    assert found.excluded["duplicates"].same_rows(held(PRODUCT, [same, same]))
+    assert found.excluded["conflicts"].same_rows(held(PRODUCT, [other, third, other]))
+    assert topic.streamed().measure.same_rows(
+        found.measure + found.excluded["duplicates"] + found.excluded["conflicts"]
+    )
+    (reason,) = set(
+        DeltaTable(str(quarantine.folder(PRODUCT, topic.settings))).to_pyarrow_table()["reason"].to_pylist()
+    )
+    assert "differs" in reason
+
+    version = delta.rows_version(path)
+    assert topic.merge().unchanged
+    assert delta.rows_version(path) == version
+    assert not topic.merge(repair=True).unchanged
+    assert delta.rows_version(path) != version
+    assert topic.merged().measure.same_rows(held(PRODUCT, rows))
+
+    # Conflicts are measured in the streamed table and in quarantine: a row taken out of there shows.
+    assert not topic.merged().problems
+    DeltaTable(str(quarantine.folder(PRODUCT, topic.settings))).delete("raw LIKE '%other%'")
+    assert "expected 3 conflicts" in topic.merged().problems[0]
+
+
+def test_a_merge_adds_to_what_is_there(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """A few new rows would have the whole table written again, or added rows not be what a whole merge builds."""
+    topic = make_topic(PRODUCT)
+    target = merge.folder(PRODUCT, topic.settings)
+    rows = [product(k) for k in range(1, 9)]
+
+    def merged(*sent: Row) -> Built:
+        topic.send(*sent)
+        topic.stream()
+        return topic.merge()
+
+    def files() -> set[str]:
+        return set(DeltaTable(str(target)).file_uris())
+
+    def duplicates() -> Measure:
+        return topic.merged().excluded["duplicates"]
+
+    merged(*rows)
+    first = files()
+    assert merged(product(9), product(10)).notes["duplicates"] == 0
+    second = files()
+    assert second > first
+    result = merged(rows[0], product(11), product(9), product(11))
+    assert result.notes["duplicates"] == 3
+    assert duplicates().same_rows(held(PRODUCT, [rows[0], product(9), product(11)]))
+    assert result.notes["conflicts"] == 0
+    third = files()
+    assert third > second
+    assert merged(rows[1]).notes["duplicates"] == 4
+    assert duplicates().same_rows(held(PRODUCT, [rows[0], product(9), product(11), rows[1]]))
+    assert files() == third
+    assert topic.merge().unchanged
+    whole = [*rows, product(9), product(10), product(11)]
+    assert topic.merged().measure.same_rows(held(PRODUCT, whole))
+    typed = spark.read.format("delta").load(str(target)).orderBy("id").collect()
+
+    rebuilt = topic.merge(repair=True)
+    assert (rebuilt.notes["duplicates"], rebuilt.notes["conflicts"]) == (4, 0)
+    assert not files() & third
+    assert spark.read.format("delta").load(str(target)).orderBy("id").collect() == typed
+
+    # One that contradicts an earlier row, and more than half as many rows as there are: all is merged again.
+    assert merged(product(9, usage="other"), product(12)).notes["conflicts"] == 1
+    assert topic.merged().excluded["conflicts"].same_rows(held(PRODUCT, [product(9, usage="other")]))
+    before = files()
+    assert merged(*rows).notes["duplicates"] == 4 + len(rows)
+    assert not files() & before
+    assert topic.merged().measure.same_rows(held(PRODUCT, [*whole, product(12)]))
+
+
+def test_a_merge_killed_before_its_commit_counts_nothing_twice(make_topic: MakeTopic) -> None:
+    """What the books say a merge left out would be added to again by the merge that repeats it."""
+    topic = make_topic(PRODUCT)
+    topic.send(*(product(k) for k in range(1, 9)))
+    topic.stream()
+    topic.merge()
+    topic.send(product(1), product(2))
+    topic.stream()
+    version = delta.rows_version(streamed.folder(PRODUCT, topic.settings))
+    assert version
+    left = merge.Left(held(PRODUCT, [product(1), product(2)]), Measure())
+    merge._remember(topic.at, PRODUCT, version, left)  # and then it was killed
+    assert topic.merge().notes["duplicates"] == 2
+    assert topic.merged().measure.rows == 8
+    assert topic.merged().excluded["duplicates"].same_rows(left.duplicates)
+
+
+def test_a_foreign_note_in_the_log_stops_nothing(make_topic: MakeTopic) -> None:
+    """Another program's commit metadata would be taken for the merge's own, and end it with a JSON error."""
+    topic = make_topic(PRODUCT)
+    topic.send(product(1), product(2))
+    topic.stream()
+    topic.merge()
+    from deltalake import CommitProperties
+
+    table = DeltaTable(str(merge.folder(PRODUCT, topic.settings)))
+    table.optimize.compact(commit_properties=CommitProperties({"userMetadata": "not JSON"}))
+    table.create_write_transaction(
+        [], "append", table.schema(), commit_properties=CommitProperties({"userMetadata": "not JSON"})
+    )
+    topic.send(product(3))
+    topic.stream()
+    assert not topic.merge().unchanged
+    assert topic.merged().measure.rows == 3
+
+
+def test_a_merge_after_maintenance(make_topic: MakeTopic) -> None:
+    """Rows that maintenance has moved to new files would pass for new rows, or new ones for old."""
+    topic = make_topic(PRODUCT)
+    for keys in ((1, 2), (3, 4), (5, 6)):
+        topic.send(*map(product, keys))
+        topic.stream()
+        if keys[0] != 3:
+            topic.merge()
+        DeltaTable(str(streamed.folder(PRODUCT, topic.settings))).optimize.compact()
+    rows = [product(k) for k in range(1, 7)]
+    topic.merge()
+    assert topic.merged().measure.same_rows(held(PRODUCT, rows))
+    assert topic.merged().excluded["duplicates"] == Measure()
+
+
+def test_maintenance_keeps_what_merging_and_checks_still_need(
+    make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a week without a merge, VACUUM would delete files that the next merge, or a check, has to read."""
+    topic = make_topic(PRODUCT)
+    monkeypatch.setattr(maintenance, "KEEP_HOURS", 0)
+    monkeypatch.setattr(
+        DeltaTable, "vacuum", _without_retention(DeltaTable.vacuum)
+    )  # delta-rs refuses less than a week otherwise
+    for keys in ((1, 2), (3, 4)):
+        topic.send(*map(product, keys))
+        topic.stream()
+    topic.merge()
+    cut = MERGED.extend(topic.at, PRODUCT, Cut())
+    topic.send(product(5))
+    topic.stream()
+    maintenance.compact_lake(topic.at)
+    assert MERGED.extend(topic.at, PRODUCT, Cut()).streamed == cut.streamed
+    found = topic.merged()
+    assert found.measure.rows == 4
+    assert not found.problems
+    topic.merge()
+    assert topic.merged().measure.same_rows(held(PRODUCT, [product(k) for k in range(1, 6)]))
+
+
+def _without_retention(vacuum):
+    def run(*args, **kwargs):
+        return vacuum(*args, **kwargs, enforce_retention_duration=False)
+
+    return run
+
+
+def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """Companions would be wrong or hide what they cannot hold, or the loader would read other rows than Spark."""
+    topic = make_topic(CLICK_STREAM)
+    rows = [
+        event("a", event_metadata="{'product_id': 1, 'quantity': 2, 'item_price': 3}"),
+        event("b", event_metadata="{'product_id': oops}", event_time="12:30"),
+        event("c"),
+    ]
+    topic.send(*rows)
+    topic.stream()
+    assert topic.merge().notes["unparsed"] == {"event_time": 1, "event_metadata": 1}
+    path = merge.folder(CLICK_STREAM, topic.settings)
+    frame = spark.read.format("delta").load(str(path)).orderBy("event_id")
+    assert [r.asDict() for r in frame.select(*CLICK_STREAM.names).collect()] == rows
+    typed = frame.select(sf.col("event_time_ts").cast("string"), "metadata.product_id", "metadata.quantity").collect()
+    assert [tuple(r) for r in typed] == [("2016-06-30 23:18:44.792905", 1, 2), (None,) * 3, (typed[2][0], None, None)]
+
+    batches = list(delta.batches(DeltaTable(str(path)), CLICK_STREAM.names))
+    assert sorted((r for b in batches for r in b.to_pylist()), key=lambda r: r["event_id"]) == rows
+    hashes = [row_hash.total(row_hash.batch_hashes(b, CLICK_STREAM.names)) for b in batches]
+    assert sum(hashes) % row_hash.MODULUS == topic.merged().measure.checksum
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{'text': 'Baju', 'number': 5}", ("Baju", 5)),
+        ('{"text": "Baju", "number": null}', ("Baju", None)),
+        ("{'text': \"it's\", 'number': None}", ("it's", None)),
+        (r"{'text': 'it\'s \"x\", None', 'number': None}", ('it\'s "x", None', None)),
+        (r"{'text': 'a\xa0b\\xa0', 'more': True}", ("a\xa0b\\xa0", None)),
+        ("{}", (None, None)),
+        ("{'number': 'x'}", None),
+        ("{'number': 1.5}", None),
+        ("{'number': 1} and more", None),
+        ("[1]", None),
+        ("", None),
+    ],
+)
+def test_literals(spark: SparkSession, text: str, value: tuple[str | None, int | None] | None) -> None:
+    """Metadata as Python writes it would be read wrong, or half, instead of whole or not at all."""
+    frame = spark.createDataFrame([(text,)], "raw string")
+    (row,) = with_parsed(frame, "raw", "typed", "struct<text: string, number: bigint>").collect()
+    assert row["typed"] == value
