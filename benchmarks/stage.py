@@ -25,6 +25,7 @@ from ecom_assets.flow import Flow
 from rich.console import Console
 
 from ecom_assets import bridge
+from ecom_assets.cli.display import start
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.location import local
 from ecom_assets.core.progress import track
@@ -38,7 +39,6 @@ from ecom_assets.java import jars
 from ecom_assets.java.program import run_java
 from ecom_assets.kafka import producer
 from ecom_assets.kafka.clients import Clients
-from ecom_assets.servers.commands import start
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import facts, synthetic
 

@@ -34,10 +34,12 @@ CHUNKED = ChunkedLayer(EXPANDED)
 TOPIC = TopicLayer(CHUNKED)
 STREAMED = StreamedLayer(TOPIC)
 MERGED = MergedLayer(STREAMED)
+HBASE = {"stream": HBaseLayer(MERGED, "stream"), "bulk": HBaseLayer(EXPANDED, "bulk")}
+"""Path -> the layer at its end."""
 
 PATHS: dict[str, tuple[Layer, ...]] = {
-    "stream": (RAW, EXPANDED, CHUNKED, TOPIC, STREAMED, MERGED, HBaseLayer(MERGED, "stream")),
-    "bulk": (RAW, EXPANDED, HBaseLayer(EXPANDED, "bulk")),
+    "stream": (RAW, EXPANDED, CHUNKED, TOPIC, STREAMED, MERGED, HBASE["stream"]),
+    "bulk": (RAW, EXPANDED, HBASE["bulk"]),
 }
 """Path -> its layers: through Kafka and Spark, or straight to HBase."""
 

@@ -13,8 +13,8 @@ from ecom_assets.csv.unique import Deduplicated
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
 from ecom_assets.lake import streamed
-from ecom_assets.paths import engine, open_home
-from ecom_assets.serving import lookup, publication
+from ecom_assets.paths import HBASE, engine, open_home
+from ecom_assets.serving import index, publication
 
 SCALE = 0.002
 
@@ -45,7 +45,7 @@ def open_shop(settings: Settings) -> None:
             write_streamed(at.spark, table, settings)
             stream.build("merged", table)
             stream.build("hbase", table)
-        lookup.build_index(at)
+        index.build_index(at, HBASE["stream"])
         publication.publish(settings, at.books)
 
 

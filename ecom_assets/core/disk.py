@@ -44,13 +44,15 @@ def room_for(what: str, *folders: Path) -> Generator[None]:
     except Exception as error:
         disks = _disks(folders)
         full = {folder: free for folder, free in disks.items() if free < FULL}
-        if not full and not any(message in _chain(error) for message in _MESSAGES):
+        messages = _messages(error)
+        said = next((line for line in messages if any(message in line for message in _MESSAGES)), "")
+        if not full and not said:
             raise
         # What was written last may be gone again, and its disk has room by now.
         where = full or _disks(_named(error)) or disks
         room = " and of ".join(f"{folder} ({free / 1e6:,.1f} MB free)" for folder, free in where.items())
         raise DiskFullError(
-            f"{what}: expected room on the disk of {room}, got: {_first_line(error)}",
+            f"{what}: expected room on the disk of {room}, got: {said or messages[0]}",
             "free some space (old homes, `ecom doctor` shows what it needs), then run again: what is complete stays,"
             " and the rest is built",
         ) from error
@@ -76,14 +78,10 @@ def _named(error: BaseException) -> tuple[Path, ...]:
     return ()
 
 
-def _chain(error: BaseException | None) -> str:
-    """What an error and its causes say."""
+def _messages(error: BaseException | None) -> list[str]:
+    """What an error and its causes say, line by line."""
     messages = []
     while error is not None:
-        messages.append(str(error))
+        messages += str(error).splitlines() or [type(error).__name__]
         error = error.__cause__
-    return "\n".join(messages)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return messages

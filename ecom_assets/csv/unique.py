@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +58,7 @@ class Deduplicated:
         for _ in self:
             pass
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
+    def __iter__(self) -> Generator[pa.RecordBatch]:
         """Yield the rows in the order of the files."""
         self.duplicates = self.conflicts = Measure()
         with (
@@ -170,7 +170,7 @@ def _key_hashes(batch: pa.RecordBatch, table: Table) -> np.ndarray:
 
 
 @contextmanager
-def _duckdb(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _duckdb(home: Path) -> Generator[duckdb.DuckDBPyConnection]:
     with (
         tempfile.TemporaryDirectory(dir=home) as spill,
         duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": spill, "threads": 2}) as connection,

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
-from py4j.protocol import Py4JJavaError, Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import HBaseError
@@ -110,12 +110,12 @@ class HBaseAdmin:
             self._connection = hadoop.client.ConnectionFactory.createConnection(conf)
             self._admin = self._connection.getAdmin()
             self._admin.getClusterMetrics()
-        except Exception as e:
+        except Py4JError as error:
             raise HBaseError(
-                f"HBase does not respond at the ZooKeeper quorum {self.zookeeper}: {e}",
+                f"HBase does not respond at the ZooKeeper quorum {self.zookeeper}: {_cause(error)}",
                 "run `ecom status`; if HBase runs elsewhere, correct ECOM_HBASE_ZOOKEEPER",
                 transient=True,
-            ) from e
+            ) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -249,7 +249,7 @@ class HBaseAdmin:
         """
         tool = self._jvm.org.apache.hadoop.hbase.tool.BulkLoadHFilesTool(self._conf)
         self._call(
-            f"HBase table {name}: bulk load of {folder}",
+            f"HBase table {name}, bulk load of {folder}",
             lambda: tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(hadoop_uri(folder))),
             "if HBase runs elsewhere, its servers must see this folder under this path: set ECOM_HBASE_STAGING to a"
             " shared one, or load with ECOM_HBASE_ROUTE=thrift",
@@ -293,18 +293,19 @@ class HBaseAdmin:
         try:
             return work()
         except Py4JJavaError as error:
-            cause = error.java_exception
-            while cause.getCause() is not None:
-                cause = cause.getCause()
-            text = cause.toString()
-            away = any(name in text for name in TRANSIENT)
+            cause = _cause(error)
+            away = any(name in cause for name in TRANSIENT)
             raise HBaseError(
-                f"{what}: expected HBase to do it, got {text.splitlines()[0]}",
+                f"{what}: expected it to succeed, got {cause}",
                 remedy or ("run `ecom status`; see HBase's log" if away else ""),
                 transient=away,
             ) from error
         except Py4JNetworkError as error:
-            raise HBaseError(f"{what}: the Java client has ended: {error}", "run again", transient=True) from error
+            self._close()
+            self.__enter__()  # for the next attempt
+            raise HBaseError(
+                f"{what}: HBase's Java client had ended, so it was started again", transient=True
+            ) from error
 
     def _name(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.hbase.TableName.valueOf(name)
@@ -313,6 +314,16 @@ class HBaseAdmin:
 def _py4j_jar() -> str:
     """py4j's jar, among Spark's own."""
     return next(str(jar) for jar in jars.pyspark() if jar.name.startswith("py4j-"))
+
+
+def _cause(error: Py4JError) -> str:
+    """The last cause of an error of Java's, in one line."""
+    if not isinstance(error, Py4JJavaError):
+        return str(error)
+    cause = error.java_exception
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    return (cause.toString().splitlines() or ["an error without a word"])[0]
 
 
 def admin_of(at: Context) -> HBaseAdmin:

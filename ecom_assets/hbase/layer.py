@@ -31,6 +31,10 @@ class HBaseLayer(Layer):
     Args:
         upstream: The layer that rows come from.
         path: Name of the path that it is part of: ``stream`` or ``bulk``.
+
+    Attributes:
+        source: As ``upstream``.
+        path: As given.
     """
 
     name = "hbase"
@@ -39,12 +43,12 @@ class HBaseLayer(Layer):
     description = "One row per row key, pre-split by quantiles; a null is an absent cell."
 
     def __init__(self, upstream: RowSource, path: str) -> None:
-        self.upstream = self._source = upstream
+        self.upstream = self.source = upstream
         self.path = path
 
     @override
     def fingerprint(self, at: Context, table: Table) -> str:
-        source = self._source.position(at, table, self._source.extend(at, table, Cut()))
+        source = self.source.position(at, table, self.source.extend(at, table, Cut()))
         parts = [source, at.settings.namespace, at.addresses.hbase_zookeeper, self.path]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -60,7 +64,7 @@ class HBaseLayer(Layer):
     @override
     def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
         """Load the table as a whole, with or without ``repair``; see ``rebuild.rebuild``."""
-        cut = self._source.extend(at, table, Cut())
+        cut = self.source.extend(at, table, Cut())
         rows, regions = rebuild.rebuild(at, table, self.loader(at.settings), self.rows(at, table, cut))
         fixed = {} if cut.merged is None else {"merged": cut.merged}
         return Built(rows, notes={"cut": fixed, "regions": regions})
@@ -72,9 +76,9 @@ class HBaseLayer(Layer):
     def rows(self, at: Context, table: Table, cut: Cut) -> rebuild.Rows:
         """What the table is loaded from, at a cut."""
         return rebuild.Rows(
-            lambda: self._source.batches(at, table, cut),
+            lambda: self.source.batches(at, table, cut),
             self._keys(at, table),
-            lambda: self._source.frame(at, table),
+            lambda: self.source.frame(at, table),
             self._count(at, table),
         )
 
@@ -107,7 +111,7 @@ class HBaseLayer(Layer):
             HBaseError: HBase did not respond after several tries.
         """
         built = self._build(at, table)
-        excluded = self._source.left_out(at, table)
+        excluded = self.source.left_out(at, table)
         with track(f"check: hbase/{table.name}", self._count(at, table)) as advance:
             found = scan.measure(table, at.settings, at.addresses, advance)
         problems = [*descriptor.problems(table, at.settings, at.addresses), *found.problems]
@@ -129,7 +133,7 @@ class HBaseLayer(Layer):
         with track(f"search: hbase/{table.name}", None if count is None else 2 * count) as advance:
             return compare.differences(
                 table,
-                lambda: self._source.batches(at, table, cut),
+                lambda: self.source.batches(at, table, cut),
                 self._keys(at, table),
                 at.settings,
                 at.addresses,
@@ -162,9 +166,9 @@ class HBaseLayer(Layer):
         return built
 
     def _keys(self, at: Context, table: Table) -> pa.Array | pa.ChunkedArray:
-        return row_keys(self._source.sample(at, table, list(table.hbase.row_key)), table)
+        return row_keys(self.source.sample(at, table, list(table.hbase.row_key)), table)
 
     def _count(self, at: Context, table: Table) -> int | None:
         """Rows of the layer before, as last measured; for a progress bar."""
-        known = at.books.last_measurement(self._source.name, table.name)
+        known = at.books.last_measurement(self.source.name, table.name)
         return known.measure.rows if known else None

@@ -56,10 +56,12 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
         Rows loaded, and regions.
 
     Raises:
+        ServiceError: The loader is ``spark``, and there is no frame.
         OwnedError: Another home owns the namespace.
         ValueError: HBase cannot hold a row, or a row key comes twice.
         HBaseError: HBase refused, or did not respond. The next call clears away what is left.
     """
+    frame = rows.frame() if loader == "spark" and rows.frame else None  # some sources have none: before anything else
     admin, name = admin_of(at), table.hbase_table(at.settings.namespace)
     check_owner(at, admin)
     replaced = swap.recover(admin, name) and not _broke_off(at, table)
@@ -70,7 +72,10 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
         at.books.set_state(_loading(table), value=True)
     write.create(target, at.settings, admin, splits, {owner_key(at): at.owner.to_text()})
     with track(f"hbase/{table.name}", rows.count) as advance:
-        loaded = _load(at, target, loader, rows, advance)
+        if frame is not None:
+            loaded = spark_load.load(target, frame, at.settings, admin, progress=advance)
+        else:
+            loaded = _load(at, target, loader, rows, advance)
     if replaced:
         swap.publish(admin, name)
     else:
@@ -81,8 +86,6 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
 def _load(at: Context, target: Target, loader: str, rows: Rows, advance: Advance) -> int:
     admin = admin_of(at)
     match loader:
-        case "spark" if rows.frame:
-            return spark_load.load(target, rows.frame(), at.settings, admin, progress=advance)
         case "importtsv":
             return importtsv.load(target, rows.batches(), at.settings, admin, at.addresses, progress=advance)
         case "thrift":

@@ -1,4 +1,4 @@
-"""An Avro schema for a CSV file that has none yet, and the command that prints it.
+"""An Avro schema for a CSV file that has none yet.
 
 What belongs here: guessing columns, types and nulls from the text of a file. The
 rules are those of the files in ``schemas/``: integers are ``long``, everything
@@ -16,9 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,29 +77,6 @@ def render(schema: dict[str, Any]) -> str:
     head = [f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}," for k, v in schema.items() if k != "fields"]
     fields = ",\n".join(f"    {json.dumps(field, ensure_ascii=False)}" for field in schema["fields"])
     return "\n".join(["{", *head, '  "fields": [', fields, "  ]", "}"])
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands ``schema …`` to a command line."""
-    schema = typer.Typer(help="Work with Avro schemas.", no_args_is_help=True)
-
-    @schema.callback()
-    def _schema() -> None:
-        """Work with Avro schemas."""
-
-    @schema.command("infer")
-    def _infer(
-        file: Annotated[Path, typer.Argument(help="CSV file with a header", exists=True, dir_okay=False)],
-        rows: Annotated[int | None, typer.Option(min=1, help="Look at so many rows only; default: all")] = None,
-    ) -> None:
-        """Print an Avro schema for a CSV file, ready for schemas/."""
-        try:
-            typer.echo(render(infer(file, rows)))
-        except (OSError, ValueError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
-
-    app.add_typer(schema, name="schema")
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,21 +12,20 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 import redis
 from deltalake import DeltaTable, write_deltalake
-from ecom_assets.flow import Flow
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from ecom_assets.core.files import write_json
+from ecom_assets.core.books import Books, Verification
 from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.dashboard import charts, figures
 from ecom_assets.dashboard.figures import Filter
 from ecom_assets.dataset.shop import CUSTOMER, TABLES
-from ecom_assets.lake import merged
+from ecom_assets.lake import merge
+from ecom_assets.paths import open_home
 from ecom_assets.servers.dashboard import Dashboard
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, lookup, postgres, publication
@@ -52,21 +50,21 @@ CHARTS = (
 PAGES = {
     "": ("The shop at a glance", CHARTS),
     "live": ("Live", ("lag", "arrivals", "events")),
-    "lookup": ("Look-up", ("customer", "orders", "session")),
-    "proof": (
-        "Proof",
-        ("sheet-customer", "sheet-product", "sheet-transactions", "sheet-click_stream", "quarantine", "ways", "checks",
-         "runs"),
+    "lookup": ("Lookup", ("customer", "orders", "session")),
+    "reconciliation": (
+        "Reconciliation",
+        ("report-customer", "report-product", "report-transactions", "report-click_stream", "quarantine", "ways",
+         "checks", "runs"),
     ),
 }  # fmt: skip
 SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
     "": (re.compile(r"Redis, computed by Spark · .* old · [\d.]+ ms · \d+% hits"), re.compile(r"Published \d")),
     "live": ("Behind the topic", "0 s", re.compile("Read from Delta's logs")),
     "lookup": (re.compile(r"(HBase|Redis, computed by HBase) · .* old · [\d.]+ ms"), re.compile(r"\d+ orders")),
-    "proof": (
-        re.compile(r"The sheet balances: [\d,]+ rows proven, 1 in quarantine"),
+    "reconciliation": (
+        re.compile(r"All layers balance: [\d,]+ rows verified, 1 in quarantine"),
         "1 rows with their reasons",
-        re.compile(r"✓ (\d+) of \1 answers computed both ways, all equal"),
+        re.compile(r"✓ (\d+) of \1 answers computed on both paths, all equal"),
         re.compile(r"✓ \d+ passed, 0 warn, 0 failed"),
     ),
 }
@@ -134,9 +132,9 @@ def whole(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     assert code == 0, err
     settings = load(home=Path(env["ECOM_HOME"]), **{name: env[f"ECOM_{name.upper()}"] for name in SERVERS})
     postgres.load(settings, settings.postgres)
-    with Flow(settings) as flow:
+    with open_home(settings) as at:
         for name in analysis.ANALYSES:
-            analysis.analyse(flow.spark, settings, settings.postgres, name)
+            analysis.analyse(at.spark, settings, settings.postgres, name)
             analysis.keep(name, settings, settings.redis)
     with dashboard_of(settings) as address:
         yield address
@@ -303,9 +301,9 @@ def lonely(tmp_path_factory: pytest.TempPathFactory, shop: Settings) -> Iterator
         ("", "DuckDB ·"),
         ("live", "Kafka does not answer at 127.0.0.1:1"),
         ("lookup", "HBase does not answer at 127.0.0.1:1"),
-        ("proof", "The second way has not been gone, or Redis does not run"),
+        ("reconciliation", "The PostgreSQL path has not been run yet, or Redis is not available"),
     ],
-    ids=["overview", "live", "lookup", "proof"],
+    ids=["overview", "live", "lookup", "reconciliation"],
 )
 def test_without_any_server_pages_say_what_is_missing(lonely: str, page: Page, path: str, said: str) -> None:
     """After a restart of the machine people must read what to do, and still see what needs no server."""
@@ -335,9 +333,9 @@ def empty(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         ("", "Nothing is published"),
         ("live", "Nothing has been streamed yet"),
         ("lookup", "Nothing is published"),
-        ("proof", "Nothing has been proven yet"),
+        ("reconciliation", "Nothing has been verified yet"),
     ],
-    ids=["overview", "live", "lookup", "proof"],
+    ids=["overview", "live", "lookup", "reconciliation"],
 )
 def test_an_empty_home_says_what_to_do(empty: str, page: Page, path: str, said: str) -> None:
     """The first thing that many will see."""
@@ -348,27 +346,28 @@ def test_an_empty_home_says_what_to_do(empty: str, page: Page, path: str, said: 
 
 
 def test_a_missing_layer_is_said(shop: Settings, address: str, page: Page) -> None:
-    """The bulk route makes no merged tables: the overview has nothing to show, and must say why."""
-    path = publication.file(shop)
-    before = path.read_text()
-    try:
-        write_json(path, json.loads(before) | {"merged": dict.fromkeys(TABLES, "")})
-        page.goto(address)
-        expect(page.get_by_text("There is no merged table")).to_be_visible(timeout=SECONDS)
-        expect(page.get_by_text("ecom run")).to_be_visible()
-        settled(page)
-    finally:
-        path.write_text(before)
+    """The bulk path builds no merged tables: the overview has nothing to show, and must say why."""
+    with Books.open(shop) as books:
+        before = books.state(publication.KEY)
+        try:
+            books.set_state(publication.KEY, before | {"merged": dict.fromkeys(TABLES, "")})
+            page.goto(address)
+            expect(page.get_by_text("There is no merged table")).to_be_visible(timeout=SECONDS)
+            expect(page.get_by_text("ecom run")).to_be_visible()
+            settled(page)
+        finally:
+            books.set_state(publication.KEY, before)
 
 
 def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page) -> None:
     """A shop that has sold nothing yet is no fault: zeros and sentences, no error box."""
-    folders = [merged.folder(table, shop) for table in TABLES.values()]
+    folders = [merge.folder(table, shop) for table in TABLES.values()]
     rows = [pa.table(DeltaTable(str(folder)).to_pyarrow_table()) for folder in folders]
     try:
         for folder, table in zip(folders, rows, strict=True):
             write_deltalake(str(folder), table.slice(0, 0), mode="overwrite")
-        publication.publish(shop)
+        with Books.open(shop) as books:
+            publication.publish(shop, books)
         page.goto(address)
         expect(page.get_by_text("Nothing here for this choice").first).to_be_visible(timeout=2 * SECONDS)
         settled(page)
@@ -378,28 +377,19 @@ def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page
     finally:
         for folder, table in zip(folders, rows, strict=True):
             write_deltalake(str(folder), table, mode="overwrite")
-        publication.publish(shop)
+        with Books.open(shop) as books:
+            publication.publish(shop, books)
 
 
-def test_a_failed_proof_is_red(shop: Settings, address: str, browser: Browser) -> None:
-    """An error box on the proof page is what a damaged layer must look like."""
-    proofs: list[Path] = []
+def test_a_failed_check_is_red(shop: Settings, address: str, browser: Browser) -> None:
+    """An error box on the reconciliation page is what a damaged layer must look like."""
     page = browser.new_page()
-    measure: dict[str, Any] = {"rows": 1, "checksum": "0" * 16, "bytes": 0, "seconds": 0.0}
-    try:
-        for layer, rows in (("raw", 2), ("expanded", 1)):
-            proof: dict[str, Any] = {
-                "table": "customer",
-                "layer": layer,
-                "measure": measure | {"rows": rows},
-                "aside": {},
-            }
-            proof |= {"copies": [measure | {"rows": rows}] if layer != "raw" else [], "last_copy": None}
-            proofs.append(shop.manifests / layer / "customer.proof.json")
-            write_json(proofs[-1], proof | {"problems": [], "build_seconds": 0.0, "faults": []})
-        page.goto(f"{address}/proof")
-        expect(page.locator("[data-testid=stAlertContentError]")).to_contain_text("expected 2 rows, got 1")
-    finally:
-        for path in proofs:
-            path.unlink()
-        page.close()
+    with Books.open(shop) as books:
+        before = books.verification("expanded", "customer")
+        try:
+            books.record_verification(Verification("expanded", "customer", "stream", "x", ("expected 2 rows, got 1",)))
+            page.goto(f"{address}/reconciliation")
+            expect(page.locator("[data-testid=stAlertContentError]")).to_contain_text("expected 2 rows, got 1")
+        finally:
+            books.record_verification(before or Verification("expanded", "customer", "stream", "x"))
+            page.close()

@@ -30,6 +30,8 @@ from ecom_assets.hbase.layer import HBaseLayer
 from ecom_assets.hbase.layout import Layout
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
+from ecom_assets.serving import index
+from ecom_assets.serving.lookup import ORDERS
 from ecom_assets_tests.integration.test_hbase import expected, random_rows
 
 ROWS = 600
@@ -415,3 +417,54 @@ def test_another_home_is_refused(opened: Open) -> None:
     assert held(second) == held(first) == expected(TRANSACTIONS, random_rows(TRANSACTIONS, ROWS))
     layer.delete(first, TRANSACTIONS)
     build(layer, second)
+
+
+def test_a_java_client_that_ended_is_started_again(opened: Open, addresses: Addresses) -> None:
+    """Broken: one killed JVM fails every further build of a process that runs for days."""
+    source = Given(random_rows(TRANSACTIONS, ROWS))
+    layer = HBaseLayer(source, "stream")
+    with HBaseAdmin(addresses.hbase_zookeeper) as own:
+        at = opened(using=own)
+        build(layer, at)
+        own._process.kill()
+        with pytest.raises(HBaseError, match="started again") as ended:
+            build(layer, at)
+        assert ended.value.transient
+        build(layer, at)
+        assert held(at) == expected(TRANSACTIONS, source.versions[0])
+
+
+def test_the_index_is_rebuilt_after_its_check_has_failed(opened: Open, admin: HBaseAdmin) -> None:
+    """Broken: one lost row of the index fails every check from then on, or an index of other bookings is kept."""
+    at = opened(regions=2)
+    source = Given(random_rows(TRANSACTIONS, ROWS))
+    layer = HBaseLayer(source, "stream")
+    name = ORDERS.hbase_table(at.settings.namespace)
+    with pytest.raises(NotBuiltError):
+        index.build_index(at, layer)
+    try:
+        build(layer, at)
+        assert "expected it to be built" in index.check_index(at, layer)[0]
+        assert index.build_index(at, layer) == Built(ROWS)
+        assert index.check_index(at, layer) == []
+        assert index.build_index(at, layer) == Built(ROWS, unchanged=True)
+        with Connection(at.addresses.hbase_thrift) as connection:
+            table = connection.happybase.table(name)
+            (key, _), *_ = table.scan(limit=1)
+            table.delete(key)
+        (mismatch,) = index.check_index(at, layer)
+        assert f"expected {ROWS} rows" in mismatch
+        assert f"got {ROWS - 1} with" in mismatch
+        assert index.build_index(at, layer) == Built(ROWS)
+        assert index.check_index(at, layer) == []
+        assert len(admin.regions(name)) == 2
+
+        source.versions.append(source.versions[0].slice(1))
+        build(layer, at)
+        assert index.check_index(at, layer) != [], "it is of the bookings before"
+        assert index.build_index(at, layer) == Built(ROWS - 1)
+        assert index.check_index(at, layer) == []
+        at.books.forget("hbase", TRANSACTIONS.name)
+        assert at.books.state(index.STATE) is None
+    finally:
+        admin.delete_table(name)

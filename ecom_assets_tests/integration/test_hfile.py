@@ -25,7 +25,7 @@ from ecom_assets.hbase.hfile import Files
 from ecom_assets.hbase.layout import row_keys, split_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
-from ecom_assets_tests.integration.test_hbase import expected, found, random_rows, target
+from ecom_assets_tests.integration.test_hbase import STAMP, expected, found, random_rows, target
 from ecom_assets_tests.unit.test_hfile import read
 
 FAMILIES = {"first": ("a", "", "ü"), "second": ("z", "b"), "third": ("only",)}
@@ -116,6 +116,13 @@ def write_files(folder: Path, rows: Rows, compression: str, timestamp: int = 5) 
             }
             files.write(pa.array(part, pa.binary()), columns)
     return folder
+
+
+def stamps(addresses: Addresses, name: str) -> set[int]:
+    """The timestamps of all cells of a table."""
+    with Connection(addresses.hbase_thrift) as connection:
+        rows = connection.happybase.table(name).scan(include_timestamp=True)
+        return {stamp for _, cells in rows for _, stamp in cells.values()}
 
 
 def differences(table: happybase.Table, rows: Rows) -> list[bytes]:
@@ -240,6 +247,7 @@ def test_importtsv_ends_in_the_same_cells(
     rows_written = importtsv.load(target(CLICK_STREAM, here), batches, here, admin, addresses, progress=told.append)
     assert rows_written == sum(told) == 1000
     assert found(scan.measure(CLICK_STREAM, here, addresses)) == expected(CLICK_STREAM, rows)
+    assert stamps(addresses, CLICK_STREAM.hbase_table(here.namespace)) == {STAMP}
     files = store_files(here, admin, CLICK_STREAM.hbase_table(here.namespace))
     assert len({region for region, names in files if names}) == 3
     assert not bulk_load.folder(CLICK_STREAM.hbase_table(here.namespace), here).exists()
@@ -278,6 +286,7 @@ def test_spark_ends_in_the_same_cells(
     told: list[int] = []
     assert spark_load.load(target(table, here), frame, here, admin, progress=told.append) == sum(told) == 2000
     assert found(scan.measure(table, here, addresses)) == expected(table, rows)
+    assert stamps(addresses, table.hbase_table(here.namespace)) == {STAMP}
     files = store_files(here, admin, table.hbase_table(here.namespace))
     assert len({region for region, _ in files}) == 4
     assert all(len(names) == 1 for names in files.values())
@@ -326,6 +335,7 @@ def test_every_row_of_every_table_comes_back(
     """Broken: the bulk load loses, doubles or changes rows, mixes regions, or leaves files behind."""
     table, rows, here = loaded
     assert found(scan.measure(table, here, addresses)) == expected(table, rows)
+    assert stamps(addresses, table.hbase_table(here.namespace)) == {STAMP}
     files = store_files(here, admin, table.hbase_table(here.namespace))
     assert len({region for region, _ in files}) == 4
     assert all(len(names) == 1 for names in files.values())

@@ -27,16 +27,17 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand
 from ecom_assets.dashboard import figures
 from ecom_assets.dashboard.figures import Filter
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, SHOP, TABLES
+from ecom_assets.defs.assets.serving import serving_assets
+from ecom_assets.defs.names import PRECOMPUTED, PUBLICATION
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.defs.resources.kafka import KafkaResource
 from ecom_assets.defs.resources.spark import SparkConnectResource
-from ecom_assets.defs.serving.assets import answers_ahead, published
-from ecom_assets.flow import Flow
-from ecom_assets.lake import merged
+from ecom_assets.lake import merge
+from ecom_assets.paths import HBASE, open_home
 from ecom_assets.servers.stack import Stack
-from ecom_assets.serving import analysis, live, lookup, postgres, publication
+from ecom_assets.serving import analysis, index, live, lookup, postgres, publication
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
@@ -235,8 +236,8 @@ def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Filter) -> No
 
 
 def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries: Queries) -> None:
-    """The two ways and the two engines must never contradict one another on a page."""
-    published = publication.latest(shop)
+    """The two paths and the two engines must never contradict one another on a page."""
+    published = publication.latest(shop, queries.books)
     for name, question in QUESTIONS.items():
         spark = queries.spark.compute(question, published)
         assert spark.num_rows, name
@@ -245,12 +246,12 @@ def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries
     assert {name: done.rows for name, done in loaded.items()} == {name: raw(shop, name).height for name in TABLES}
     assert not any(done.unparsed or done.orphans for done in loaded.values())
     assert postgres.load(shop, shop.postgres) == {}  # the same files again: nothing to do
-    with Flow(shop) as flow:
+    with open_home(shop) as at:
         for name in analysis.ANALYSES:
-            result, unchanged = analysis.analyse(flow.spark, shop, shop.postgres, name)
+            result, unchanged = analysis.analyse(at.spark, shop, shop.postgres, name)
             assert not unchanged
             assert analysis.same(result.table, queries.duckdb.compute(QUESTIONS[name], published)), name
-            assert analysis.analyse(flow.spark, shop, shop.postgres, name)[1]
+            assert analysis.analyse(at.spark, shop, shop.postgres, name)[1]
             analysis.keep(name, shop, shop.redis)
     kept, left = queries.cache.get(f"analysis:{name}")
     assert kept
@@ -292,7 +293,7 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, e
     """A publication while pages are read: each page shows all of one version, and in the end the new one."""
     if engine == "DuckDB":
         without_spark(queries)
-    folder = merged.folder(PRODUCT, shop)
+    folder = merge.folder(PRODUCT, shop)
     rows = pa.table(DeltaTable(str(folder)).to_pyarrow_table())
     sizes = {rows.num_rows}
     stop = threading.Event()
@@ -325,14 +326,14 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, e
             wait(lambda: len(pages) >= seen + 2 * len(readers), "more pages")  # noqa: B023  called at once
             assert {page[0] for page in pages} <= sizes, "a page shows what is not published"
             sizes.add(size)
-            publication.publish(shop)
+            publication.publish(shop, queries.books)
             wait(lambda: any(page[0] == size for page in pages[-4:]), f"pages of {size} products")  # noqa: B023
     finally:
         stop.set()
         for reader in readers:
             reader.join()
         write_deltalake(str(folder), rows, mode="overwrite")
-        publication.publish(shop)
+        publication.publish(shop, queries.books)
     assert all(len(set(page)) == 1 for page in pages), "a page mixed two versions"
     assert {page[0] for page in pages} <= sizes
     assert {page[0] for page in pages} >= sizes - {rows.num_rows}
@@ -344,7 +345,7 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, e
 def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Queries, resource: HomeResource) -> None:
     """Without this, the first people after a publication wait until Spark has read all tables."""
     queries.snapshot().warm()
-    folder = merged.folder(PRODUCT, shop)
+    folder = merge.folder(PRODUCT, shop)
     rows = pa.table(DeltaTable(str(folder)).to_pyarrow_table())
     stop, seen, sources = threading.Event(), set[int](), Counter[str]()
     reader = Queries(shop)
@@ -363,7 +364,10 @@ def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Q
         while not seen:
             time.sleep(0.01)
         with dg.DagsterInstance.ephemeral() as instance:
-            done = dg.materialize([answers_ahead, published], instance=instance, resources={"home": resource})
+            assets = serving_assets(SHOP)
+            done = dg.materialize(
+                assets, selection=[PRECOMPUTED, PUBLICATION], instance=instance, resources={"home": resource}
+            )
         assert done.success
         deadline = time.monotonic() + 30
         while rows.num_rows - 3 not in seen and time.monotonic() < deadline:
@@ -372,7 +376,7 @@ def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Q
         stop.set()
         thread.join()
         write_deltalake(str(folder), rows, mode="overwrite")
-        publication.publish(shop)
+        publication.publish(shop, queries.books)
     assert seen == {rows.num_rows, rows.num_rows - 3}
     assert set(sources) == {"Redis"}
     assert reader.cache._misses == 0, "somebody waited for an answer"
@@ -447,21 +451,21 @@ def test_a_customer_and_a_session_are_the_files(shop: Settings, queries: Queries
     assert events["event_id"].to_pylist() == expected["event_id"].to_list()
     (row,) = queries.snapshot().customer(number).table.to_pylist()
     assert row == raw(shop, "customer").filter(pl.col("customer_id") == number).to_dicts()[0]
-    with Flow(shop) as flow:
-        assert lookup.prove_index(flow) == []
+    with open_home(shop) as at:
+        assert index.check_index(at, HBASE["stream"]) == []
     assert lookup.examples(shop, queries.addresses).keys() == {"customer", "session"}
 
 
 def test_what_hbase_says_while_it_is_loaded_is_not_kept(shop: Settings, queries: Queries) -> None:
     """HBase has no versions: an answer from the middle of a load would stay for a week."""
     asked = queries.snapshot()
-    path = shop.manifests / "hbase" / "transactions.build.json"
-    before = path.read_text()
+    before = queries.books.build("hbase", "transactions")
+    assert before
     try:
-        path.write_text('{"inputs": "2", "route": "stream"}')
+        queries.books.record_build(dataclasses.replace(before, fingerprint="another load"))
         assert [asked.orders_of("1").source for _ in range(2)] == ["HBase", "HBase"]
     finally:
-        path.write_text(before)
+        queries.books.record_build(before)
     assert [asked.orders_of("1").source for _ in range(2)] == ["HBase", "Redis"]
 
 

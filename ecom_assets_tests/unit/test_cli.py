@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from ecom_assets import cli
+from ecom_assets.cli import app, job
 
 LOST = """
 import os, signal, time
-from ecom_assets import cli
+from ecom_assets.cli import interrupts
 
 class Swallows:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)  # here Python hears the signal, and cannot raise
 
-cli.INSIST = 0.2
+interrupts.REPEAT = 0.2
 try:
-    with cli._insistent_interrupts():
+    with interrupts.repeated_interrupts():
         Swallows()
         try:
             os.kill(os.getpid(), signal.SIGINT)
@@ -49,8 +52,7 @@ def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: p
     def fail() -> None:
         raise RuntimeError(said)
 
-    monkeypatch.setattr(cli, "_register", lambda: None)
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(app, "app", fail)
     with pytest.raises(SystemExit):
         cli.main()
     assert said in capsys.readouterr().err
@@ -60,12 +62,109 @@ def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_a_run_whose_process_still_runs_is_not_reported_as_failed(later: float, alive: bool) -> None:
     """If this fails, a live run is marked as failed by the next command, or one whose id was recycled never is."""
     me = psutil.Process()
-    assert cli._is_alive(f"{me.pid}-{me.create_time() + later:.0f}") is alive
+    assert job.is_alive(f"{me.pid}-{me.create_time() + later:.0f}") is alive
 
 
 def test_the_run_of_a_process_that_is_gone_is_reported_as_failed() -> None:
     """If this fails, the UI shows a killed run as running for ever."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    tag = cli._process(gone.pid)
+    tag = job.process_tag(gone.pid)
     gone.wait()
-    assert not cli._is_alive(tag)
+    assert not job.is_alive(tag)
+
+
+def ecom(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, without settings of whoever runs the tests."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("ECOM_")} | env
+    command = [sys.executable, "-m", "ecom_assets.cli", *args]
+    return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "command", ["reconcile", "check", "status", "down", "stream", "simulate", "reset expanded --yes"], ids=str.split
+)
+def test_a_home_that_is_not_there_is_said_in_one_sentence(command: str, tmp_path: Path) -> None:
+    """If this fails, a mistyped --home creates a home, or is reported as a missing file of some layer."""
+    done = ecom(tmp_path, *command.split(), "--home", "typo")
+    assert done.returncode == 1
+    assert done.stderr == f"✗ no home at {tmp_path}/typo; `ecom run --home {tmp_path}/typo` creates one\n"
+    assert not done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_usual_home_is_not_named_in_hints(tmp_path: Path) -> None:
+    """If this fails, commands to paste are longer than they need to be."""
+    assert "; `ecom run` creates one" in ecom(tmp_path, "status").stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "said"),
+    [
+        (("--scale", "-1"), {}, "Invalid value for '--scale'"),
+        ((), {"ECOM_SCALE": "-1"}, "✗ ECOM_SCALE: expected greater than 0, got '-1'\n"),
+        ((), {"ECOM_NAMESPACE": "A b"}, "✗ ECOM_NAMESPACE: expected string should match pattern"),
+        (("--home", "/dev/null"), {}, "/dev/null: expected a folder that this user can read and write"),
+        (("--home", "/proc/x"), {}, "/proc/x: expected a folder that this user can read and write"),
+    ],
+    ids=["scale", "scale as a variable", "namespace", "a device as home", "a home in /proc"],
+)
+def test_a_value_that_cannot_be_is_said_in_one_sentence(
+    args: tuple[str, ...], env: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """If this fails, people read pydantic's own words, an URL, or a bare error number."""
+    done = ecom(tmp_path, "run", *args, **env)
+    assert done.returncode in {1, 2}
+    assert said in done.stderr
+    assert "pydantic" not in done.stderr
+    assert "Errno" not in done.stderr
+
+
+def test_help_shows_choices_and_defaults(tmp_path: Path) -> None:
+    """If this fails, choices are found out by trying."""
+    done = ecom(tmp_path, "run", "-h", COLUMNS="200")
+    for part in ("<stream|bulk>", "<hfile|spark|importtsv|thrift>", "[default: (stream)]", "[default: (0.01)]"):
+        assert part in done.stdout
+    assert "chunked|topic" in ecom(tmp_path, "reset", "--help", COLUMNS="200").stdout
+    assert ecom(tmp_path, "--version").stdout.startswith("ecom ")
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_status_is_whole_in_a_pipe(columns: str, tmp_path: Path) -> None:
+    """If this fails, `ecom status | grep running` finds nothing where a terminal is narrow."""
+    (tmp_path / ".ecom" / "stack").mkdir(parents=True)
+    done = ecom(tmp_path, "status", COLUMNS=columns, ECOM_KAFKA="a-rather-long-name-of-a-host.example:1")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["State", "Server", "Address", "Pid", "Up", "Memory"]
+    assert [line.split()[:2] for line in lines[2:6]] == [
+        ["stopped", n] for n in ("hbase", "thrift", "spark", "postgres")
+    ]
+    assert "a-rather-long-name-of-a-host.example:1" in lines[1]
+
+
+def test_an_error_of_psutil_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a server that ends at the wrong moment ends `ecom down` in a traceback."""
+
+    def fail() -> None:
+        raise psutil.TimeoutExpired(10, pid=7)
+
+    monkeypatch.setattr(app, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err.startswith("✗ timeout after 10 seconds")
+
+
+def test_helpers_of_the_log_do_not_hear_ctrl_c() -> None:
+    """If this fails, a Ctrl-C at a terminal prints a traceback for each step that runs."""
+    code = """
+import os, sys
+from ecom_assets.cli.interrupts import detach_log_helpers
+from dagster._core.execution import compute_logs
+
+detach_log_helpers()
+with compute_logs.execute_posix_tail(os.devnull, sys.stderr) as pids:
+    assert all(os.getpgid(pid) != os.getpgid(0) for pid in pids), pids
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

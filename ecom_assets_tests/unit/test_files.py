@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ecom_assets.core.disk import DiskFullError
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import HomeError, NotBuiltError
 from ecom_assets.core.expansion import Target
+from ecom_assets.core.files import temporary
 from ecom_assets.core.location import local
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings, load
@@ -292,6 +294,65 @@ def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
     assert (out + rows.duplicates + rows.conflicts).same_rows(measured(CLICK_STREAM, settings).measure)
     (told,) = map(json.loads, (settings.quarantine / "click_stream.conflicts.jsonl").read_text().splitlines())
     assert told["row"]["traffic_source"] == "X"
+
+
+def doubled(settings: Settings) -> int:
+    """A table with every row twice, and every third one once more with another value; returns how many it had."""
+    build(CLICK_STREAM, settings)
+    path = local(expand.files(CLICK_STREAM, settings)[0])
+    header, *lines = path.read_bytes().splitlines(keepends=True)
+    changed = [line.replace(b",WEB,", b",X,").replace(b",MOBILE,", b",X,") for line in lines[::3]]
+    path.write_bytes(b"".join([header, *lines, *reversed(lines), *changed]))
+    return len(lines)
+
+
+def test_memory_does_not_grow_with_repeated_keys(home: Callable[..., Settings]) -> None:
+    """If this fails, a delivery that was loaded twice ends the process that loads HBase."""
+    settings = home()
+    rows = doubled(settings)
+    unique.Deduplicated(CLICK_STREAM, settings).drain()  # what is loaded once stays
+    tracemalloc.start()
+    found = unique.Deduplicated(CLICK_STREAM, settings)
+    held = []
+    for batch in found:
+        held.append(batch.num_rows)
+        del batch
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(held) == rows
+    assert found.duplicates.rows == rows
+    assert found.conflicts.rows == len(range(0, rows, 3))
+    assert peak < 12e6 + 150 * rows / 3  # the conflicts of one batch are written at once
+    conflicts = unique.conflicts_file(CLICK_STREAM, settings).read_bytes().splitlines()
+    assert len(conflicts) == found.conflicts.rows
+
+
+def test_two_readers_at_once_do_not_meet(home: Callable[..., Settings]) -> None:
+    """If this fails, two processes that load the same table write their conflicts into one file."""
+    settings = home()
+    doubled(settings)
+    first, second = (unique.Deduplicated(CLICK_STREAM, settings).__iter__() for _ in range(2))
+    next(first), next(second)
+    kept = unique.conflicts_file(CLICK_STREAM, settings)
+    assert len(list(kept.parent.glob(f".{kept.name}.*.part"))) == 2
+    first.close()  # an abandoned one leaves nothing
+    assert not kept.exists()
+    for _ in second:
+        pass
+    assert [p.name for p in kept.parent.iterdir() if "conflicts" in p.name] == [kept.name]
+    assert all(json.loads(line)["row"]["traffic_source"] == "X" for line in kept.read_bytes().splitlines())
+
+
+def test_what_a_kill_has_left_goes(tmp_path: Path) -> None:
+    """If this fails, the quarantine folder fills with files of killed processes."""
+    old, new = tmp_path / ".x.jsonl.old.part", tmp_path / ".x.jsonl.new.part"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (1, 1))
+    with temporary(tmp_path / "x.jsonl") as (file, place):
+        file.write(b"x")
+        place()
+    assert sorted(tmp_path.iterdir()) == [new, tmp_path / "x.jsonl"]
 
 
 def test_a_full_disk_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None:

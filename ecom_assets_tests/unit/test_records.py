@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecom_assets.core.quarantine import Quarantined
@@ -203,6 +203,52 @@ def test_record_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert bad[0].reason.startswith("expected a record of at most 2000 bytes")
 
 
+BLOCKS = [1, 40, 97, 300, BLOCK_BYTES]
+
+
+@pytest.mark.parametrize("block_bytes", BLOCKS)
+def test_a_bad_record_costs_all_its_lines_and_no_more(tmp_path: Path, block_bytes: int) -> None:
+    """If this fails, what stands inside the quotes of a bad record becomes a row."""
+    bad = b's9,CLICK,t,e9,WEB,"x\n' + event(66) + b'y",extra\n'
+    rows, aside = read(tmp_path, CLICK_HEADER + event(1) + bad + event(2), block_bytes=block_bytes)
+    assert ids(rows) == ["e1", "e2"]
+    assert [(b.line, b.raw, b.reason) for b in aside] == [(3, bad[:-1].decode(), "expected 6 fields, got 7")]
+
+
+@pytest.mark.parametrize("block_bytes", BLOCKS)
+@pytest.mark.parametrize(
+    ("odd", "values"),
+    [
+        pytest.param(b"s9,CLICK,t,e9,WEB,x\ry\n\n", ["x\ry"], id="a lone CR and an empty line"),
+        pytest.param(b"s9,CLICK,t,e9,WEB,x\r\r\n", ["x\r"], id="two CRs"),
+        pytest.param(b's9,CLICK,t,e9,WEB,"x\ry"\n\r\n', ["x\ry"], id="a quoted CR"),
+        pytest.param(b"\xef\xbb\xbfs9,CLICK,t,e9,WEB,x\n", ["x"], id="a byte order mark"),
+        pytest.param(b"\r\n\n\r\n", [], id="empty lines"),
+    ],
+)
+def test_neighbors_do_not_decide(tmp_path: Path, odd: bytes, values: list[str], block_bytes: int) -> None:
+    """If this fails, whether a record is good, or what it holds, depends on the block that it falls into."""
+    good = b"".join(event(n) for n in range(20))
+    rows, aside = read(tmp_path, CLICK_HEADER + good + odd + good + odd, block_bytes=block_bytes)
+    assert [row["event_metadata"] for row in rows if row["event_id"] == "e9" and row["event_metadata"]] == values * 2
+    assert len(rows) == 40 + 2 * len(values)
+    assert not aside
+    if odd.startswith(b"\xef"):
+        assert [row["session_id"] for row in rows if row["event_metadata"]] == ["\ufeffs9"] * 2
+
+
+@pytest.mark.parametrize("block_bytes", [*BLOCKS, 3010])
+def test_a_long_line_is_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    """If this fails, the rest of a line that is too long passes for a row, or the line ends the process's memory."""
+    monkeypatch.setattr(contract, "MAX_RECORD", 2000)
+    line = b"x" * 3000 + b"," + event(7)
+    rows, aside = read(tmp_path, CLICK_HEADER + event(1) + line + event(3) + line[:-1], block_bytes=block_bytes)
+    assert ids(rows) == ["e1", "e3"]
+    assert [(b.line, b.raw, b.reason) for b in aside] == [
+        (n, "x" * 2000, "expected a record of at most 2000 bytes, got a longer one") for n in (3, 5)
+    ]
+
+
 def test_damaged_chunk_is_named() -> None:
     """If this fails, a damaged file of our own making is read as if it were whole."""
     with pytest.raises(DamagedError, match=r"part-1.csv, line 3: expected 6 fields, got 1"):
@@ -220,6 +266,7 @@ KEY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 
 
 @given(st.lists(st.tuples(KEY, KEY, TEXT), min_size=1, max_size=12), st.integers(1, 200))
+@settings(deadline=None)
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, rows: list, block_bytes: int) -> None:
     """If this fails, some text does not survive writing and reading, or differs from what Python's csv reads."""
     batch = pa.RecordBatch.from_pylist(

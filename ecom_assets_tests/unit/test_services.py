@@ -19,7 +19,8 @@ from ecom_assets.core.addresses import split
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import load
 from ecom_assets.java import jars
-from ecom_assets.servers import kinds, process
+from ecom_assets.servers import files, kinds, memory, process
+from ecom_assets.servers import stack as stack_module
 from ecom_assets.servers.process import Record
 from ecom_assets.servers.stack import Stack
 
@@ -236,3 +237,147 @@ def test_split_refuses() -> None:
     """An address without a port is a mistake to be told."""
     with pytest.raises(ServiceError, match="host:port, got 'localhost'"):
         split("localhost")
+
+
+def test_a_server_whose_starter_does_not_ask_has_ended(tmp_path: Path) -> None:
+    """If this fails, `ecom down` waits for zombies of `ecom dev` and ends in a traceback."""
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout
+        child = psutil.Process(int(starter.stdout.readline()))
+        began = time.monotonic()
+        assert process.stop(child, 20)
+        assert time.monotonic() - began < 10
+        assert child.status() == psutil.STATUS_ZOMBIE
+        starter.kill()
+
+
+def test_a_server_that_has_ended_is_let_go(record: Record, tmp_path: Path) -> None:
+    """If this fails, each server that ends while `ecom dev` runs stays in the list of processes."""
+    started = process.spawn(record, [sys.executable, "-c", ""], tmp_path, tmp_path / "out.log", {})
+    end = time.monotonic() + 20
+    while psutil.pid_exists(started.pid or 0) and time.monotonic() < end:
+        process.reap()
+        time.sleep(0.01)
+    assert not psutil.pid_exists(started.pid or 0)
+
+
+def test_paths_survive_the_way_into_java(tmp_path: Path) -> None:
+    """If this fails, a home with an umlaut in its path has its data in a folder next to it."""
+    path = tmp_path / "Käufe 1 \U0001f6d2"
+    text = files.properties({"log.dirs": path, "other": r"C:\new"})
+    assert text.isascii()
+    back = text.encode("ascii").decode("unicode_escape").encode("utf-16", "surrogatepass").decode("utf-16")
+    assert f"log.dirs={path}\n" in back
+    assert r"other=C:\new" in back
+    kafka = kinds.Kafka(load(home=path))
+    kafka.make_folders()
+    kafka._write_properties({"broker": 1, "controller": 2}, kafka.data)
+    for name in ("server.properties", "log4j2.properties"):
+        assert (kafka.conf / name).read_bytes().isascii()
+
+
+@pytest.mark.parametrize(("locale", "kept"), [("C", False), ("", False), ("de_DE.UTF-8", True), ("C.utf8", True)])
+def test_java_is_given_a_locale_that_can_write_all_names(
+    locale: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, servers started by cron do not find a home with an umlaut in its path."""
+    for name in ("LC_ALL", "LC_CTYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", locale)
+    assert ("LC_ALL" not in process.inherited()) is kept
+
+
+def test_the_start_lock_is_this_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, any user of the machine can keep all others from starting their servers."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert process.runtime_folder() == tmp_path / "ecom_assets"
+    assert process.runtime_folder().stat().st_mode & 0o777 == 0o700
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    (tmp_path / "me").mkdir()
+    assert process.runtime_folder() == tmp_path / "me" / ".cache" / "ecom_assets"
+    monkeypatch.setenv("HOME", "/proc/nobody")
+    monkeypatch.setattr(process.tempfile, "gettempdir", lambda: str(tmp_path))
+    taken = tmp_path / f"ecom_assets-{os.getuid()}"
+    taken.symlink_to(tmp_path / "me")
+    with pytest.raises(ServiceError, match="expected a folder of this user's for locks"):
+        process.runtime_folder()
+    taken.unlink()
+    assert process.runtime_folder() == taken
+
+
+def test_only_what_a_path_needs_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, loading HBase from files starts Kafka, Spark and PostgreSQL, and needs their memory and disk."""
+    started: list[str] = []
+    monkeypatch.setattr(jars, "fetch", lambda *_: None)
+    monkeypatch.setattr(stack_module.Start, "run", lambda start: started.extend(start.servers))
+    monkeypatch.setattr(Stack, "addresses", lambda *_: None)
+    stack = Stack(load(home=tmp_path))
+    stack.up(needed=("hbase", "thrift"))
+    assert started == ["hbase", "thrift"]
+    started.clear()
+    stack.up(needed=(), also=("dashboard",))
+    assert started == ["dashboard"]
+    started.clear()
+    stack.up()
+    assert started == ["kafka", "hbase", "thrift", "spark", "postgres", "redis"]
+
+
+def test_addresses_of_what_is_not_needed_may_be_missing(tmp_path: Path, record: Record) -> None:
+    """If this fails, a path without Kafka fails because no Kafka runs."""
+    stack = Stack(load(home=tmp_path))
+    for name, port in (("hbase", {"zookeeper": 2181}), ("thrift", {"thrift": 9090})):
+        replace(record, service=name, ports=port).write(stack.servers[name].record)
+    found = stack.addresses(needed=("hbase", "thrift"))
+    assert (found.hbase_zookeeper, found.hbase_thrift, found.kafka) == ("127.0.0.1:2181", ("127.0.0.1", 9090), "")
+    with pytest.raises(ServiceError, match="kafka does not run"):
+        stack.addresses()
+
+
+def test_a_failed_start_names_what_still_runs(tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, servers keep a machine's memory after a command that failed, and nobody knows."""
+
+    def fail(_: object) -> None:
+        raise ServiceError("hbase: ended 3 s after its start", "fix it")
+
+    monkeypatch.setattr(jars, "fetch", lambda *_: None)
+    monkeypatch.setattr(stack_module.Start, "run", fail)
+    stack = Stack(load(home=tmp_path))
+    with pytest.raises(ServiceError) as alone:
+        stack.up()
+    assert "still run" not in str(alone.value)
+    for name in ("kafka", "redis"):
+        record.write(stack.servers[name].record)
+    with pytest.raises(ServiceError, match=rf"(?s)ended 3 s.*kafka, redis still run; `ecom down --home {tmp_path}`"):
+        stack.up()
+
+
+def test_remedies_name_the_home(stack: Stack, tmp_path: Path) -> None:
+    """If this fails, a remedy that is followed starts another stack in the current folder."""
+    with pytest.raises(ServiceError, match=f"run `ecom up --home {tmp_path}`"):
+        stack.address("kafka")
+    Record("kafka", "127.0.0.1", {}, 2**22 + 1, 1.0).write(stack.servers["kafka"].record)
+    told = [f.remedy for f in stack.doctor() if "`ecom " in f.remedy]
+    assert told
+    assert all(f"--home {tmp_path}`" in remedy for remedy in told)
+
+
+@pytest.mark.parametrize(
+    ("given", "machine", "spark", "hbase"),
+    [
+        ({}, 64, "1g", "1g"),
+        ({"scale": 1.0}, 64, "4096m", "2048m"),
+        ({"scale": 1.0}, 8, "2048m", "1024m"),
+        ({"scale": 1.0}, 2, "1024m", "1024m"),
+        ({"scale": 1.0, "spark_memory": "3g"}, 2, "3g", "1024m"),
+    ],
+    ids=["small data", "large machine", "laptop", "tiny machine", "as set"],
+)
+def test_heaps_fit_data_and_machine(
+    given: dict[str, object], machine: int, spark: str, hbase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a hundred thousand rows take six gigabytes, or full size does not fit its heap."""
+    monkeypatch.setattr(memory, "machine_memory", lambda: machine * 2**30)
+    servers = Stack(load(home=tmp_path, **given)).servers
+    assert (servers["spark"].memory, servers["hbase"].memory) == (spark, hbase)

@@ -1,12 +1,14 @@
 """Settings and the tables' contract."""
 
 import json
+import os
 from pathlib import Path
 
 import fastavro
 import pytest
 
 from ecom_assets.core.errors import HomeError
+from ecom_assets.core.home import create, hint
 from ecom_assets.core.settings import SECRETS, HomeMismatchError, SecretFileError, Settings, load, remember
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
@@ -20,6 +22,63 @@ def test_a_home_remembers_its_data(tmp_path: Path) -> None:
     assert load(home=tmp_path, scale=0.5).scale == 0.5
     with pytest.raises(HomeMismatchError, match=r"expected scale 0\.5, with which it was built, got 0\.1"):
         load(home=tmp_path, scale=0.1)
+
+
+def test_a_home_remembers_where_its_data_are(tmp_path: Path) -> None:
+    """If this fails, a variable that is unset the next time sends the same rows to another lake or broker."""
+    remember(load(home=tmp_path, lake_uri="hdfs://n:8020/lake", kafka="a:9092,b:9092", hbase_zookeeper="z:2181"))
+    again = load(home=tmp_path)
+    assert (again.lake_uri, again.kafka, again.hbase_zookeeper) == ("hdfs://n:8020/lake", "a:9092,b:9092", "z:2181")
+    assert load(home=tmp_path, kafka="").kafka == "a:9092,b:9092", "an empty variable is none"
+    assert load(home=tmp_path, kafka="b:9092,c:9092").kafka == "b:9092,c:9092", "one cluster, other brokers of it"
+    for name, other in (("lake_uri", "hdfs://n:8020/other"), ("kafka", "c:9092"), ("hbase_zookeeper", "y:2181")):
+        with pytest.raises(HomeMismatchError, match=rf"expected {name} '.*', with which it was built, got '{other}'"):
+            load(home=tmp_path, **{name: other})
+
+
+def test_a_home_with_its_own_servers_keeps_to_them(tmp_path: Path) -> None:
+    """If this fails, a home whose topics are in its own Kafka silently continues with another one."""
+    remember(load(home=tmp_path))
+    with pytest.raises(HomeMismatchError, match=r"expected kafka to be empty, for its own server, .* got 'a:9092'"):
+        load(home=tmp_path, kafka="a:9092")
+
+
+@pytest.mark.parametrize("name", ["postgres", "books"])
+def test_a_password_is_not_remembered(name: str, tmp_path: Path) -> None:
+    """If this fails, a password is on disk, or a home goes on without the database that holds its data."""
+    address = "postgresql://me:hunter2@db:5432/shop"
+    remember(load(home=tmp_path, **{name: address}))
+    assert "hunter2" not in (tmp_path / "home.json").read_text()
+    assert getattr(load(home=tmp_path, **{name: address.replace("hunter2", "hunter3")}), name)
+    with pytest.raises(HomeMismatchError, match=rf"'postgresql://db:5432/shop', .* got no ECOM_{name.upper()}"):
+        load(home=tmp_path)
+    with pytest.raises(HomeMismatchError, match="got 'postgresql://other:5432/shop'") as refused:
+        load(home=tmp_path, **{name: "postgresql://me:hunter2@other:5432/shop"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_home_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """If this fails, every user of the machine reads raw data, quarantine and passwords."""
+    old = os.umask(0o022)
+    try:
+        for home in (tmp_path / "new", tmp_path / "empty"):
+            (tmp_path / "empty").mkdir(exist_ok=True)
+            remember(load(home=home))
+            assert home.stat().st_mode & 0o777 == 0o700
+            assert (home / "home.json").stat().st_mode & 0o777 == 0o600
+        shared = tmp_path / "shared"
+        (shared / "of others").mkdir(parents=True)
+        create(load(home=shared))
+        assert shared.stat().st_mode & 0o777 == 0o755, "somebody else's folder is not closed"
+    finally:
+        os.umask(old)
+
+
+def test_a_hint_names_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a remedy that is followed starts another stack in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    assert hint("up", load(home=Path(".ecom"))) == "ecom up"
+    assert hint("reset topic", load(home=tmp_path / "a b")) == f"ecom reset topic --home '{tmp_path}/a b'"
 
 
 def test_a_target_that_makes_no_sense_is_refused_at_once(tmp_path: Path) -> None:

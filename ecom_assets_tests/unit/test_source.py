@@ -21,10 +21,10 @@ import kagglehub
 import polars as pl
 import pytest
 import requests
-import typer
 from kagglehub.exceptions import KaggleApiHTTPError, UnauthenticatedError
 from typer.testing import CliRunner
 
+from ecom_assets.cli.app import app
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import TABLES
 from ecom_assets.source import SourceChanged, SourceMismatch, SourceNotFound, acquire, folder, infer, kaggle, synthetic
@@ -770,8 +770,6 @@ def test_what_cannot_be_inferred_is_said(tmp_path, text, said):
 
 def test_infer_command_prints_one_field_per_line(shop, tmp_path):
     """`ecom schema infer` would not print what can be put into schemas/."""
-    app = typer.Typer()
-    infer.register(app)
     result = CliRunner().invoke(app, ["schema", "infer", str(shop / "product.csv")])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == infer.infer(shop / "product.csv")

@@ -6,8 +6,9 @@ from ecom_assets.core.errors import ServiceError
 from ecom_assets.dataset.model import Dataset
 from ecom_assets.defs.names import OWNERS, PRECOMPUTED, PUBLICATION, REPORT, asset_key
 from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.paths import HBASE, path_used
 from ecom_assets.servers.stack import Stack
-from ecom_assets.serving import analysis, lookup, publication
+from ecom_assets.serving import analysis, index, lookup, publication
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import Queries, Snapshot
 
@@ -26,8 +27,8 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
     )
     def orders_by_customer(home: HomeResource) -> dg.MaterializeResult:
         """Secondary index on HBase: bookings by customer, sorted by time."""
-        rows, unchanged = lookup.build_index(home.at)
-        return dg.MaterializeResult(metadata={"dagster/row_count": rows, "skipped": unchanged})
+        built = index.build_index(home.at, HBASE[path_used(home.at)])
+        return dg.MaterializeResult(metadata={"dagster/row_count": built.rows, "skipped": built.unchanged})
 
     @dg.asset(
         key=PRECOMPUTED,
@@ -88,5 +89,5 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
 @dg.asset_check(asset=INDEX, blocking=True)
 def matches_transactions(home: HomeResource) -> dg.AssetCheckResult:
     """The index, read back completely, has one row for every booking and no other."""
-    wrong = lookup.verify_index(home.at)
+    wrong = index.check_index(home.at, HBASE[path_used(home.at)])
     return dg.AssetCheckResult(passed=not wrong, metadata={"mismatches": dg.MetadataValue.json(wrong)})

@@ -1,0 +1,5 @@
+"""``python -m ecom_assets.cli``, for containers and tests."""
+
+from ecom_assets.cli import main
+
+main()

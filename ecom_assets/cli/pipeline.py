@@ -1,0 +1,332 @@
+"""Commands of the pipeline: ``run``, ``reconcile``, ``check`` and ``reset``.
+
+What belongs here: their options, which lock each holds, and what is printed. The work is the engine's and Dagster's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from ecom_assets.cli import job
+from ecom_assets.cli.console import console, failed, succeeded
+from ecom_assets.cli.options import (
+    AsJson,
+    CsvRoute,
+    HBaseRoute,
+    Home,
+    LayerName,
+    Route,
+    Tables,
+    configure,
+    configure_existing,
+    dagster_home,
+    known_tables,
+)
+from ecom_assets.core import locks
+from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.home import hint
+
+if TYPE_CHECKING:
+    from ecom_assets.servers.stack import Stack
+
+NEEDED = {"stream": None, "bulk": ("hbase", "thrift")}
+"""Path -> the servers that it needs, as they call what they serve; ``None``: all of them."""
+
+
+def run(
+    *,
+    scale: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help="Size of the synthetic data; 1.0 is 13.8 million rows.", show_default="0.01"),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="synthetic, kaggle, or a folder with the CSV files.", show_default="synthetic"),
+    ] = None,
+    expand: Annotated[
+        str | None,
+        typer.Option(help="none, a size per table (500MB), a total size (3GB), or a factor.", show_default="none"),
+    ] = None,
+    home: Home = None,
+    route: Annotated[
+        Route | None,
+        typer.Option(help="stream: through Kafka and Spark; bulk: without them.", show_default="stream"),
+    ] = None,
+    csv_route: Annotated[
+        CsvRoute | None,
+        typer.Option(
+            help="Who expands and splits CSV files: local, this process, in the home; spark, its tasks, in the lake.",
+            show_default="local",
+        ),
+    ] = None,
+    hbase_route: Annotated[
+        HBaseRoute | None,
+        typer.Option(
+            help="How rows enter HBase: hfile, bulk load of files written here; spark and importtsv, of files written"
+            " by their tasks; thrift, row by row.",
+            show_default="hfile",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Rebuild layers that are known to be damaged or whose declaration has changed, and swap."
+        ),
+    ] = False,
+    through: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Submit the run to a remote Dagster webserver.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the full pipeline, verify every layer and print the reconciliation report.
+
+    A home remembers its source and size: run it again without options, also after a crash or Ctrl-C, and it resumes.
+    """
+    began = time.perf_counter()
+    settings = configure(
+        scale=scale,
+        source=source,
+        expand=expand,
+        home=home,
+        route=route,
+        csv_route=csv_route,
+        hbase_route=hbase_route,
+    )
+    dagster_home(settings)
+    from ecom_assets.cli.display import start
+    from ecom_assets.servers.stack import Stack
+
+    name = "bulk_load" if settings.route == "bulk" else "pipeline"
+    stack, needed = Stack(settings), NEEDED[settings.route]
+    if through:
+        start(settings, console, needed=needed)
+        dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
+        outcome = job.submit(name, settings, through, repair=repair)
+    else:
+        with locks.exclusive(settings, "ecom run --repair") if repair else locks.shared(settings, "ecom run"):
+            # Dagster and the definitions take seconds to import, and the servers take longer to start.
+            definitions = job.meanwhile(job.definitions)
+            addresses = start(settings, console, needed=needed)
+            # Nobody looks at the dashboard before there are data, so the run does not wait for it.
+            dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
+            if settings.route == "stream" and not (settings.lake / "streamed").exists() and not settings.spark:
+                from ecom_assets.dataset.shop import CUSTOMER
+                from ecom_assets.lake import warmup
+
+                warmup.begin(settings, CUSTOMER, addresses.spark)
+            outcome = job.execute(name, settings, definitions, path=settings.route, repair=repair)
+    seconds = time.perf_counter() - began
+    from ecom_assets.reconcile import report
+
+    verdicts = outcome.verdicts
+    ok = outcome.success and all(v.ok for v in verdicts.values())
+    print_report(verdicts)
+    for error in outcome.errors:
+        failed(error)
+    if ok:
+        same = "nothing changed; " if outcome.unchanged else ""
+        succeeded(f"{same}every layer reconciles ({seconds:.0f} s, home {settings.home})")
+    else:
+        failed(
+            f"not reconciled ({seconds:.0f} s); `{hint('run', settings)}` resumes, `{hint('dev', settings)}` shows the"
+            " runs"
+        )
+    address, message = dashboard()
+    if message:
+        console.print(message, highlight=False, soft_wrap=True)
+    if as_json:
+        found = {
+            "ok": ok,
+            "dashboard": address,
+            "seconds": round(seconds, 3),
+            "unchanged": outcome.unchanged,
+            "errors": outcome.errors,
+        }
+        print(json.dumps(found | {"tables": report.to_json(verdicts)}))
+    raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
+
+
+def reconcile(
+    *,
+    home: Home = None,
+    table: Tables = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every layer back, every row of it, and verify that all hold the same rows."""
+    settings = configure_existing(home=home)
+    from ecom_assets.core.progress import bars
+    from ecom_assets.paths import engine, open_home, path_used
+    from ecom_assets.reconcile import report
+
+    names = known_tables(table)
+    with bars(console), locks.shared(settings, "ecom reconcile"), open_home(settings) as at:
+        verdicts = dict(report.reconcile(engine(at, path_used(at)), [at.dataset.tables[name] for name in names]))
+    ok = all(v.ok for v in verdicts.values())
+    print_report(verdicts)
+    if ok:
+        succeeded("every layer reconciles")
+    else:
+        failed("not reconciled")
+    if as_json:
+        print(json.dumps({"ok": ok, "tables": report.to_json(verdicts)}))
+    raise typer.Exit(0 if ok else 1)
+
+
+def check(
+    *,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate all asset checks: parity, keys, types, references, freshness, health. Exit code 1 if one fails.
+
+    Checks of severity WARN are reported but do not affect the exit code.
+    """
+    settings = configure_existing(home=home)
+    dagster_home(settings)
+    with locks.shared(settings, "ecom check"):
+        outcome = job.execute("reconcile", settings)
+    grid = Grid(title="Checks", title_justify="left")
+    grid.add_column("asset")
+    grid.add_column("checks")
+    marks = {"passed": "[green]✓[/green]", "warns": "[yellow]![/yellow]", "failed": "[red]✗[/red]"}
+    for asset, evaluations in itertools.groupby(outcome.checks, lambda c: c["asset"]):
+        grid.add_row(asset, "  ".join(f"{marks[c['state']]} {c['check']}" for c in evaluations))
+    console.print(grid)
+    for each in outcome.checks:
+        if each["state"] != "passed":
+            console.print(f"{marks[each['state']]} {each['asset']} {each['check']}: {escape(each['found'])}")
+    for error in outcome.errors:
+        failed(error)
+    bad = sum(c["state"] == "failed" for c in outcome.checks)
+    ok = not bad and not outcome.errors and bool(outcome.checks)
+    (succeeded if ok else failed)(f"{len(outcome.checks)} checks, {bad} failed")
+    if as_json:
+        print(json.dumps({"ok": ok, "errors": outcome.errors, "checks": outcome.checks}))
+    raise typer.Exit(0 if ok else 1)
+
+
+def reset(
+    layer: Annotated[LayerName, typer.Argument(help="The first layer to delete.")],
+    *,
+    home: Home = None,
+    table: Tables = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Delete a layer and everything downstream; the next run rebuilds it. Raw files stay."""
+    settings = configure_existing(home=home)
+    from ecom_assets.core.progress import bars
+    from ecom_assets.paths import engine, open_home
+
+    names = known_tables(table)
+    if not yes:
+        downstream = f"{layer.value} and everything downstream"
+        typer.confirm(f"Delete {downstream}, of {', '.join(names)}, in {settings.home}?", abort=True)
+    with bars(console), locks.exclusive(settings, "ecom reset"), open_home(settings) as at:
+        stream = engine(at, "stream")  # it passes all layers
+        for name in names:
+            for gone in stream.reset(layer.value, at.dataset.tables[name]):
+                console.print(f"deleted {gone}")
+
+
+def books(
+    *,
+    home: Home = None,
+    table: Tables = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what was built, measured and verified, by layer and table."""
+    settings = configure_existing(home=home)
+    from ecom_assets.core.books import Books
+
+    names = set(known_tables(table))
+    with Books.open(settings) as found:
+        lines = [
+            (build, found.last_measurement(build.layer, build.table), found.verification(build.layer, build.table))
+            for build in found.builds()
+            if build.table in names
+        ]
+    grid = Grid(title=f"Books of {settings.home}", title_justify="left")
+    for name, justify in (("layer", "left"), ("table", "left"), ("path", "left"), ("rows", "right")):
+        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("built", "build time", "measured rows", "checksum", "verified"):
+        grid.add_column(name, justify="right", no_wrap=name == "checksum")
+    for build, measured, verified in lines:
+        grid.add_row(
+            build.layer,
+            build.table,
+            build.path,
+            f"{build.rows:,}",
+            f"{build.at:%Y-%m-%d %H:%M:%S}",
+            f"{build.seconds:.1f} s",
+            f"{measured.measure.rows:,}" if measured else "",
+            measured.measure.hex if measured else "",
+            "" if verified is None else "[red]✗[/red]" if verified.mismatches else "[green]✓[/green]",
+        )
+    console.print(grid)
+    for build, _, verified in lines:
+        for sentence in verified.mismatches if verified else ():
+            failed(f"{build.layer}: {sentence}")
+    if as_json:
+        found_json = [
+            {
+                "layer": build.layer,
+                "table": build.table,
+                "path": build.path,
+                "built_at": build.at.isoformat(),
+                "rows": build.rows,
+                "seconds": build.seconds,
+                "fingerprint": build.fingerprint,
+                "declaration": dict(build.declaration),
+                "notes": dict(build.notes),
+                "measurement": measured.to_json() if measured else None,
+                "mismatches": list(verified.mismatches) if verified else None,
+            }
+            for build, measured, verified in lines
+        ]
+        print(json.dumps({"home": str(settings.home), "builds": found_json}))
+
+
+def _dashboard(stack: Stack) -> tuple[str | None, str]:
+    """Start the dashboard: its address, and what to print about it."""
+    try:
+        stack.up(also=("dashboard",), needed=())
+    except ServiceError as error:
+        return None, f"[red]✗[/red] {escape(str(error))}"
+    address = stack.address("dashboard")
+    return address, f"Dashboard: {address}"
+
+
+def print_report(verdicts: dict[str, Any]) -> None:
+    """Print the reconciliation report for people."""
+    from ecom_assets.reconcile import report
+
+    grid = Grid(title="Reconciliation report", title_justify="left")
+    for name, justify in (("table", "left"), ("layer", "left"), ("rows", "right"), ("excluded", "right")):
+        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("checksum", "build time", "verification time", ""):
+        grid.add_column(name, justify="right", no_wrap=name == "checksum")
+    for name, verdict in verdicts.items():
+        for number, found in enumerate(verdict.measurements):
+            grid.add_row(
+                name if not number else "",
+                found.layer,
+                f"{report.rows(found):,}",
+                ", ".join(f"{count:,} {reason}" for reason, count in report.excluded(found).items()),
+                found.measure.hex,
+                f"{found.build_seconds:.1f} s",
+                f"{found.measure.seconds:.1f} s",
+                "[red]✗[/red]" if found.layer in verdict.mismatches else "[green]✓[/green]",
+                end_section=number == len(verdict.measurements) - 1,
+            )
+    console.print(grid)
+    for verdict in verdicts.values():
+        for layer, sentences in verdict.mismatches.items():
+            for sentence in sentences:
+                failed(f"{layer}: {sentence}")
