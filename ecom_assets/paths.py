@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ecom_assets.core.addresses import LocatedAddresses
 from ecom_assets.core.context import Context
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.layer import Layer
@@ -60,7 +61,7 @@ def open_home(
         dataset: Its tables.
         session: Gives a Spark session that somebody else releases; without it one is opened at first need.
     """
-    return Context(settings, dataset, Stack(settings).addresses, session)
+    return Context(settings, dataset, lambda: LocatedAddresses(Stack(settings).address), session)
 
 
 def engine(at: Context, path: str) -> Engine:

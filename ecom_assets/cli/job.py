@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -136,7 +137,7 @@ def execute(
                 outcome.interrupted = True
                 outcome.errors.append(f"{event.step_key}: interrupted; run again to resume")
                 continue
-            outcome.errors.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
+            outcome.errors.append(f"{event.step_key}: {sentence(error.message) if error else 'failed'}")
     made = result.get_asset_materialization_events()
     flags = [m.materialization.metadata.get("skipped") for m in made if m.asset_key and m.asset_key.path[0] in LAYERS]
     outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags)
@@ -144,6 +145,12 @@ def execute(
     found = [history.told(e) for e in result.get_asset_check_evaluations()]
     outcome.checks = sorted(found, key=lambda c: layers.index(c["asset"].split("/")[0]))
     return outcome
+
+
+def sentence(message: str) -> str:
+    """What an error says, without the name of its class and without a count of those in its group."""
+    text = re.sub(r"^[\w.]*(?:Error|Exception|ExceptionGroup): ", "", message.strip())
+    return re.sub(r" \(\d+ sub-exceptions?\)$", "", text)
 
 
 def _layers_config(path: str, *, repair: bool) -> dict[str, Any]:

@@ -36,9 +36,6 @@ from ecom_assets.core.home import hint
 if TYPE_CHECKING:
     from ecom_assets.servers.stack import Stack
 
-NEEDED = {"stream": None, "bulk": ("hbase", "thrift")}
-"""Path -> the servers that it needs, as they call what they serve; ``None``: all of them."""
-
 
 def run(
     *,
@@ -101,10 +98,10 @@ def run(
     )
     dagster_home(settings)
     from ecom_assets.cli.display import start
-    from ecom_assets.servers.stack import Stack
+    from ecom_assets.servers.stack import HBASE_ALONE, Stack
 
     name = "bulk_load" if settings.route == "bulk" else "pipeline"
-    stack, needed = Stack(settings), NEEDED[settings.route]
+    stack, needed = Stack(settings), HBASE_ALONE if settings.route == "bulk" else None
     if through:
         start(settings, console, needed=needed)
         dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))

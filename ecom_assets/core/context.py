@@ -57,11 +57,7 @@ class Context:
 
     @cached_property
     def addresses(self) -> Addresses:
-        """Where the servers are.
-
-        Raises:
-            ServiceError: One of them does not run.
-        """
+        """Where the servers are; one that does not run is an error when its address is used."""
         return self._locate()
 
     @cached_property

@@ -143,6 +143,8 @@ class Engine:
             return Built(unchanged=True, notes=last.notes)
         fingerprint, declaration = layer.fingerprint(self.at, table), layer.declaration(self.at, table)
         built = layer.build(self.at, table, repair=repair)
+        if layer.upstream is None:  # it is built from outside, and only what came can be named
+            fingerprint = layer.fingerprint(self.at, table)
         built = replace(built, seconds=time.perf_counter() - began)
         kept = last if built.unchanged and last else None
         self.at.books.record_build(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ecom_assets.dataset.model import Dataset, HBaseLayout, Reference, Table
 
-LAYERS = ("raw", "expanded", "chunked", "topic", "streamed", "merged", "hbase")
 """The layers a row passes, in order."""
 
 CUSTOMER = Table(

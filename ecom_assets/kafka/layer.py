@@ -99,7 +99,8 @@ class TopicLayer(OffsetSource):
         chunks = self._chunks.chunks(at.settings, table)
         with track(f"topic/{table.name}", sum(c.rows for c in chunks)) as advance:
             done = producer.produce(self._chunks, table, at.settings, at.addresses.kafka, advance)
-        ends = self.offsets(at, [table])[table.name].ends
+        # Not the last stable offsets of this moment: those of a transaction follow a while after its commit.
+        ends = self.extend(at, table, Cut()).ends or {}
         notes = {
             "chunks": done.chunks,
             "skipped_chunks": done.skipped_chunks,

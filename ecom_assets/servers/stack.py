@@ -29,6 +29,9 @@ from ecom_assets.servers.start import Start, Step, silent, stop
 ROWS_PASS = ("kafka", "thrift", "hbase", "spark")
 """What rows pass on the longest path; PostgreSQL and Redis may be missing."""
 
+HBASE_ALONE = ("hbase", "thrift")
+"""What the path needs that loads HBase from files."""
+
 
 @dataclass(frozen=True)
 class Status:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ecom_assets.core.addresses import Addresses
-from ecom_assets.dataset.shop import LAYERS
+from ecom_assets.paths import LAYERS
 from ecom_assets_tests.runs import beginning, environment, finish, settings_of, start, wait_for
 
 SCALE = "0.004"

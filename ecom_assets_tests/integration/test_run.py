@@ -77,7 +77,7 @@ def test_another_scale_needs_another_home(env: dict[str, str], first: dict[str, 
     """If this fails, two data sets are mixed in one home."""
     code, _, err = ecom(env, "run", "--scale", "0.002", "--json")
     assert code == 1
-    assert "asked for 0.002" in err
+    assert "got 0.002" in err
     assert "Traceback" not in err
 
 

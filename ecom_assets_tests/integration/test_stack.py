@@ -183,3 +183,26 @@ def test_a_home_whose_ports_another_has_taken_does_not_read_its_tables(twins: li
         one.up()
     other.down()
     assert scan(one.up(), "same_name") == {b"k": b"one"}
+
+
+@pytest.fixture
+def umlaut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """A home whose path has a blank and a letter beyond ASCII, in a process that knows ASCII alone."""
+    monkeypatch.setenv("LC_ALL", "C")
+    stack = Stack(load(home=tmp_path / "Käufe 1", class_archives=False))
+    yield stack
+    stack.down(grace=5)
+
+
+def test_a_home_may_have_any_name(umlaut: Stack, tmp_path: Path) -> None:
+    """If this fails, Kafka does not start, or its data are in a folder next to the home."""
+    there = umlaut.up(needed=("kafka",))
+    produce(there.kafka, "mine", b"1")
+    assert consume(there.kafka, "mine") == b"1"
+    assert [each.name for each in tmp_path.iterdir()] == ["Käufe 1"]
+    assert (tmp_path / "Käufe 1" / "stack" / "kafka" / "data" / "mine-0").is_dir()
+    assert (tmp_path / "Käufe 1" / "stack" / "kafka" / "log" / "kafka.log").exists()
+    assert {s.service: s.state for s in umlaut.status()} == {"kafka": "running"} | dict.fromkeys(
+        ("hbase", "thrift", "spark", "postgres", "redis"), "stopped"
+    )
+    assert (tmp_path / "Käufe 1").stat().st_mode & 0o777 == 0o700

@@ -12,6 +12,8 @@ import pytest
 
 from ecom_assets import cli
 from ecom_assets.cli import app, job
+from ecom_assets.core import locks
+from ecom_assets.core.settings import load
 
 LOST = """
 import os, signal, time
@@ -90,6 +92,16 @@ def test_a_home_that_is_not_there_is_said_in_one_sentence(command: str, tmp_path
     assert done.stderr == f"✗ no home at {tmp_path}/typo; `ecom run --home {tmp_path}/typo` creates one\n"
     assert not done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reset_does_not_pull_layers_away(tmp_path: Path) -> None:
+    """If this fails, `ecom reset` deletes tables under a working run or stream."""
+    (tmp_path / ".ecom" / "raw").mkdir(parents=True)
+    with locks.shared(load(home=tmp_path / ".ecom"), "ecom stream"):
+        done = ecom(tmp_path, "reset", "expanded", "--yes")
+    assert done.returncode == 1
+    assert f"but it is held by ecom stream (pid {os.getpid()}, since " in done.stderr
+    assert "ecom reset waits for ecom stream" in done.stderr
 
 
 def test_the_usual_home_is_not_named_in_hints(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class SparkConnectResource(LazyPySparkResource):
     address: str = Field("", description="sc://host:port; empty: the server of this home's stack")
     spark_config: dict[str, Any] = Field(default_factory=dict, description="Further settings of the session")
 
-    _locate: Callable[[], str] = PrivateAttr(default=lambda: Stack(load()).addresses().spark)
+    _locate: Callable[[], str] | None = PrivateAttr(default=None)
 
     def session_of(self, locate: Callable[[], str]) -> SparkSession:
         """The session of a home.
@@ -41,7 +41,8 @@ class SparkConnectResource(LazyPySparkResource):
         if self._spark_session is not None and answers(self._spark_session):
             return
         self._release()
-        session = connect(self.address or self._locate())
+        locate = self._locate or (lambda: Stack(load()).addresses().spark)
+        session = connect(self.address or locate())
         self._spark_session = session
         for key, value in self.spark_config.items():
             session.conf.set(key, value)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +151,7 @@ class Dagster:
 
     def _launch(self, selector: Mapping[str, Any]) -> str:
         where = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
-        params = {"selector": where | selector, "mode": "default", "runConfigData": {}}
+        params = {"selector": {**where, **selector}, "mode": "default", "runConfigData": {}}
         result = self.ask(LAUNCH, params=params)["launchRun"]
         assert result["__typename"] == "LaunchRunSuccess", result
         return result["run"]["runId"]
@@ -221,7 +221,7 @@ class Dagster:
 
 
 @contextmanager
-def working(env: Mapping[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def working(env: Mapping[str, str], *command: str) -> Generator[subprocess.Popen[bytes]]:
     """`ecom …` at work for as long as the block lasts; then stopped as by Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ecom_assets.cli", *command],
