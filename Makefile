@@ -31,7 +31,7 @@ $(TOOLS)/bin/uv:
 
 install: .venv/.installed ## Install the locked packages into .venv
 
-run: install ## From CSV to proven HBase tables on 1 % of full size; OPTS='--scale 0.1' and the like
+run: install ## From CSV to verified HBase tables on 1 % of full size; OPTS='--scale 0.1' and the like
 	$(RUN) ecom run $(OPTS)
 
 test: install ## Run every test, those on the real stack included; OPTS='-k name' and the like
@@ -46,7 +46,7 @@ test-cluster: install ## Test a lake in HDFS, a guarded Kafka, and a cluster who
 test-faults: install ## Kill servers in the middle of runs, and see that no row is lost (takes long)
 	$(RUN) pytest ecom_assets_tests/faults $(OPTS)
 
-soak: install ## Kill random parts for MINUTES=10 while data flow, and prove the sheet; SEED=1 and the like
+soak: install ## Kill random parts for MINUTES=10 while data flow, then reconcile; SEED=1 and the like
 	$(RUN) python -m ecom_assets_tests.faults.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(OPTS)
 
 bench: install ## Measure each step beside what others would use; OPTS='--rows 100000' and the like (takes long)
@@ -71,7 +71,7 @@ cluster-up: docker/.env ## Start the cluster in containers; OFFICIAL=1 PAGES=1, 
 	@python3 docker/cluster.py up --wait $(or $(WAIT),600) -- $(COMPOSE)
 	@echo "Dagster: http://$$($(COMPOSE) port dagster-webserver 3000)  Dashboard: http://$$($(COMPOSE) port dashboard 8501)"
 
-cluster-run: docker/.env ## Carry 1 % of full size through the cluster and prove it; OPTS='--scale 0.1' and the like
+cluster-run: docker/.env ## Run 1 % of full size through the cluster and verify it; OPTS='--scale 0.1' and the like
 	$(COMPOSE) run --rm --no-TTY ecom ecom run --through dagster-webserver:3000 $(OPTS)
 
 cluster-down: docker/.env ## Stop the cluster; data stay on its volumes; VOLUMES=1 deletes them

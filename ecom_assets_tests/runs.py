@@ -16,6 +16,9 @@ from ecom_assets.core.books import Books, books_file
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.paths import LAYERS
 
+Condition = Callable[[Books], object]
+"""Whether the books say something."""
+
 
 def environment(home: Path, addresses: Addresses, namespace: str) -> dict[str, str]:
     """A home that uses the session's servers by their addresses, as people use servers elsewhere."""
@@ -50,9 +53,7 @@ def ecom(env: dict[str, str], *args: str) -> tuple[int, dict[str, Any], str]:
     return process.returncode, json.loads(lines[-1]) if lines else {}, err
 
 
-def wait_for(
-    done: Callable[[Books], object], settings: Settings, process: subprocess.Popen[str], seconds: float = 120
-) -> None:
+def wait_for(done: Condition, settings: Settings, process: subprocess.Popen[str], seconds: float = 120) -> None:
     """Wait until the books of a home say something; the run that writes them must not end before."""
     deadline = time.monotonic() + seconds
     while True:
@@ -68,17 +69,17 @@ def wait_for(
         time.sleep(0.005)
 
 
-def built(layer: str, table: str = "click_stream") -> Callable[[Books], object]:
+def built(layer: str, table: str = "click_stream") -> Condition:
     """A layer of a table is built."""
     return lambda books: books.build(layer, table)
 
 
-def verified(layer: str, table: str = "click_stream") -> Callable[[Books], object]:
+def verified(layer: str, table: str = "click_stream") -> Condition:
     """A layer of a table was checked."""
     return lambda books: books.verification(layer, table)
 
 
-def beginning(layer: str, settings: Settings) -> Callable[[Books], object]:
+def beginning(layer: str, settings: Settings) -> Condition:
     """What the books say when a layer's turn has come: the layer before it was checked."""
     if layer == LAYERS[0]:
         return lambda _: settings.raw.exists()
@@ -94,10 +95,13 @@ def finish(env: dict[str, str]) -> dict[str, Any]:
 
 
 def settings_of(env: dict[str, str]) -> Settings:
+    """The settings of a home, with every address that it remembers."""
     given = {k: env[f"ECOM_{k.upper()}"] for k in ("home", "namespace", "kafka", "spark")}
     return load(
         **given,
         lake_uri=env.get("ECOM_LAKE_URI"),
         hbase_thrift=env["ECOM_HBASE_THRIFT"],
         hbase_zookeeper=env["ECOM_HBASE_ZOOKEEPER"],
+        postgres=env["ECOM_POSTGRES"],
+        redis=env["ECOM_REDIS"],
     )

@@ -31,3 +31,8 @@ def failed(error: object) -> None:
 def succeeded(text: str) -> None:
     """Print that all went well."""
     console.print(f"[green]✓[/green] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a note for people."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from ecom_assets.cli import job
-from ecom_assets.cli.console import console, failed, succeeded
+from ecom_assets.cli.console import console, failed, succeeded, tell
 from ecom_assets.cli.options import (
     AsJson,
     CsvRoute,
@@ -107,7 +107,11 @@ def run(
         dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
         outcome = job.submit(name, settings, through, repair=repair)
     else:
-        with locks.exclusive(settings, "ecom run --repair") if repair else locks.shared(settings, "ecom run"):
+        with (
+            locks.exclusive(settings, "ecom run --repair", tell=tell)
+            if repair
+            else locks.shared(settings, "ecom run", tell=tell)
+        ):
             # Dagster and the definitions take seconds to import, and the servers take longer to start.
             definitions = job.meanwhile(job.definitions)
             addresses = start(settings, console, needed=needed)
@@ -163,7 +167,7 @@ def reconcile(
     from ecom_assets.reconcile import report
 
     names = known_tables(table)
-    with bars(console), locks.shared(settings, "ecom reconcile"), open_home(settings) as at:
+    with locks.shared(settings, "ecom reconcile", tell=tell), bars(console), open_home(settings) as at:
         verdicts = dict(report.reconcile(engine(at, path_used(at)), [at.dataset.tables[name] for name in names]))
     ok = all(v.ok for v in verdicts.values())
     print_report(verdicts)
@@ -187,7 +191,7 @@ def check(
     """
     settings = configure_existing(home=home)
     dagster_home(settings)
-    with locks.shared(settings, "ecom check"):
+    with locks.shared(settings, "ecom check", tell=tell):
         outcome = job.execute("reconcile", settings)
     grid = Grid(title="Checks", title_justify="left")
     grid.add_column("asset")
@@ -218,14 +222,13 @@ def reset(
 ) -> None:
     """Delete a layer and everything downstream; the next run rebuilds it. Raw files stay."""
     settings = configure_existing(home=home)
-    from ecom_assets.core.progress import bars
     from ecom_assets.paths import engine, open_home
 
     names = known_tables(table)
     if not yes:
         downstream = f"{layer.value} and everything downstream"
         typer.confirm(f"Delete {downstream}, of {', '.join(names)}, in {settings.home}?", abort=True)
-    with bars(console), locks.exclusive(settings, "ecom reset"), open_home(settings) as at:
+    with locks.exclusive(settings, "ecom reset", tell=tell), open_home(settings) as at:
         stream = engine(at, "stream")  # it passes all layers
         for name in names:
             for gone in stream.reset(layer.value, at.dataset.tables[name]):

@@ -8,6 +8,8 @@ each namespace. Everything has room for a delivery; an empty one means the table
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +29,9 @@ KEPT = 20
 
 BUSY_SECONDS = 60
 """Seconds that a writer of SQLite waits for another."""
+
+CREATION = 0x65636F6D
+"""PostgreSQL's advisory lock of whoever creates books."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,15 @@ class Books:
         self._state = sa.Table(
             "state", tables, sa.Column("key", text, primary_key=True), sa.Column("value", sa.JSON, nullable=False)
         )
+        # Several processes may open new books at once, so nothing is looked for before it is created.
         with engine.begin() as connection:
-            if schema and not sa.inspect(connection).has_schema(schema):
-                connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
-            tables.create_all(connection)
+            if schema:
+                # PostgreSQL refuses the second of two that create the same thing at once, in spite of IF NOT EXISTS.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATION)))
+                if not sa.inspect(connection).has_schema(schema):
+                    connection.execute(sa.schema.CreateSchema(schema))
+            for table in tables.sorted_tables:
+                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -282,7 +292,15 @@ def books_file(settings: Settings) -> Path:
 
 def _prepare(connection: Any, _: object) -> None:
     """Let readers of SQLite go on while one writes."""
-    connection.execute("PRAGMA journal_mode = WAL")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:  # for this SQLite waits for nobody
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
     connection.execute("PRAGMA synchronous = FULL")
 
 

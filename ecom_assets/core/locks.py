@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -73,21 +73,26 @@ class Holder:
         return self.host != socket.gethostname() or process.running(self.pid, self.created) is not None
 
 
-def shared(settings: Settings, what: str, timeout: float = TIMEOUT) -> AbstractContextManager[None]:
+def shared(
+    settings: Settings, what: str, timeout: float = TIMEOUT, tell: Callable[[str], object] = note
+) -> AbstractContextManager[None]:
     """Hold the home while building in it; others may do so too, and nobody deletes meanwhile.
 
     Args:
         settings: The home.
         what: What is done, such as ``ecom stream``; whoever has to wait is told.
         timeout: Seconds to wait for one that holds it exclusively.
+        tell: Called with one sentence if it has to wait.
 
     Raises:
         HomeError: It was not released in time; names who holds it. Transient.
     """
-    return _held(_file(settings, "home"), settings, what, timeout, exclusive=False)
+    return _held(_file(settings, "home"), settings, what, timeout, tell, exclusive=False)
 
 
-def exclusive(settings: Settings, what: str, timeout: float = TIMEOUT) -> AbstractContextManager[None]:
+def exclusive(
+    settings: Settings, what: str, timeout: float = TIMEOUT, tell: Callable[[str], object] = note
+) -> AbstractContextManager[None]:
     """Hold the home alone, to delete or to repair.
 
     Work of the same process that is nested in it may ask for ``shared``. The other way round is a mistake.
@@ -96,11 +101,12 @@ def exclusive(settings: Settings, what: str, timeout: float = TIMEOUT) -> Abstra
         settings: The home.
         what: What is done, such as ``ecom reset``; whoever has to wait is told.
         timeout: Seconds to wait for all that hold it.
+        tell: Called with one sentence if it has to wait.
 
     Raises:
         HomeError: It was not released in time; names who holds it. Transient.
     """
-    return _held(_file(settings, "home"), settings, what, timeout, exclusive=True)
+    return _held(_file(settings, "home"), settings, what, timeout, tell, exclusive=True)
 
 
 def layer(settings: Settings, layer: str, table: str, timeout: float = BUILD_TIMEOUT) -> AbstractContextManager[None]:
@@ -116,7 +122,7 @@ def layer(settings: Settings, layer: str, table: str, timeout: float = BUILD_TIM
         HomeError: It was not released in time; names who holds it. Transient.
     """
     what = f"the build of {layer}/{table}"
-    return _held(_file(settings, f"{layer}.{table}"), settings, what, timeout, exclusive=True)
+    return _held(_file(settings, f"{layer}.{table}"), settings, what, timeout, note, exclusive=True)
 
 
 def holders(settings: Settings) -> list[Holder]:
@@ -138,7 +144,7 @@ class _Lock:
         self.blocks: Counter[int] = Counter()
         """Thread -> how many of its blocks hold the lock."""
 
-    def acquire(self, what: str, timeout: float, *, exclusive: bool) -> None:
+    def acquire(self, what: str, timeout: float, tell: Callable[[str], object], *, exclusive: bool) -> None:
         me, began, noted = threading.get_ident(), time.monotonic(), False
         with self.changed:
             while not self._joins(me, exclusive=exclusive) and not self._locks(exclusive=exclusive):
@@ -149,7 +155,7 @@ class _Lock:
                     raise self._refusal(what, timeout)
                 if not noted and waited >= NOTE_AFTER:
                     noted = True
-                    note(f"{what} waits for {_told(_holders(self.path))}")
+                    tell(f"{what} waits for {_told(_holders(self.path))}")
                 self.changed.wait(min(POLL, timeout))
             self.blocks[me] += 1
             if self.blocks.total() == 1:
@@ -201,12 +207,14 @@ _mutex = threading.Lock()
 
 
 @contextmanager
-def _held(path: Path, settings: Settings, what: str, timeout: float, *, exclusive: bool) -> Generator[None]:
+def _held(
+    path: Path, settings: Settings, what: str, timeout: float, tell: Callable[[str], object], *, exclusive: bool
+) -> Generator[None]:
     home.create(settings)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with _mutex:
         lock = _locks.setdefault(path, _Lock(path))
-    lock.acquire(what, timeout, exclusive=exclusive)
+    lock.acquire(what, timeout, tell, exclusive=exclusive)
     try:
         yield
     finally:

@@ -73,6 +73,19 @@ def record_hash(line: int, raw: str) -> int:
     return row_hash([str(line).encode(), raw.encode("utf-8", "surrogatepass")])
 
 
+def topic_record_hash(partition: int, offset: int, value: bytes | None) -> int:
+    """The hash of a topic's record that is not a row of its table: the row hash of partition, offset and value.
+
+    Any reader of the topic can compute it from what it keeps of the record.
+
+    Args:
+        partition: Its partition.
+        offset: Its offset there.
+        value: Its value; ``None`` for a tombstone.
+    """
+    return row_hash((b"%d" % partition, b"%d" % offset, value))
+
+
 def measure(records: Iterable[Quarantined]) -> Measure:
     """Count and sum quarantined records."""
     hashes = [record.hash for record in records]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ecom_assets.dataset.model import Dataset, HBaseLayout, Reference, Table
 
-"""The layers a row passes, in order."""
-
 CUSTOMER = Table(
     name="customer",
     primary_key="customer_id",

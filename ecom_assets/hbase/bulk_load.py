@@ -90,8 +90,8 @@ def load(
         Rows written.
 
     Raises:
-        ValueError: HBase cannot hold a row (see ``Layout``), or a row key comes twice.
-        HBaseError: HBase could not load a file, or a region has changed since its file was begun.
+        HBaseError: HBase cannot hold a row (see ``Layout``), a row key comes twice, HBase could not load a file, or a
+            region has changed since its file was begun.
     """
     name, layout = target.name, Layout(target.table)
     regions = admin.regions(name)

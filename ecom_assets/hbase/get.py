@@ -107,8 +107,7 @@ def get(table: Table, key: str, settings: Settings, addresses: Addresses) -> dic
         Column -> text (``None`` is null); ``None`` if there is no such row.
 
     Raises:
-        HBaseError: There is no such table, or HBase did not respond.
-        ValueError: The row is damaged.
+        HBaseError: There is no such table, the row is damaged, or HBase did not respond.
     """
 
     def read(source: happybase.Table) -> dict[str, str | None] | None:
@@ -137,8 +136,7 @@ def prefix(
         The rows as ``get`` returns them.
 
     Raises:
-        HBaseError: There is no such table, or HBase did not respond.
-        ValueError: A row is damaged.
+        HBaseError: There is no such table, a row is damaged, or HBase did not respond.
     """
 
     def read(source: happybase.Table) -> list[dict[str, str | None]]:

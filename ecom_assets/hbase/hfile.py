@@ -45,6 +45,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location
 from ecom_assets.hbase import wire
 
@@ -99,7 +100,7 @@ def _snappy(data: Bytes) -> bytes:
 _COMPRESS: dict[str, Callable[[Bytes], Bytes]] = {"none": _identity, "gz": _gzip, "snappy": _snappy}
 
 
-class UnsortedError(ValueError):
+class UnsortedError(HBaseError):
     """Row keys are not strictly increasing."""
 
 

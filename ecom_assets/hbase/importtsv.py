@@ -63,8 +63,8 @@ def load(
         Rows written.
 
     Raises:
-        ValueError: HBase cannot hold a row (see ``Layout``).
-        HBaseError: YARN does not see the staging folder, or HBase could not load the job's files.
+        HBaseError: HBase cannot hold a row (see ``Layout``), YARN does not see the staging folder, or HBase could not
+            load the job's files.
         ServiceError: The job failed.
     """
     if settings.yarn and not isinstance(settings.staging, HdfsPath):
@@ -108,7 +108,7 @@ def as_text(layout: Layout, rows: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch
         The text, and the rows that it cannot hold.
 
     Raises:
-        ValueError: HBase cannot hold a row (see ``Layout``).
+        HBaseError: HBase cannot hold a row (see ``Layout``).
     """
     fields = [layout.keys(rows), *(values for _, values in layout.columns(rows))]
     end = ROW_END.encode()

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.rpc import Cells as CellColumns
@@ -88,7 +89,7 @@ class Layout:
             rows: Rows that have at least the columns of the row key.
 
         Raises:
-            ValueError: A row would get no key, an empty one, or one that is too long; says which.
+            HBaseError: A row would get no key, an empty one, or one that is too long; says which.
         """
         parts = [_text(rows.column(c)) for c in self.table.hbase.row_key]
         keys = pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
@@ -96,7 +97,7 @@ class Layout:
         bad = pc.indices_nonzero(pc.or_(pc.equal(sizes, 0), pc.greater(sizes, MAX_KEY)))
         if len(bad):
             row = bad[0].as_py()
-            raise ValueError(
+            raise HBaseError(
                 f"{self.table.name}: expected row keys of 1 to {MAX_KEY} bytes, got {len(bad)} others in {len(rows)}"
                 f" rows; the first has {sizes[row].as_py()} bytes (0: empty or null), and its row is"
                 f" {str(rows.slice(row, 1).to_pylist()[0])[:500]}; quarantine such rows before they are loaded"
@@ -107,7 +108,7 @@ class Layout:
         """The cells as ``(b"family:column", values)``, the values binary.
 
         Raises:
-            ValueError: A row has no cell at all, so HBase would not hold it.
+            HBaseError: A row has no cell at all, so HBase would not hold it.
         """
         values = self.values(rows)
         return [(cell, values[column]) for cell, column in self.cells.items()]
@@ -116,14 +117,14 @@ class Layout:
         """The cells as column -> values, the values binary.
 
         Raises:
-            ValueError: A row has no cell at all, so HBase would not hold it.
+            HBaseError: A row has no cell at all, so HBase would not hold it.
         """
         columns = {column: _text(rows.column(column)) for column in self.cells.values()}
         if all(values.null_count for values in columns.values()):
             empty = pc.indices_nonzero(pc.coalesce(*columns.values()).is_null())
             if len(empty):
                 row = rows.slice(empty[0].as_py(), 1).to_pylist()[0]
-                raise ValueError(
+                raise HBaseError(
                     f"{self.table.name}: expected a value next to the row key, got nulls alone in {len(empty)} of"
                     f" {len(rows)} rows, the first of which is {row}; HBase cannot hold such rows, quarantine them"
                 )
@@ -140,7 +141,7 @@ class Layout:
             The fields in schema order; ``None`` is null.
 
         Raises:
-            ValueError: A cell is not of the layout, or the row key is not made of the cells.
+            HBaseError: A cell is not of the layout, or the row key is not made of the cells.
         """
         if not cells.keys() <= self._known:
             raise self._damaged(key, "cells of the layout", f"also {sorted(cells.keys() - self._known)}")
@@ -180,13 +181,13 @@ class Layout:
         """Make a row from its cells, for people: column -> text; ``None`` is null.
 
         Raises:
-            ValueError: As ``fields``.
+            HBaseError: As ``fields``.
         """
         fields = self.fields(key, cells)
         return {n: None if f is None else f.decode() for n, f in zip(self.table.names, fields, strict=True)}
 
-    def _damaged(self, key: bytes, expected: str, got: str) -> ValueError:
-        return ValueError(
+    def _damaged(self, key: bytes, expected: str, got: str) -> HBaseError:
+        return HBaseError(
             f"{self.table.name}, row key {key!r}: expected {expected}, got {got};"
             " something else wrote to the table, `ecom run --repair` loads it again"
         )

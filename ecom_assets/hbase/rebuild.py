@@ -58,8 +58,8 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
     Raises:
         ServiceError: The loader is ``spark``, and there is no frame.
         OwnedError: Another home owns the namespace.
-        ValueError: HBase cannot hold a row, or a row key comes twice.
-        HBaseError: HBase refused, or did not respond. The next call clears away what is left.
+        HBaseError: HBase cannot hold a row, a row key comes twice, or HBase refused or did not respond. The next call
+            clears away what is left.
     """
     frame = rows.frame() if loader == "spark" and rows.frame else None  # some sources have none: before anything else
     admin, name = admin_of(at), table.hbase_table(at.settings.namespace)

@@ -18,6 +18,7 @@ import happybase
 import numpy as np
 import pyarrow as pa
 
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import Advance
 from ecom_assets.core.row_hash import batch_hashes, row_hash, total
@@ -218,7 +219,7 @@ def _hash_page(layout: Layout, page: list[tuple[bytes, Cells]]) -> Page:
     for key, cells in page:
         try:
             hashes.append(row_hash(layout.fields(key, cells)))
-        except ValueError as error:
+        except HBaseError as error:
             problems.append(str(error))
             hashes.append(row_hash([key, *(part for cell in sorted(cells.items()) for part in cell)]))
     keys = pa.array([key for key, _ in page], pa.binary())

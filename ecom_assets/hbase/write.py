@@ -70,8 +70,7 @@ def load(
         Rows written.
 
     Raises:
-        ValueError: HBase cannot hold a row (see ``Layout``).
-        HBaseError: HBase refused rows, or did not respond after several tries.
+        HBaseError: HBase cannot hold a row (see ``Layout``), refused rows, or did not respond after several tries.
     """
     layout, name = Layout(target.table), target.name
     total = 0

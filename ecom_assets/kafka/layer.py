@@ -218,9 +218,9 @@ class TopicLayer(OffsetSource):
         """Read, decode and hash every committed record before ``cut.ends``.
 
         ``quarantined`` are the records before ``cut.read`` (before ``cut.ends`` if that is not fixed) that are not
-        rows; their checksum is the sum of ``reader.record_hash``. ``pending`` are the rows at or behind ``cut.read``,
-        ``replayed`` those that the ledger names as such up to ``cut.ledger``. Bad records are problems only if the
-        rows do not equal the ledger.
+        rows; their checksum is the sum of ``core.quarantine.topic_record_hash``. ``pending`` are the rows at or behind
+        ``cut.read``, ``replayed`` those that the ledger names as such up to ``cut.ledger``. Bad records are problems
+        only if the rows do not equal the ledger.
 
         Raises:
             TopicError: Kafka did not do its part.

@@ -58,7 +58,7 @@ class Position:
         """A text that ``from_text`` reads; equal for equal positions."""
         values = {
             "topic": self.topic_id,
-            "first": self.first,
+            "first": {partition: first for partition, first in self.first.items() if partition in self.ends},
             "ends": self.ends,
             "read": self.read,
             "ledger": self.ledger,

@@ -56,7 +56,7 @@ class ProduceResult:
     Attributes:
         rows: Rows put into the topic by this call.
         chunks: Chunks put into the topic by this call.
-        skipped_chunks: Chunks that the ledger said were in.
+        skipped_chunks: Chunks that were in before, as the ledger shows.
         bytes: Avro bytes put into the topic by this call, before compression.
         seconds: Time it took.
     """

@@ -24,6 +24,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from ecom_assets.core import avro, row_hash
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.measure import Measure
+from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.dataset.model import Table
 from ecom_assets.kafka import clients, rpc, topics
 from ecom_assets.kafka.clients import Clients
@@ -59,7 +60,7 @@ class Found:
 
     Attributes:
         good: The rows of the table.
-        bad: Records that are not rows of the table; their checksum is the sum of ``record_hash`` modulo 2^64.
+        bad: Records that are not rows of the table; their checksum is the sum of ``topic_record_hash`` modulo 2^64.
         named: The first ``NAMED`` of them, a sentence each.
     """
 
@@ -70,15 +71,6 @@ class Found:
     def __add__(self, other: Found) -> Found:
         """Add a further range."""
         return Found(self.good + other.good, self.bad + other.bad, (self.named + other.named)[:NAMED])
-
-
-def record_hash(partition: int, offset: int, value: bytes | None) -> int:
-    """Hash a record that is not a row of its table: the row hash of partition, offset and value.
-
-    The fields are the partition and the offset as decimal text, and the value's bytes (``None`` for a tombstone), in
-    the canonical form of ``core.row_hash``. Any reader of the topic can compute it from what it keeps of the record.
-    """
-    return row_hash.row_hash((b"%d" % partition, b"%d" % offset, value))
 
 
 def measure(
@@ -221,7 +213,7 @@ def _found(part: rpc.Records, topic: str, partition: int, table: Table) -> Found
     wrong, named = Measure(), []
     for at, reason in bad:
         value, offset = part.values[at].as_py(), int(part.offsets[at])
-        wrong += Measure(1, record_hash(partition, offset, value), len(value or b""))
+        wrong += Measure(1, topic_record_hash(partition, offset, value), len(value or b""))
         if len(named) < NAMED:
             named.append(f"topic {topic}[{partition}], offset {offset}: {reason}, got {(value or b'')[:40]!r}")
     return Found(Measure(batch.num_rows, row_hash.total(hashes), size - wrong.bytes), wrong, tuple(named))

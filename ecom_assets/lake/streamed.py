@@ -29,6 +29,7 @@ from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.location import replace as swap
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
+from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, owner, quarantine, query
@@ -277,16 +278,11 @@ def quarantine_undecoded(at: Context, table: Table) -> None:
     quarantine.replace(bad, table, at.settings, "topic")
 
 
-def record_hash(partition: int, offset: int, value: bytes | None) -> int:
-    """Hash an undecodable record."""
-    return row_hash.row_hash([str(partition).encode(), str(offset).encode(), value])
-
-
 def _undecoded(found: DeltaTable) -> Measure:
     """Count and checksum the undecodable records; as for a topic, by place and value."""
     if not undecoded(found):
         return Measure()
-    hashes = (record_hash(r["_partition"], r["_offset"], r["_undecoded"]["value"]) for r in _bad(found))
+    hashes = (topic_record_hash(r["_partition"], r["_offset"], r["_undecoded"]["value"]) for r in _bad(found))
     return sum((Measure(1, each) for each in hashes), Measure())
 
 

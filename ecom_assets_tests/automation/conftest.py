@@ -24,7 +24,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 
 @pytest.fixture
-def home(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Home]:
+def shop_home(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Home]:
     """A fresh home on the session's servers, with webserver, daemon and code server of its own."""
     namespace = f"auto_{abs(hash(request.node.name)) % 10**8}"
     env = environment(tmp_path / "home", stack.addresses(), namespace) | {

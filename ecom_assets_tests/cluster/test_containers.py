@@ -1,4 +1,4 @@
-"""The cluster in containers: it comes up by `make`, proves its sheet, and does so though containers are killed."""
+"""The cluster in containers: it comes up by `make`, reconciles, and does so though containers are killed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def cluster() -> Iterator[None]:
         make("cluster-down")
 
 
-def proven() -> float:
+def reconciled() -> float:
     """Run the job through Dagster's launcher, and read every layer back; returns the seconds of the run."""
     began = time.monotonic()
     make("cluster-run", f"OPTS=--scale {SCALE}")
@@ -81,26 +81,31 @@ print(run_java(jars.classpath("hbase"), "org.apache.hadoop.hbase.mapreduce.RowCo
 """
     done = by_hand("python", "-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
-    # Each task tells its own, and the job at the end all of them.
+    # Each task reports its own, and the job at the end all of them.
     return int([line for line in done.stdout.splitlines() if "ROWS=" in line][-1].rpartition("=")[2])
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_sheet_balances_and_hbase_counts_the_same() -> None:
-    """If this fails, `make cluster-up` and `make cluster-run` do not give the proven tables."""
-    print(f"run at {SCALE}: {proven():.0f} s")
+def test_the_report_balances_and_hbase_counts_the_same() -> None:
+    """If this fails, `make cluster-up` and `make cluster-run` do not load the verified tables."""
+    print(f"run at {SCALE}: {reconciled():.0f} s")
     done = by_hand("ecom", "reconcile", "--json", "--table", "customer")
     rows = json.loads(done.stdout.strip().splitlines()[-1])["tables"]["customer"]
     assert rows_by_hbase("ecom_customers") == rows["hbase"]["rows"]
 
 
 def await_layer(before: str, run: subprocess.Popen[str]) -> None:
-    """Wait until a layer's turn has come, which is when the one before it is proven."""
-    proof = f"/data/manifests/{before}/click_stream.proof.json"
+    """Wait until a layer's turn has come, which is when the one before it is verified."""
+    code = f"""
+from ecom_assets.core.books import Books
+from ecom_assets.core.settings import load
+with Books.open(load()) as books:
+    raise SystemExit(books.verification("{before}", "click_stream") is None)
+"""
     deadline = time.monotonic() + 900
-    while subprocess.run([*TOOLS, "exec", "-T", "dashboard", "test", "-e", proof], cwd=ROOT, check=False).returncode:
+    while subprocess.run([*TOOLS, "exec", "-T", "dashboard", "python", "-c", code], cwd=ROOT, check=False).returncode:
         assert run.poll() is None, run.communicate()[0][-4000:]
-        assert time.monotonic() < deadline, f"expected {proof} within 900 s"
+        assert time.monotonic() < deadline, f"expected {before} to be verified within 900 s"
         time.sleep(1)
 
 
@@ -111,7 +116,7 @@ def await_layer(before: str, run: subprocess.Popen[str]) -> None:
     ids=["broker", "worker", "datanode", "region server"],
 )
 def test_a_run_outlives_a_container(name: str, before: str) -> None:
-    """If this fails, one lost machine stops the flow, or costs or doubles rows."""
+    """If this fails, one lost machine stops the pipeline, or costs or doubles rows."""
     done = by_hand("ecom", "reset", "expanded", "--yes")
     assert done.returncode == 0, done.stderr[-2000:]
     run = subprocess.Popen(
@@ -123,7 +128,7 @@ def test_a_run_outlives_a_container(name: str, before: str) -> None:
         subprocess.run([*TOOLS, "kill", name], cwd=ROOT, check=True, capture_output=True)
         out, _ = run.communicate(timeout=1800)
         assert run.returncode == 0, out[-4000:]
-        print(f"{name} killed after {before} was proven: the run ended {time.monotonic() - began:.0f} s later")
+        print(f"{name} killed after {before} was verified: the run ended {time.monotonic() - began:.0f} s later")
         done = by_hand("ecom", "reconcile", "--json")
         assert done.returncode == 0, done.stderr[-4000:]
     finally:

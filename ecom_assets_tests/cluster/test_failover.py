@@ -1,4 +1,4 @@
-"""A cluster loses a server in the middle of a run: the run ends well by itself, and no row is lost or doubled."""
+"""A cluster loses a server in the middle of a run: the run succeeds by itself, and no row is lost or doubled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HELD = ("topic", "streamed", "merged", "hbase")
 
 @pytest.fixture(scope="module")
 def whole(cluster: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a home that has gone the whole way while all servers ran."""
+    """The environment of a home that was loaded end to end while all servers ran."""
     watch.make_probe(cluster)
     env = environment(tmp_path_factory.mktemp("whole"), cluster.addresses(), "whole")
     run = start(env, "run", "--scale", SCALE)
@@ -63,10 +63,10 @@ def test_rows_are_kept_on_several_servers(cluster: Stack, whole: dict[str, str])
     assert told["UnderReplicatedBlocks"] == told["MissingBlocks"] == 0
 
 
-def test_hbase_counts_what_the_sheet_says(
+def test_hbase_counts_what_the_report_says(
     cluster: Stack, whole: dict[str, str], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """If this fails, the proof sees rows in HBase that HBase's own tools do not, or the other way round."""
+    """If this fails, the verification sees rows in HBase that HBase's own tools do not, or the other way round."""
     for name, table in TABLES.items():
         counted = watch.counted_by_hbase(cluster, table.hbase_table(settings_of(whole).namespace), tmp_path / name)
         assert counted == undisturbed[name]["hbase"]["rows"], name
@@ -86,13 +86,13 @@ def test_a_run_outlives_a_server(
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    """If this fails, one lost machine stops the flow, or costs or doubles rows."""
+    """If this fails, one lost machine stops the pipeline, or costs or doubles rows."""
     env = environment(tmp_path, cluster.addresses(), name.replace("-", "_"))
     settings = settings_of(env)
     asked = watch.moved(cluster, name)
     run = start(env, "run", "--scale", SCALE)
     try:
-        wait_for(beginning(layer, settings), run, RUN_SECONDS)
+        wait_for(beginning(layer, settings), settings, run, RUN_SECONDS)
         watch.kill(cluster, name)
         began, at = time.monotonic(), time.time()
         moved = watch.seconds_until(asked, began)

@@ -1,4 +1,4 @@
-"""What holds of tables and of loads on one machine holds where lake and HBase lie in HDFS, and workers do the work."""
+"""What holds of tables and loads on one machine holds where lake and HBase are in HDFS, and workers do the work."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from ecom_assets_tests.integration.test_hfile import (  # noqa: F401  they run h
     test_a_task_that_fails_says_why,
     test_spark_ends_in_the_same_cells,
 )
-from ecom_assets_tests.integration.test_spark import (  # noqa: F401  they run here too, on the topics made below
-    test_lost_checkpoint_or_table,
+from ecom_assets_tests.integration.test_merged import (  # noqa: F401  they run here too, on the topics made below
     test_merge,
+    test_typed_columns_and_batches,
+)
+from ecom_assets_tests.integration.test_streamed import (  # noqa: F401  and so do these
+    test_a_repair_reads_the_topic_again_and_swaps,
+    test_a_topic_that_was_created_again,
+    test_lost_checkpoint_or_table,
     test_stopped_between_batches,
     test_stream,
-    test_topic_made_anew,
-    test_typed_columns_and_batches,
     test_undecodable_records,
 )
 

@@ -1,4 +1,4 @@
-"""The lake, and the files on their way into HBase, in the HDFS on which HBase lies too: nothing but names is shared."""
+"""The lake, and the files on their way into HBase, in the HDFS that HBase uses too: nothing but names is shared."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ecom_assets.core.location import HdfsPath
-from ecom_assets.dataset.shop import LAYERS, TABLES
+from ecom_assets.dataset.shop import TABLES
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.lake import merged, streamed
+from ecom_assets.lake import delta, merge
+from ecom_assets.paths import LAYERS
 from ecom_assets.servers.process import Record
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.runs import beginning, ecom, environment, finish, settings_of, start, wait_for
@@ -41,7 +42,7 @@ def test_a_run_leaves_its_lake_in_hdfs(cluster: Stack, hdfs: str, tmp_path: Path
     with HBaseAdmin(cluster.addresses().hbase_zookeeper) as admin:
         for name, table in TABLES.items():
             rows = told["tables"][name]["merged"]["rows"]
-            assert streamed.records(merged.folder(table, settings)) == rows
+            assert delta.records(merge.folder(table, settings)) == rows
             hbase = table.hbase_table(settings.namespace)
             root = HdfsPath(f"{hdfs}/hbase/data/default/{hbase}")
             regions = [region.getEncodedName() for region in admin._admin.getRegions(admin._name(hbase))]
@@ -55,11 +56,12 @@ def test_a_run_leaves_its_lake_in_hdfs(cluster: Stack, hdfs: str, tmp_path: Path
 def test_a_run_killed_in_a_layer(cluster: Stack, hdfs: str, tmp_path: Path, layer: str) -> None:
     """If this fails, a run that is cut off leaves in HDFS what the next one stumbles over, loses or doubles."""
     env = environment(tmp_path, cluster.addresses(), f"killed_in_{layer}") | {"ECOM_LAKE_URI": f"{hdfs}/lakes"}
+    settings = settings_of(env)
     process = start(env, "run", "--scale", SCALE, "--json")
-    wait_for(beginning(layer, settings_of(env)), process, RUN_SECONDS)
+    wait_for(beginning(layer, settings), settings, process, RUN_SECONDS)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     events = finish(env)["click_stream"]
     assert len({(events[each]["rows"], events[each]["checksum"]) for each in LAYERS}) == 1
-    assert list(settings_of(env).staging.glob("*")) == []
+    assert list(settings.staging.glob("*")) == []

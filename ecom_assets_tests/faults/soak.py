@@ -1,8 +1,8 @@
-"""Minutes of random faults while data flow, then the proof: ``make soak MINUTES=10``.
+"""Minutes of random faults while data flow, then the reconciliation: ``make soak MINUTES=10``.
 
 A round begins with a layer of a table deleted at random. A simulated shop and a live stream work for a
-while, then a run carries all on into HBase; whatever is at work, a random part of it is killed every few
-seconds. A round ends when a run has ended well, its sheet balanced. The seed that is printed chooses the
+while, then a run brings everything into HBase; whatever is at work, a random part of it is killed every few
+seconds. A round ends when a run has succeeded, its report balanced. The seed that is printed chooses the
 same faults again with ``--seed``, though a machine never meets them at quite the same moments.
 """
 
@@ -25,12 +25,13 @@ import typer
 from rich.console import Console
 
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import LAYERS, TABLES
+from ecom_assets.dataset.shop import TABLES
+from ecom_assets.paths import LAYERS
 from ecom_assets.servers.stack import Stack
 
 console = Console(highlight=False)
 SERVERS = ("kafka", "spark", "hbase", "thrift")
-PATIENCE = 900
+TIMEOUT = 900
 """Seconds after which a round that does not end is a failure; a run takes a minute or two."""
 
 
@@ -47,7 +48,7 @@ class Soak:
         self.log = (home / "soak.log").open("a", encoding="utf-8")
 
     def start(self, name: str, *args: str) -> subprocess.Popen[str]:
-        """Start a command of ours beside the others; what it says goes to the log."""
+        """Start a command of ours next to the others; its stderr goes to the log."""
         command = [sys.executable, "-m", "ecom_assets.cli", *args, "--home", str(self.home)]
         env = os.environ | {"ECOM_DASHBOARD": "false"}
         print("$ ecom", *args, file=self.log, flush=True)
@@ -58,9 +59,9 @@ class Soak:
         return process
 
     def do(self, *args: str) -> str:
-        """Run a command of ours that must end well, and return what it prints."""
+        """Run a command of ours that must succeed, and return what it prints."""
         process = self.start("command", *args)
-        out, _ = process.communicate(timeout=PATIENCE)
+        out, _ = process.communicate(timeout=TIMEOUT)
         del self.clients["command"]
         if process.returncode:
             raise SystemExit(f"`ecom {' '.join(args)}` failed; see {self.log.name}")
@@ -100,8 +101,8 @@ class Soak:
                 process.communicate()
 
     def run(self) -> dict[str, int]:
-        """Runs, each with a part killed at a random moment, until one has ended well; returns HBase's rows."""
-        deadline = time.monotonic() + PATIENCE
+        """Runs, each with a part killed at a random moment, until one has succeeded; returns HBase's rows."""
+        deadline = time.monotonic() + TIMEOUT
         gentle = 0
         while time.monotonic() < deadline:
             self.stack.up()
@@ -111,12 +112,12 @@ class Soak:
                 process.wait(self.random.uniform(5, 40) + 20 * gentle)
             except subprocess.TimeoutExpired:
                 self.kill(*SERVERS, "run")
-            out, _ = process.communicate(timeout=PATIENCE)
+            out, _ = process.communicate(timeout=TIMEOUT)
             gentle += 1
             if process.returncode == 0:
                 tables = json.loads(out.splitlines()[-1])["tables"]
                 return {name: layers["hbase"]["rows"] for name, layers in tables.items()}
-        raise SystemExit(f"no run has ended well in {PATIENCE} s; see {self.log.name}")
+        raise SystemExit(f"no run has succeeded within {TIMEOUT} s; see {self.log.name}")
 
 
 def main(
@@ -126,7 +127,7 @@ def main(
     scale: Annotated[float, typer.Option(help="Size of the shop; 1.0 is 13.8 million rows.")] = 0.005,
     home: Annotated[Path | None, typer.Option(help="An empty folder; kept. A temporary one if left out.")] = None,
 ) -> None:
-    """Kill random parts of the stack and of runs for some minutes, and prove that no row is lost."""
+    """Kill random parts of the stack and of runs for some minutes, and verify that no row is lost."""
     seed = seed if seed is not None else random.SystemRandom().randrange(10**6)
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as temporary:
         soak = Soak(home or Path(temporary), seed)
@@ -144,15 +145,15 @@ def main(
                 rows = soak.run()
                 console.print("  balances: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
             soak.stack.up()
-            told = json.loads(soak.do("reconcile", "--json").splitlines()[-1])
+            result = json.loads(soak.do("reconcile", "--json").splitlines()[-1])
         finally:
             for process in soak.clients.values():
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
             soak.stack.down()
     faults = ", ".join(f"{name} {times}" for name, times in soak.killed.most_common())
-    console.print(f"{rounds} rounds, killed: {faults}; the sheet {'balances' if told['ok'] else 'DOES NOT BALANCE'}")
-    raise typer.Exit(0 if told["ok"] else 1)
+    console.print(f"{rounds} rounds, killed: {faults}; the report {'balances' if result['ok'] else 'DOES NOT BALANCE'}")
+    raise typer.Exit(0 if result["ok"] else 1)
 
 
 if __name__ == "__main__":

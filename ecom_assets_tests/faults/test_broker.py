@@ -13,14 +13,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from ecom_assets.flow import Flow
 
-from ecom_assets import bridge
-from ecom_assets.core.settings import remember
 from ecom_assets.dataset.shop import CLICK_STREAM
 from ecom_assets.kafka import producer
+from ecom_assets.paths import CHUNKED, engine, open_home
 from ecom_assets.servers.stack import Stack
-from ecom_assets.source import acquire
 from ecom_assets_tests.shop import settings_for
 
 REQUEST_MS = 2000
@@ -55,22 +52,22 @@ def test_a_broker_that_stands_still_doubles_nothing(stack: Stack, tmp_path: Path
     """If this fails, a request that was answered too late, and sent again, puts rows in twice."""
     settings = settings_for(tmp_path, stack.up(), "standstill")
     settings = settings.model_copy(update={"kafka_config": {"socket.timeout.ms": str(REQUEST_MS)}, "scale": 0.05})
-    remember(settings)
-    acquire(settings)
     rows = 0
 
     def tell(count: int) -> None:
         nonlocal rows
         rows += count
 
-    with Flow(settings) as flow:
-        for layer in ("expanded", "chunked"):
-            flow.build(layer, CLICK_STREAM)
+    with open_home(settings) as at:
+        stream = engine(at, "stream")
+        for layer in ("raw", "expanded", "chunked"):
+            stream.build(layer, CLICK_STREAM)
         began = time.monotonic()
         with standstill(stack, lambda: rows > 0):
-            producer.produce(bridge.CHUNKS, CLICK_STREAM, settings, flow.addresses.kafka, tell)
+            producer.produce(CHUNKED, CLICK_STREAM, settings, at.addresses.kafka, tell)
         assert time.monotonic() - began > STILL, "the broker stood still in the middle"
-        chunked, found = flow.measure("chunked", CLICK_STREAM), flow.measure("topic", CLICK_STREAM)
+        cut = stream.cut(CLICK_STREAM, "topic")
+        chunked, found = (stream.measure(layer, CLICK_STREAM, cut) for layer in ("chunked", "topic"))
     assert rows == found.measure.rows == 641_680
     assert (found.measure.rows, found.measure.checksum) == (chunked.measure.rows, chunked.measure.checksum)
 

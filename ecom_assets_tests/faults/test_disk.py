@@ -35,11 +35,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "topic"])
 def test_a_disk_that_fills_up(addresses: Addresses, disk: Path, layer: str) -> None:
-    """If this fails, a full disk is told as anything but that, or leaves half a table that counts as whole."""
+    """If this fails, a full disk is reported as anything but that, or leaves half a table that counts as whole."""
     home = disk / "home"
     env = environment(home, addresses, f"full_{layer}")
     process = start(env, "run", "--scale", SCALE, "--json")
-    wait_for(beginning(layer, settings_of(env)), process, 300)
+    settings = settings_of(env)
+    wait_for(beginning(layer, settings), settings, process, 300)
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         while process.poll() is None:  # whatever the run gives back is taken at once

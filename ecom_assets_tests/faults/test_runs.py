@@ -23,7 +23,8 @@ def test_a_run_killed_in_a_layer(addresses: Addresses, tmp_path: Path, layer: st
     """If this fails, a machine that goes down at the wrong moment costs rows, or a home that can be used again."""
     env = environment(tmp_path, addresses, f"killed_in_{layer}_{'early' if after < 1 else 'late'}")
     process = start(env, "run", "--scale", SCALE, "--json")
-    wait_for(beginning(layer, settings_of(env)), process, 300)
+    settings = settings_of(env)
+    wait_for(beginning(layer, settings), settings, process, 300)
     time.sleep(after)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ecom_assets.core.books import Books
 from ecom_assets.servers.stack import Stack
-from ecom_assets_tests.runs import environment, finish, settings_of, start, wait_for
+from ecom_assets_tests.runs import Condition, built, environment, finish, settings_of, start, verified, wait_for
 
 SCALE = "0.004"
 ROWS = 51_334
@@ -19,25 +20,32 @@ ROWS = 51_334
 
 @dataclass(frozen=True)
 class Moment:
-    """When a server is killed: its turn comes next when the file is there; it has done its part when the other is."""
+    """When a server is killed, by what the books say.
+
+    Attributes:
+        server: Which one.
+        begins: Its turn comes next when this holds.
+        ends: It has done its part when this holds.
+        env: Further environment of the run.
+    """
 
     server: str
-    begins: str
-    ends: str
+    begins: Condition
+    ends: Condition
     env: dict[str, str] = field(default_factory=dict)
 
 
 MOMENTS = {
-    "kafka, producing": Moment("kafka", "chunked/click_stream.proof.json", "topic/click_stream.build.json"),
-    "spark, streaming": Moment("spark", "topic/click_stream.proof.json", "streamed/click_stream.build.json"),
-    "kafka, streaming": Moment("kafka", "topic/click_stream.proof.json", "streamed/click_stream.build.json"),
-    "spark, merging": Moment("spark", "streamed/click_stream.proof.json", "merged/click_stream.build.json"),
-    "hbase, loading": Moment("hbase", "merged/click_stream.proof.json", "hbase/click_stream.build.json"),
-    "hbase, read back": Moment("hbase", "hbase/click_stream.build.json", "hbase/click_stream.proof.json"),
+    "kafka, producing": Moment("kafka", verified("chunked"), built("topic")),
+    "spark, streaming": Moment("spark", verified("topic"), built("streamed")),
+    "kafka, streaming": Moment("kafka", verified("topic"), built("streamed")),
+    "spark, merging": Moment("spark", verified("streamed"), built("merged")),
+    "hbase, loading": Moment("hbase", verified("merged"), built("hbase")),
+    "hbase, read back": Moment("hbase", built("hbase"), verified("hbase")),
     "thrift, loading": Moment(
         "thrift",
-        "merged/click_stream.proof.json",
-        "hbase/click_stream.build.json",
+        verified("merged"),
+        built("hbase"),
         {"ECOM_HBASE_ROUTE": "thrift"},
     ),
 }
@@ -51,16 +59,18 @@ def test_a_server_killed_in_mid_run(stack: Stack, tmp_path: Path, name: str, aft
     addresses = stack.up()
     namespace = f"killed_{list(MOMENTS).index(name)}_{after:.0f}"
     env = environment(tmp_path, addresses, namespace) | moment.env
-    manifests = settings_of(env).manifests
+    settings = settings_of(env)
     process = start(env, "run", "--scale", SCALE, "--json")
-    wait_for(manifests / moment.begins, process, 300)
+    wait_for(moment.begins, settings, process, 300)
     time.sleep(after)
     (pid,) = [s.pid for s in stack.status() if s.service == moment.server]
     assert pid
     os.kill(pid, signal.SIGKILL)
     _, err = process.communicate(timeout=400)
     # A server may have done its part already; then the run ends well, or fails in a later layer.
-    if not (manifests / moment.ends).exists():
+    with Books.open(settings) as books:
+        ended = moment.ends(books)
+    if not ended:
         assert process.returncode == 1, err
         assert "Traceback" not in err
         assert "✗" in err

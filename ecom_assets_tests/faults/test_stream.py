@@ -1,4 +1,4 @@
-"""Damage to what a stream rests on: nothing is doubled, nothing skipped, and what cannot be mended by itself is said.
+"""Damage to what a stream rests on: nothing is doubled or skipped, and an error names what only a person can fix.
 
 Each has its control: the same damage done to a plain stream, which doubles or skips.
 """
@@ -9,15 +9,18 @@ import pytest
 from confluent_kafka import TopicPartition
 from pyspark.sql import DataFrame, SparkSession
 
-from ecom_assets.core.location import Location
+from ecom_assets.core.errors import LakeError
+from ecom_assets.core.location import Location, remove
 from ecom_assets.dataset.shop import PRODUCT
 from ecom_assets.kafka.clients import Clients
-from ecom_assets.lake import streamed
+from ecom_assets.lake import delta, streamed
+from ecom_assets.lake.query import Place
+from ecom_assets.paths import STREAMED
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
 
 
 def checkpoint_of(topic: Topic) -> Location:
-    return topic.settings.lake / "checkpoints" / topic.table.name
+    return Place.of(topic.table, topic.settings).checkpoint
 
 
 def last(log: Location) -> Location:
@@ -51,37 +54,37 @@ def test_a_batch_whose_commit_is_lost_is_not_doubled(spark: SparkSession, make_t
     rows = [product(k) for k in range(1, 31)]
     for part in (rows[:10], rows[10:]):
         topic.send(*part)
-        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+        topic.stream()
         plain = plain_stream(spark, topic)
     assert plain == len(rows)
     last(checkpoint_of(topic) / "commits").unlink()
     lost = last(topic.settings.lake / "control.checkpoint" / "commits")
     for file in (lost, lost.with_name(f".{lost.name}.crc")):
         file.unlink()
-    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 0
+    assert topic.stream() == 0
     assert rows_of(spark, PRODUCT, topic.settings) == rows
     assert plain_stream(spark, topic) == len(rows) + 20, "the control doubles the batch"
 
 
 @pytest.mark.parametrize("left", [0, -5], ids=["nothing left", "its end cut off"])
 def test_a_damaged_checkpoint_is_refused(spark: SparkSession, make_topic: MakeTopic, left: int) -> None:
-    """If this fails, a stream goes on from a wrong place, or people are left with a Java error."""
+    """If this fails, a stream resumes from a wrong place, or people are left with a Java error."""
     topic = make_topic(PRODUCT)
     rows = [product(k) for k in range(1, 21)]
     topic.send(*rows[:10])
-    streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+    topic.stream()
     topic.send(*rows[10:])
     log = last(checkpoint_of(topic) / "offsets")
     log.write_bytes(log.read_bytes()[:left])
-    said = f"{log} is damaged.*delete {checkpoint_of(topic)},"
-    with pytest.raises(streamed.LakeError, match=said):
-        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
-    with pytest.raises(streamed.LakeError, match=said):
-        streamed.unread(PRODUCT, topic.settings, {0: 1})
+    said = f"(?s){log} is damaged.*delete {checkpoint_of(topic)};"
+    with pytest.raises(LakeError, match=said):
+        topic.stream()
+    with pytest.raises(LakeError, match=said):
+        STREAMED.unread(topic.at, PRODUCT)
     assert rows_of(spark, PRODUCT, topic.settings) == rows[:10]
     # What the message says is the remedy.
-    streamed.remove(checkpoint_of(topic))
-    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 10
+    remove(checkpoint_of(topic))
+    assert topic.stream() == 10
     assert rows_of(spark, PRODUCT, topic.settings) == rows
 
 
@@ -92,14 +95,14 @@ def test_records_that_aged_out_are_not_skipped(spark: SparkSession, make_topic: 
     rows = [product(k) for k in range(1, 31)]
     if read:
         topic.send(*rows[:read], partition=0)
-        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
+        topic.stream()
     topic.send(*rows[read:], partition=0)
     before = read + bool(read)  # each transaction ends with a mark
     gone = TopicPartition(topic.name, 0, before + 5)
     admin = Clients(topic.kafka).admin()  # a future does not outlive its client
     admin.delete_records([gone])[gone].result()
-    said = f"{topic.name}, partition 0: expected to go on at offset {before}, got {before + 5} .* ecom reset topic"
-    with pytest.raises(streamed.LakeError, match=said.replace(" ecom", " `ecom")):
-        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
-    assert streamed.records(streamed.folder(PRODUCT, topic.settings)) == read
+    said = f"{topic.name}, partition 0: expected to resume at offset {before}, got {before + 5} .*`ecom reset topic"
+    with pytest.raises(LakeError, match=f"(?s){said}"):
+        topic.stream()
+    assert delta.records(streamed.folder(PRODUCT, topic.settings)) == read
     assert plain_stream(spark, topic, data_loss=True) == len(rows) - read - 5, "the control skips them"

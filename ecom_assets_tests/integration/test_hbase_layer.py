@@ -53,7 +53,7 @@ class Given(RowSource):
 
     @override
     def extend(self, at: Context, table: Table, cut: Cut) -> Cut:
-        return cut if cut.merged is not None else Cut(merged=len(self.versions) - 1)
+        return cut if cut.merged is not None else Cut(merged=f"t@{len(self.versions) - 1}")
 
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
@@ -62,7 +62,7 @@ class Given(RowSource):
     @override
     def batches(self, at: Context, table: Table, cut: Cut) -> Iterable[pa.RecordBatch]:
         assert cut.merged is not None
-        rows = self.versions[cut.merged]
+        rows = self.versions[int(cut.merged.partition("@")[2])]
         return [rows.slice(start, 100) for start in range(0, rows.num_rows, 100)]
 
     @override
@@ -236,15 +236,15 @@ def test_the_layer_from_build_to_delete(loader: str, opened: Open, admin: HBaseA
     assert layer.fingerprint(at, TRANSACTIONS) == first
     source.versions.append(changed(source.versions[0]).slice(0, ROWS - 1))
     assert layer.fingerprint(at, TRANSACTIONS) != first
-    assert layer.extend(at, TRANSACTIONS, Cut()) == Cut(merged=0)
+    assert layer.extend(at, TRANSACTIONS, Cut()) == Cut(merged="t@0")
     source.excluded = {"conflicts": Measure(2, 3)}
     found = layer.measure(at, TRANSACTIONS, Cut())
     assert (found.measure.rows, found.measure.checksum) == expected(TRANSACTIONS, source.versions[0])
     assert (found.problems, found.excluded) == ((), source.excluded)
     assert found.position == layer.position(at, TRANSACTIONS, Cut())
     assert len(layer.preview(at, TRANSACTIONS, 5)) == 5
-    assert layer.differences(at, TRANSACTIONS, Cut(merged=0)) == []
-    assert len(layer.differences(at, TRANSACTIONS, Cut(merged=1))) == 5
+    assert layer.differences(at, TRANSACTIONS, Cut(merged="t@0")) == []
+    assert len(layer.differences(at, TRANSACTIONS, Cut(merged="t@1"))) == 5
 
     (key,) = Layout(TRANSACTIONS).keys(source.versions[1].slice(0, 1)).to_pylist()
     old = stamps(at, key)

@@ -453,7 +453,7 @@ def test_duplicate_row_keys_are_refused(settings: Settings, admin: HBaseAdmin, n
     named(PRODUCT.hbase_table(here.namespace))
     rows = random_rows(PRODUCT, 100)
     write.create(target(PRODUCT, here), here, admin, [])
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(HBaseError, match="comes twice"):
         bulk_load.load(target(PRODUCT, here), [rows, rows.slice(50, 1)], row_keys(rows, PRODUCT), here, admin)
 
 

@@ -18,8 +18,6 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from ecom_assets import bridge
-from ecom_assets.bridge import CHUNKS
 from ecom_assets.core import avro, row_hash
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import TopicError
@@ -34,6 +32,7 @@ from ecom_assets.kafka.ledger import LedgerEntry
 from ecom_assets.kafka.producer import ProduceResult
 from ecom_assets.kafka.reader import Found
 from ecom_assets.kafka.writer import Writer
+from ecom_assets.paths import CHUNKED
 from ecom_assets_tests.chunks import click_chunks, clicks, total, write_chunks
 
 
@@ -51,11 +50,20 @@ def kafka(addresses: Addresses) -> str:
 def produce(
     settings: Settings, kafka: str, table: Table = CLICK_STREAM, progress: Callable[[int], None] | None = None
 ) -> ProduceResult:
-    return producer.produce(CHUNKS, table, settings, kafka, progress)
+    return producer.produce(CHUNKED, table, settings, kafka, progress)
 
 
 def found(settings: Settings, kafka: str, table: Table = CLICK_STREAM) -> Found:
-    return bridge.measure(table, settings, kafka)[0]
+    """What a topic holds, from its beginning to its end."""
+    access, name = Clients.of(settings, kafka), table.topic(settings.namespace)
+    with clients.translated(access, f"read {name}", settings.home):
+        spans = reader.whole({}, topics.ends(access.admin(), name))
+        return sum(reader.measure(access, name, table, spans).values(), Found())
+
+
+def exists(settings: Settings, kafka: str) -> bool:
+    """Whether there is a topic."""
+    return bool(topics.topic_id(Clients(kafka).admin(), CLICK_STREAM.topic(settings.namespace)))
 
 
 def measured(settings: Settings, kafka: str, table: Table = CLICK_STREAM) -> tuple[int, int]:
@@ -177,7 +185,7 @@ def test_one_key_stays_in_one_partition_in_order(own: Settings, kafka: str) -> N
 KILLED = """
 import os, sys, signal
 from pathlib import Path
-from ecom_assets.bridge import CHUNKS
+from ecom_assets.paths import CHUNKED
 from ecom_assets.kafka import producer
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import CLICK_STREAM
@@ -197,7 +205,7 @@ def send_and_die(client, attempt, **what):
         signal.pause()
 
 producer._send = send_and_die
-producer.produce(CHUNKS, CLICK_STREAM, settings, sys.argv[2])
+producer.produce(CHUNKED, CLICK_STREAM, settings, sys.argv[2])
 """
 
 
@@ -404,9 +412,9 @@ def test_each_kind_of_damage_is_said_with_its_file(
     folder = chunk.folder(CLICK_STREAM, own)
     path = folder / chunks[1].name
     path.write_bytes(damage(path.read_bytes()))
-    data = CHUNKS.read(own, CLICK_STREAM, chunks)
+    data = CHUNKED.read(own, CLICK_STREAM, chunks)
     with pytest.raises(DamagedError, match=rf"chunked/click_stream/{path.name}.*{says}"):
-        producer.load(CHUNKS, CLICK_STREAM, chunks, data)
+        producer.load(CHUNKED, CLICK_STREAM, chunks, data)
 
 
 def test_a_chunk_without_a_last_line_end_is_whole(own: Settings, kafka: str) -> None:
@@ -444,12 +452,12 @@ def test_delete_and_produce_again(own: Settings, kafka: str) -> None:
     click_chunks(own)
     produce(own, kafka)
     producer.delete(CLICK_STREAM, own, kafka)
-    assert not bridge.exists(CLICK_STREAM, own, kafka)
+    assert not exists(own, kafka)
     assert book(own, kafka) == []
     chunks = write_chunks([clicks(9, 1000)], CLICK_STREAM, own)
     assert produce(own, kafka).chunks == 1
     assert measured(own, kafka) == total(chunks)
-    assert bridge.exists(CLICK_STREAM, own, kafka)
+    assert exists(own, kafka)
 
 
 def test_a_topic_deleted_by_others_is_filled_again(own: Settings, kafka: str) -> None:
@@ -541,7 +549,7 @@ def test_a_missing_topic_holds_nothing(own: Settings, kafka: str) -> None:
     assert topics.ends(Clients(kafka).admin(), CLICK_STREAM.topic(own.namespace)) == {}
     assert book(own, kafka) == []
     assert reader.head(Clients(kafka), CLICK_STREAM.topic(own.namespace), CLICK_STREAM, 5) == []
-    assert not bridge.exists(CLICK_STREAM, own, kafka)
+    assert not exists(own, kafka)
 
 
 def test_a_topic_never_expires(own: Settings, kafka: str) -> None:

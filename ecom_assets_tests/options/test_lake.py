@@ -1,4 +1,4 @@
-"""The lake in a real HDFS: what holds of a folder of this machine holds there, and an HDFS that is away is said."""
+"""The lake in a real HDFS: what holds of a local folder holds there, and an HDFS that is away is reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import PRODUCT, TRANSACTIONS
 from ecom_assets.hbase import bulk_load
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.lake import maintenance, merged, streamed
+from ecom_assets.lake import delta, maintenance, query, streamed
+from ecom_assets.lake.query import Place
 from ecom_assets.serving import live
 from ecom_assets.serving.publication import current
 from ecom_assets_tests.hdfs import Hdfs
@@ -31,7 +32,7 @@ from ecom_assets_tests.integration.test_hfile import (
     repeated_after_a_break,
     test_a_task_that_fails_says_why,  # noqa: F401  runs here too, with the settings made below
 )
-from ecom_assets_tests.integration.test_spark import test_stream  # noqa: F401  runs here too, on a topic made below
+from ecom_assets_tests.integration.test_streamed import test_stream  # noqa: F401  runs here too, on a topic made below
 from ecom_assets_tests.topics import MakeTopic, product, rows_of
 
 addresses, admin, named = test_hfile.addresses, test_hfile.admin, test_hfile.named
@@ -100,24 +101,24 @@ def test_remove(folder: HdfsPath) -> None:
     remove(table)
 
 
-def test_pages_and_upkeep(spark: SparkSession, make_topic: MakeTopic) -> None:
-    """The dashboard would show nothing of a lake in HDFS, or an old state; upkeep would pass it by, or lose rows."""
+def test_pages_and_maintenance(spark: SparkSession, make_topic: MakeTopic) -> None:
+    """The dashboard would show nothing of a lake in HDFS, or an old state; maintenance would skip it, or lose rows."""
     topic = make_topic(PRODUCT)
     rows = [product(k) for k in range(1, 5)]
-    seen = [current(topic.settings).merged["product"]]
+    seen = [current(topic.settings, topic.at.books).merged["product"]]
     for row in rows:
         topic.send(row)
-        streamed.stream(spark, PRODUCT, topic.settings, topic.kafka)
-        merged.merge(spark, PRODUCT, topic.settings)
-        seen.append(current(topic.settings).merged["product"])
+        topic.stream()
+        topic.merge()
+        seen.append(current(topic.settings, topic.at.books).merged["product"])
     assert seen[0] == ""
     assert len(set(seen)) == len(seen)
     (last,) = live.last_records(PRODUCT, topic.settings, 1)
     assert last["id"] == 4
-    assert maintenance.compact_lake(topic.settings)["streamed/product"]["compacted"] == len(rows)
+    assert maintenance.compact_lake(topic.at)["streamed/product"]["compacted"] == len(rows)
     assert rows_of(spark, PRODUCT, topic.settings) == rows
-    assert current(topic.settings).merged["product"] == seen[-1]
-    assert not merged.due(PRODUCT, topic.settings)
+    assert current(topic.settings, topic.at.books).merged["product"] == seen[-1]
+    assert topic.merge().unchanged
 
 
 def test_interrupted_load_goes_on(
@@ -139,22 +140,22 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_hdfs_that_is_away(spark: SparkSession, make_topic: MakeTopic, hdfs: Hdfs) -> None:
-    """A lake whose HDFS does not answer would look like an empty one, and be made anew beside the old."""
+def test_hdfs_that_is_away(make_topic: MakeTopic, hdfs: Hdfs) -> None:
+    """A lake whose HDFS does not answer would look like an empty one, and be built again next to the old."""
     topic = make_topic(PRODUCT)
     topic.send(product(1), product(2))
-    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 2
+    assert topic.stream() == 2
     hdfs.stop("namenode")
     try:
         for ask in (
-            lambda: streamed.records(streamed.folder(PRODUCT, topic.settings)),
-            lambda: streamed.unread(PRODUCT, topic.settings, {0: 1}),
-            lambda: current(topic.settings),
+            lambda: delta.records(streamed.folder(PRODUCT, topic.settings)),
+            lambda: query.unread(Place.of(PRODUCT, topic.settings), PRODUCT, {0: 1}),
+            lambda: current(topic.settings, topic.at.books),
         ):
             with pytest.raises(LakeError, match=rf"{topic.settings.lake}/.*expected HDFS to answer at {hdfs.uri}.*URI"):
                 ask()
     finally:
         hdfs.start()
     topic.send(product(3))
-    assert streamed.stream(spark, PRODUCT, topic.settings, topic.kafka) == 1
+    assert topic.stream() == 1
     assert DeltaTable(str(streamed.folder(PRODUCT, topic.settings))).to_pyarrow_table().num_rows == 3

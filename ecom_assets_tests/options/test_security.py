@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +12,19 @@ import pytest
 from pyspark.sql import SparkSession
 from typing_extensions import override
 
-from ecom_assets import bridge
+from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.context import Context
 from ecom_assets.core.errors import LakeError, TopicError
+from ecom_assets.core.layer import Cut, Offsets
 from ecom_assets.core.settings import Settings, load
-from ecom_assets.dataset.shop import CLICK_STREAM
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.shop import CLICK_STREAM, SHOP
 from ecom_assets.java import jars
 from ecom_assets.java.program import JAVA, run_java
 from ecom_assets.kafka import clients, producer
-from ecom_assets.lake import streamed
+from ecom_assets.kafka.layer import TopicLayer
+from ecom_assets.lake.streamed import StreamedLayer
+from ecom_assets.paths import CHUNKED, STREAMED, TOPIC
 from ecom_assets.servers.kafka import Kafka
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.chunks import click_chunks, total
@@ -106,8 +111,8 @@ class GuardedKafka(Kafka):
 
 
 @pytest.fixture(scope="module")
-def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Secrets]]:
-    """The address of such a broker, and what gets one in."""
+def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Addresses, Secrets]]:
+    """The servers with such a broker, and what gets one in."""
     at, home = stack.addresses(), tmp_path_factory.mktemp("guarded")
     GuardedKafka.secrets = made = make_secrets(home)
     settings = load(
@@ -124,7 +129,7 @@ def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     others = Stack(settings)
     others.servers["kafka"] = GuardedKafka(settings)
     try:
-        yield others.up().kafka, made
+        yield others.up(), made
     finally:
         others.down(grace=5)
 
@@ -136,17 +141,18 @@ def own(settings: Settings, home: Path, config: dict[str, str]) -> Settings:
 
 
 def test_rows_pass_a_guarded_broker(
-    guarded: tuple[str, Secrets], spark: SparkSession, settings: Settings, tmp_path: Path
+    guarded: tuple[Addresses, Secrets], spark: SparkSession, settings: Settings, tmp_path: Path
 ) -> None:
     """If this fails, whoever guards their Kafka cannot use the project with it."""
-    kafka, made = guarded
+    addresses, made = guarded
     mine = own(settings, tmp_path, made.config())
     chunks = click_chunks(mine)
     rows, checksum = total(chunks)
-    assert producer.produce(bridge.CHUNKS, CLICK_STREAM, mine, kafka).rows == rows
-    found = bridge.measure(CLICK_STREAM, mine, kafka)[0].good
-    assert (found.rows, found.checksum) == (rows, checksum)
-    assert streamed.stream(spark, CLICK_STREAM, mine, kafka) == rows
+    assert producer.produce(CHUNKED, CLICK_STREAM, mine, addresses.kafka).rows == rows
+    with Context(mine, SHOP, lambda: addresses, lambda: spark) as at:
+        found = TOPIC.measure(at, CLICK_STREAM, TOPIC.extend(at, CLICK_STREAM, Cut())).measure
+        assert (found.rows, found.checksum) == (rows, checksum)
+        assert STREAMED.build(at, CLICK_STREAM).rows == rows
 
 
 @pytest.mark.parametrize(
@@ -160,7 +166,7 @@ def test_rows_pass_a_guarded_broker(
     ids=["password", "name", "certificate", "plain text"],
 )
 def test_strangers_are_refused_and_told_why(
-    guarded: tuple[str, Secrets],
+    guarded: tuple[Addresses, Secrets],
     settings: Settings,
     tmp_path: Path,
     changed: dict[str, str],
@@ -168,23 +174,45 @@ def test_strangers_are_refused_and_told_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If this fails, the guard lets everyone in; or people look for a broker that is down, and it is their password."""
-    kafka, made = guarded
+    addresses, made = guarded
     monkeypatch.setattr(clients, "ADMIN_SECONDS", 3)
     config = {name: value for name, value in made.config(**changed).items() if value}
     mine = own(settings, tmp_path, config)
     click_chunks(mine)
     with pytest.raises(TopicError, match=reason):
-        producer.produce(bridge.CHUNKS, CLICK_STREAM, mine, kafka)
+        producer.produce(CHUNKED, CLICK_STREAM, mine, addresses.kafka)
+
+
+class KnownOffsets(TopicLayer):
+    """Topics whose offsets were read before the password changed: what meets the guard first is Spark."""
+
+    def __init__(self, known: dict[str, Offsets]) -> None:
+        super().__init__(CHUNKED)
+        self.known = known
+
+    @override
+    def offsets(self, at: Context, tables: Iterable[Table]) -> dict[str, Offsets]:
+        return self.known
 
 
 def test_a_stream_is_refused_and_told_why(
-    guarded: tuple[str, Secrets], spark: SparkSession, settings: Settings, tmp_path: Path
+    guarded: tuple[Addresses, Secrets],
+    spark: SparkSession,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If this fails, the stream waits for ever for a broker that does not let it in."""
-    kafka, made = guarded
+    addresses, made = guarded
     inside = own(settings, tmp_path, made.config())
     click_chunks(inside)
-    producer.produce(bridge.CHUNKS, CLICK_STREAM, inside, kafka)
+    producer.produce(CHUNKED, CLICK_STREAM, inside, addresses.kafka)
+    with Context(inside, SHOP, lambda: addresses) as at:
+        known = TOPIC.offsets(at, [CLICK_STREAM])
     outside = inside.model_copy(update={"kafka_config": made.config(sasl_password="wrong")})
-    with pytest.raises(LakeError, match="Authentication failed"):
-        streamed.stream(spark, CLICK_STREAM, outside, kafka)
+    monkeypatch.setattr(clients, "ADMIN_SECONDS", 3)
+    with Context(outside, SHOP, lambda: addresses, lambda: spark) as at:
+        with pytest.raises(TopicError, match="Authentication failed"):
+            STREAMED.build(at, CLICK_STREAM)
+        with pytest.raises(LakeError, match="Authentication failed"):
+            StreamedLayer(KnownOffsets(known)).build(at, CLICK_STREAM)

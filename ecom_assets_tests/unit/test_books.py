@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_what_is_recorded_is_found_by_another_process(settings: Settings) -> Non
         assert books.last_measurement("topic", "customer") is None
         assert books.verification("topic", "customer") is None
         assert books.state("topic/customer/ledger") is None
+
+
+def test_new_books_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    """If it failed, the first run of a home would end with "table builds already exists" in some of its steps."""
+    for attempt in range(5):
+        home, together = tmp_path / str(attempt), threading.Barrier(4)
+
+        def opened(number: int, home: Path = home, together: threading.Barrier = together) -> None:
+            together.wait(30)
+            with Books.open(Settings(home=home)) as books:
+                books.set_state(str(number), value=True)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(opened, range(4)))
+        with Books.open(Settings(home=home)) as books:
+            assert len(books.states("")) == 4
 
 
 def test_measurements_do_not_pile_up(settings: Settings) -> None:

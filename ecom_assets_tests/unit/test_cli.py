@@ -12,8 +12,10 @@ import pytest
 
 from ecom_assets import cli
 from ecom_assets.cli import app, job
+from ecom_assets.cli.options import LayerName
 from ecom_assets.core import locks
 from ecom_assets.core.settings import load
+from ecom_assets.paths import LAYERS
 
 LOST = """
 import os, signal, time
@@ -102,6 +104,18 @@ def test_a_reset_does_not_pull_layers_away(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"but it is held by ecom stream (pid {os.getpid()}, since " in done.stderr
     assert "ecom reset waits for ecom stream" in done.stderr
+
+
+def test_every_layer_but_the_first_can_be_reset() -> None:
+    """If this fails, a layer cannot be rebuilt, or one is offered that is not there."""
+    assert [layer.value for layer in LayerName] == list(LAYERS[1:])
+
+
+def test_help_needs_none_of_the_systems() -> None:
+    """If this fails, `ecom --help` takes seconds."""
+    code = "import sys, ecom_assets.cli.app; print(sorted({'dagster', 'polars', 'pyarrow'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_usual_home_is_not_named_in_hints(tmp_path: Path) -> None:

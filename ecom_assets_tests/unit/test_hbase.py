@@ -16,6 +16,7 @@ from thriftpy2.protocol import TCyBinaryProtocol
 from thriftpy2.thrift import TMessageType
 from thriftpy2.transport.memory import TCyMemoryBuffer
 
+from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
@@ -189,7 +190,7 @@ def rows_of(table: Table, **values: object) -> pa.RecordBatch:
 )
 def test_impossible_row_key_is_reported(table: Table, values: dict[str, object], message: str) -> None:
     """Broken: a row that HBase cannot hold is dropped without a word."""
-    with pytest.raises(ValueError, match=f"{table.name}: expected row keys .* got 1 others in 2 rows.* {message}"):
+    with pytest.raises(HBaseError, match=f"{table.name}: expected row keys .* got 1 others in 2 rows.* {message}"):
         Layout(table).keys(rows_of(table, **values))
 
 
@@ -210,7 +211,7 @@ def test_longest_row_key_is_taken() -> None:
 def test_row_of_nulls_is_reported() -> None:
     """Broken: a row without a single cell vanishes in HBase."""
     nulls = dict.fromkeys(n for n in CUSTOMER.names if n != "customer_id")
-    with pytest.raises(ValueError, match=r"nulls alone in 1 of 2 rows, the first of which is \{'customer_id': 7,"):
+    with pytest.raises(HBaseError, match=r"nulls alone in 1 of 2 rows, the first of which is \{'customer_id': 7,"):
         Layout(CUSTOMER).columns(rows_of(CUSTOMER, **nulls))
 
 
@@ -238,7 +239,7 @@ def test_key_columns_may_all_be_cells() -> None:
     batch = rows_of(table, first_name="a|", customer_id=-1)
     pairs = cells_of(layout, batch)
     assert [layout.fields(*pair) for pair in pairs] == [texts(row) for row in batch.to_pylist()]
-    with pytest.raises(ValueError, match="as the cells say"):
+    with pytest.raises(HBaseError, match="as the cells say"):
         layout.fields(pairs[0][0] + b"|", pairs[0][1])
 
 

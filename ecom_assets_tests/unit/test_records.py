@@ -249,6 +249,19 @@ def test_a_long_line_is_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
+@pytest.mark.parametrize("block_bytes", [*BLOCKS, 150])
+@pytest.mark.parametrize("close", [b'",' + b"z" * 60, b"z" * 60 + b'"'], ids=["in time", "too late"])
+def test_a_record_beyond_the_limit_costs_its_first_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, close: bytes, block_bytes: int
+) -> None:
+    """If this fails, a stray quote that another one closes far behind takes the rows between along."""
+    monkeypatch.setattr(contract, "MAX_RECORD", 200)
+    data = b's9,CLICK,t,e9,WEB,"x\n' + event(1) + event(2) + event(3) + b"y" * 16 + close + b"\n" + event(4)
+    rows, aside = read(tmp_path, CLICK_HEADER + data, block_bytes=block_bytes)
+    assert ids(rows) == ["e1", "e2", "e3", "e4"]
+    assert [b.line for b in aside] == [2, 6]
+
+
 def test_damaged_chunk_is_named() -> None:
     """If this fails, a damaged file of our own making is read as if it were whole."""
     with pytest.raises(DamagedError, match=r"part-1.csv, line 3: expected 6 fields, got 1"):
