@@ -22,7 +22,7 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, merge, owner, quarantine, streamed
+from ecom_assets.lake import companions, delta, merge, owner, quarantine, streamed
 from ecom_assets.lake.delta import Version
 
 if TYPE_CHECKING:
@@ -112,23 +112,24 @@ class MergedLayer(RowSource):
         path = merge.folder(table, at.settings)
         version = Version.parse(cut.merged or "")
         with track(f"verification: {self.name}/{table.name}", None):
-            found = delta.measure(table, delta.at_version(path, version))
+            held = delta.at_version(path, version)
+            found = delta.measure(table, held)
+            problems = companions.mismatches(at.spark, table, path, held)
             left = merge.left_out(at, table, Version.parse(cut.streamed or ""))
             kept = merge.in_quarantine(at.spark, table, at.settings)
-        problems: tuple[str, ...] = ()
         if version == delta.rows_version(path) and not kept.same_rows(left.conflicts):
             problem = (
                 f"merged/{table.name}: expected {left.conflicts.rows:,} conflicts with checksum {left.conflicts.hex} in"
                 f" {quarantine.folder(table, at.settings)}, got {kept.rows:,} with {kept.hex}"
             )
-            problems = (problem,)
+            problems.append(problem)
         return Measurement(
             table.name,
             self.name,
             found,
             {"duplicates": left.duplicates, "conflicts": left.conflicts},
             position=self.position(at, table, cut),
-            problems=problems,
+            problems=tuple(problems),
         )
 
     def delete(self, at: Context, table: Table) -> None:

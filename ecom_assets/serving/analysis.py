@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pyspark.sql import functions as sf
 
 from ecom_assets.core.location import Location, exists
+from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import TABLES
@@ -114,12 +115,14 @@ def keep(name: str, settings: Settings, url: str) -> Result:
     Raises:
         FileNotFoundError: There is none.
         ConnectionError: Redis does not answer.
+        OwnedError: Another home uses Redis under this namespace.
     """
     found = result(name, settings)
     if found is None:
         raise FileNotFoundError(f"analysis/{name} has not been made yet; materialise it first")
     cache = Cache(url, settings.namespace, ttl=TTL)
     try:
+        cache.claim(Owner.of(settings))
         cache.put(f"analysis:{name}", found.table, f"{SOURCE}, version {found.version[:12]}")
     finally:
         cache.close()

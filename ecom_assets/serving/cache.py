@@ -20,6 +20,8 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 from redis.retry import Retry
 
+from ecom_assets.core.ownership import Owner
+
 PATIENCE = 0.5
 """Seconds within which Redis must answer; it is next door."""
 
@@ -105,6 +107,21 @@ class Cache:
                 return made
             finally:
                 self._unlock(lock)
+
+    def claim(self, owner: Owner) -> None:
+        """Write a home's name into Redis, or check that it is there already; nothing without Redis.
+
+        Raises:
+            OwnedError: Another home uses this prefix.
+        """
+        if not (self.available and self._client):
+            return
+        try:
+            key = self._name("owner")
+            if not self._client.set(key, owner.to_text(), nx=True) and (text := self._client.get(key)):
+                owner.check(Owner.from_text(bytes(text).decode()), f"Redis keys {self.namespace}:*")
+        except RedisError:
+            self._rest()
 
     def put(self, key: str, table: pa.Table, made_by: str) -> None:
         """Keep an answer that was computed elsewhere.

@@ -20,12 +20,16 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
 from ecom_assets.dataset.model import Column, Table
 from ecom_assets.dataset.shop import TABLES
 
 _TYPES = {"long": "bigint", "string": "text", "timestamp": "timestamptz", "date": "date", "double": "double precision"}
+
+OWNER = "_ecom_owner"
+"""Table with the name of the home that owns a schema."""
 
 PAGE_BYTES = 8192
 """Size of PostgreSQL's pages."""
@@ -146,11 +150,14 @@ def load(
 
     Raises:
         PostgresError: PostgreSQL went away or refused.
+        OwnedError: Another home owns the schema.
         FileNotFoundError: A table has not been expanded yet.
     """
-    origin = inputs(settings)
+    owner = Owner.of(settings)
     new, old = f"{settings.namespace}__new", f"{settings.namespace}__old"
     with connect(url) as connection:
+        owner.check(_owner(connection, settings), f"PostgreSQL schema {settings.namespace}")
+        origin = inputs(settings)
         if _version(connection, settings) == origin:
             return {}
         try:
@@ -161,6 +168,7 @@ def load(
                 loaded = {t.name: _load_table(connection, t, new, settings, progress) for t in TABLES.values()}
                 for table in TABLES.values():
                     loaded[table.name].orphans.update(_constrain(connection, table, new))
+                _sign(connection, new, owner)
                 _swap(connection, settings.namespace, new, old, origin)
         except psycopg.OperationalError as error:
             raise PostgresError(
@@ -239,6 +247,23 @@ def _constrain(connection: psycopg.Connection, table: Table, schema: str) -> dic
         if missing:
             orphans[column] = missing
     return orphans
+
+
+def _owner(connection: psycopg.Connection, settings: Settings) -> Owner | None:
+    """The home that owns the schema; ``None`` for nobody yet."""
+    name = f"{_quoted(settings.namespace)}.{_quoted(OWNER)}"
+    if connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() == (None,):
+        return None
+    owner = sql.SQL("SELECT owner FROM {}").format(sql.Identifier(settings.namespace, OWNER))
+    row = connection.execute(owner).fetchone()
+    return Owner.from_text(row[0]) if row else None
+
+
+def _sign(connection: psycopg.Connection, schema: str, owner: Owner) -> None:
+    """Write the owner of a new schema into it."""
+    table = sql.Identifier(schema, OWNER)
+    connection.execute(sql.SQL("CREATE TABLE {} (owner text NOT NULL)").format(table))
+    connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), (owner.to_text(),))
 
 
 def _swap(connection: psycopg.Connection, live: str, new: str, old: str, origin: str) -> None:

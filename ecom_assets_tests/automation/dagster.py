@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from ecom_assets_tests.ports import free_port
 
 LOCATION, REPOSITORY = "ecom_assets", "__repository__"
 UNDER_WAY = {"QUEUED", "NOT_STARTED", "MANAGED", "STARTING", "STARTED", "CANCELING"}
-START_SECONDS = 120
+START_SECONDS = 240
 
 LAUNCH = """
 mutation ($params: ExecutionParams!) {
@@ -89,6 +90,7 @@ class Dagster:
     def __enter__(self) -> Self:
         try:
             self.start("code")
+            self._wait(lambda: _listens(self.code_port), START_SECONDS, "the code server to listen")
             self.start("webserver")
             self._wait(self._loaded, START_SECONDS, "the code location to load")
             self.start("daemon")
@@ -196,8 +198,6 @@ class Dagster:
             error = entry["locationOrLoadError"] or {}
             assert "message" not in error or "UNAVAILABLE" in error["message"], error["message"]
         loaded = [e for e in entries if (e["locationOrLoadError"] or {}).get("__typename") == "RepositoryLocation"]
-        if entries and not loaded:
-            self.ask(RELOAD, name=LOCATION)
         return bool(loaded)
 
     def _wait(self, done: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -218,6 +218,11 @@ class Dagster:
         except (OSError, AssertionError) as error:
             runs = str(error)
         return f"runs:\n{runs}\ndaemon: {self._tail('daemon')}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from ecom_assets.core import row_hash
 from ecom_assets.core.layer import Built, Cut
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
-from ecom_assets.lake import delta, maintenance, merge, quarantine, repeats, streamed
+from ecom_assets.lake import companions, delta, maintenance, merge, quarantine, repeats, streamed
 from ecom_assets.lake.typed import with_parsed
 from ecom_assets.paths import MERGED
 from ecom_assets_tests.topics import MakeTopic, Row, event, held, product
@@ -212,6 +212,31 @@ def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -
     assert sorted((r for b in batches for r in b.to_pylist()), key=lambda r: r["event_id"]) == rows
     hashes = [row_hash.total(row_hash.batch_hashes(b, CLICK_STREAM.names)) for b in batches]
     assert sum(hashes) % row_hash.MODULUS == topic.merged().measure.checksum
+
+
+def test_companions_are_verified_against_their_texts(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chart would show the wrong month, and everything would pass: nobody verifies what charts compute with."""
+    monkeypatch.setattr(companions, "SAMPLE", 1)
+    topic = make_topic(CLICK_STREAM)
+    odd = ["2016-06-30 23:18:44", "2016-06-30", "12:30", "2016-13-01T00:00:00.000000Z", "2016-06-30T23:18:44+07:00"]
+    data = "{'product_id': 1, 'quantity': 2, 'item_price': 3}"
+    topic.send(*(event(f"e{n}", event_time=text, event_metadata=data) for n, text in enumerate(odd)), event("plain"))
+    topic.stream()
+    topic.merge()
+    assert not topic.merged().problems
+    path = str(merge.folder(CLICK_STREAM, topic.settings))
+    for change, where, name in (
+        ({"event_time_ts": "'2001-01-01T00:00:00Z'"}, "event_id = 'plain'", "event_time_ts"),
+        ({"event_time_ts": "NULL"}, "event_id = 'e0'", "event_time_ts"),
+        ({"metadata": "NULL"}, "event_id = 'e1'", "metadata"),
+    ):
+        before = DeltaTable(path).version()
+        DeltaTable(path).update(change, predicate=where)
+        (problem,) = topic.merged().problems
+        assert f"expected {name} to be" in problem
+        assert "in 1 rows" in problem
+        DeltaTable(path).restore(before)
+        assert not topic.merged().problems
 
 
 @pytest.mark.parametrize(

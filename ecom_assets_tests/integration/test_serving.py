@@ -22,7 +22,9 @@ import pytest
 import redis
 from deltalake import DeltaTable, write_deltalake
 
+from ecom_assets.core.errors import OwnedError
 from ecom_assets.core.location import local
+from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand
 from ecom_assets.dashboard import figures
@@ -257,6 +259,21 @@ def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries
     assert kept
     assert kept.table == result.table
     assert 0 < left <= analysis.TTL
+
+
+def test_another_home_is_refused_by_postgres_and_redis(shop: Settings, tmp_path: Path) -> None:
+    """Two homes of one namespace would replace each other's tables and answers."""
+    other = shop.model_copy(update={"home": tmp_path})
+    postgres.load(shop, shop.postgres)
+    with pytest.raises(OwnedError, match=f"(?s)PostgreSQL schema .*{tmp_path}.*{shop.home}"):
+        postgres.load(other, shop.postgres)
+    cache = Cache(shop.redis, shop.namespace)
+    redis.Redis.from_url(shop.redis).flushdb()
+    for _ in range(2):
+        cache.claim(Owner.of(shop))
+    with pytest.raises(OwnedError, match=f"(?s)Redis keys {shop.namespace}:.*{tmp_path}.*{shop.home}"):
+        cache.claim(Owner.of(other))
+    cache.close()
 
 
 def test_the_second_time_redis_answers_and_a_flush_costs_time_alone(shop: Settings, queries: Queries) -> None:

@@ -1,0 +1,149 @@
+"""Typed companions are verified against their texts: charts compute with them, so a wrong one is a wrong chart.
+
+What belongs here: the comparison, by other programs than the one that types columns where that is possible. What does
+not: how a text becomes a value; see ``typed``.
+
+Timestamps, dates and numbers in their usual form are parsed again by Arrow, every row. What Arrow and Spark could read
+differently (another form of text), and structs and arrays, are typed again by Spark: the odd texts all, the structs and
+arrays in one row of ``SAMPLE``, chosen by the primary key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from pyspark.sql import functions as sf
+
+from ecom_assets.core.location import Location
+from ecom_assets.dataset.model import Column, Table
+from ecom_assets.lake import delta
+from ecom_assets.lake.typed import with_parsed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+SAMPLE = 64
+"""One of so many rows is looked at where a text is a struct or an array."""
+
+ODD = 100_000
+"""Texts of an odd form that are typed again, at most."""
+
+_NUMBER = r"^-?\d+(\.\d+)?$"
+_USUAL: dict[str, tuple[str, pa.DataType]] = {
+    "timestamp": (r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$", pa.timestamp("us", "UTC")),
+    "date": (r"^\d{4}-\d\d-\d\d$", pa.date32()),
+    "double": (_NUMBER, pa.float64()),
+    "bigint": (r"^-?\d{1,18}$", pa.int64()),
+}
+"""Spark type -> the usual form of its texts, and the Arrow type that parses it."""
+
+
+@dataclass
+class _Found:
+    """What was found of one companion.
+
+    Attributes:
+        wrong: Rows whose value is not what their text says.
+        example: Text and value of one of them.
+        odd: Texts of another form, and their values.
+    """
+
+    wrong: int = 0
+    example: str = ""
+    odd: list[pa.Table] = field(default_factory=list)
+
+
+def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTable) -> list[str]:
+    """Compare every companion of a merged table with its text.
+
+    Args:
+        spark: A Spark Connect session.
+        table: The table.
+        path: Folder of the Delta table.
+        found: The same at the version wanted.
+
+    Returns:
+        A sentence for each companion that differs.
+    """
+    typed = [column for column in table.columns if column.parsed_as]
+    plain = [column for column in typed if column.parsed_as and column.parsed_as[1] in _USUAL]
+    sentences = []
+    for column, what in zip(plain, _compare_plain(found, plain), strict=True):
+        if what.odd:
+            texts = pa.concat_tables(what.odd).slice(0, ODD)
+            frame = spark.createDataFrame(texts)
+            _add(what, frame, column)
+        sentences += _told(table, column, what)
+    for column in typed:
+        if column not in plain:
+            rows = spark.read.format("delta").option("versionAsOf", found.version()).load(str(path))
+            some = rows.where(sf.pmod(sf.xxhash64(table.primary_key), sf.lit(SAMPLE)) == 0)
+            what = _Found()
+            _add(what, some.select(sf.col(column.name).alias("text"), sf.col(_name(column)).alias("value")), column)
+            sentences += _told(table, column, what)
+    return sentences
+
+
+def _name(column: Column) -> str:
+    assert column.parsed_as
+    return column.parsed_as[0]
+
+
+def _told(table: Table, column: Column, what: _Found) -> Iterator[str]:
+    if what.wrong:
+        yield (
+            f"merged/{table.name}: expected {_name(column)} to be {column.name}, typed; got another value in"
+            f" {what.wrong:,} rows, such as {what.example}"
+        )
+
+
+def _compare_plain(found: DeltaTable, columns: list[Column]) -> list[_Found]:
+    results = [_Found() for _ in columns]
+    names = [name for column in columns for name in (column.name, _name(column))]
+    for batch in delta.batches(found, names) if columns else ():
+        for column, result in zip(columns, results, strict=True):
+            _compare(batch.column(column.name), batch.column(_name(column)), column, result)
+    return results
+
+
+def _compare(texts: pa.Array, values: pa.Array, column: Column, result: _Found) -> None:
+    assert column.parsed_as
+    form, kind = _USUAL[column.parsed_as[1]]
+    texts = texts.cast(pa.string())
+    usual = pc.fill_null(pc.match_substring_regex(texts, form), True)
+    plain, stored = texts.filter(usual), values.filter(usual)
+    try:
+        again = pc.cast(plain, kind)
+    except pa.ArrowInvalid:  # a thirteenth month, for instance
+        usual = pa.array([False] * len(texts))
+        plain, stored, again = texts.slice(0, 0), values.slice(0, 0), pa.array([], kind)
+    same = pc.or_kleene(
+        pc.fill_null(pc.equal(again, stored.cast(kind)), False),
+        pc.and_(again.is_null(), stored.is_null()),
+    )
+    differs = pc.indices_nonzero(pc.invert(same))
+    if len(differs):
+        at = differs[0].as_py()
+        result.example = result.example or f"{plain[at].as_py()!r}: {stored[at].as_py()}"
+        result.wrong += len(differs)
+    if len(plain) < len(texts):
+        odd = pc.invert(usual)
+        result.odd.append(pa.table({"text": texts.filter(odd), "value": values.filter(odd)}))
+
+
+def _add(what: _Found, frame: DataFrame, column: Column) -> None:
+    """Type texts again by Spark, and count values that differ."""
+    assert column.parsed_as
+    again = with_parsed(frame, "text", "again", column.parsed_as[1])
+    wrong = again.where(~sf.col("value").eqNullSafe(sf.col("again")))
+    count = wrong.count()
+    if count:
+        first = wrong.select("text", sf.col("value").cast("string")).first()
+        assert first
+        what.example = what.example or f"{first[0]!r}: {first[1]}"
+        what.wrong += count
