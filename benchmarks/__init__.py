@@ -1,6 +1,6 @@
-"""What is measured: each step of the project beside what others would use for it, on the same servers.
+"""What is measured: each step of the project and what others would use for it, on the same servers.
 
-``harness.py`` takes turns and compares, ``report.py`` tells what came out, ``stage.py`` has the servers and the rows;
+``harness.py`` takes turns and compares, ``report.py`` reports what came out, ``stage.py`` has the servers and the rows;
 each other module is a step or two, made by functions that ``STEPS`` names. ``ecom bench`` runs them. ``serving.py``
 is a command of its own. A further step is one more such function.
 """

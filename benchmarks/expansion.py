@@ -1,4 +1,4 @@
-"""Growing a table, beside the disk: ``dd`` writes as many bytes of nothing.
+"""Growing a table, compared with the disk: ``dd`` writes as many bytes of nothing.
 
 Both are over when the bytes are on the disk (``fdatasync``), not when they are in memory.
 """

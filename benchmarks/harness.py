@@ -1,6 +1,6 @@
 """Taking turns: the ways of a step are timed one after the other, several times over, and then compared.
 
-What belongs here: rounds, medians, ranges, ratios and goals. What does not: what is timed, and how it is told.
+What belongs here: rounds, medians, ranges, ratios and goals. What does not: what is timed, and how it is reported.
 
 Figures drift by tens of per cent with whatever else a machine does. So ways take turns, in the opposite order every
 other round, and a ratio is taken within each round: its median is what counts, and its range says how far to trust it.
@@ -27,7 +27,7 @@ class Sample:
     Attributes:
         amount: What it moved, in the unit of its step.
         seconds: Time it took.
-        parts: Seconds of its parts, by name, where these are told apart.
+        parts: Seconds of its parts, by name, where these are distinguished.
     """
 
     amount: float
@@ -44,7 +44,7 @@ Round = Mapping[str, Sample]
 """Way -> its sample, all taken one right after the other."""
 
 Way = Callable[[], Sample]
-"""Does the work once. What it needs beforehand it makes outside of the time that it tells."""
+"""Does the work once. What it needs beforehand it makes outside of the time that it reports."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Result:
         step: The step.
         rates: Way -> units a second.
         ratios: Name -> ratio.
-        parts: Way -> part -> seconds, of ways that tell their parts apart.
+        parts: Way -> part -> seconds, of ways whose parts are distinguished.
     """
 
     step: Step

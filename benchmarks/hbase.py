@@ -1,4 +1,4 @@
-"""Rows into HBase and back: the project's ways beside what anybody would write, and beside HBase's own tools.
+"""Rows into HBase and back: the project's ways, compared with what anybody would write, and with HBase's own tools.
 
 Slow ways get fewer rows, for what counts are rows a second; those that take seconds to start get all. A load ends
 when HBase serves the rows. HBase's performance evaluation writes as many cells a row as ours has, of the same size,
@@ -135,28 +135,28 @@ class _Ways:
         return done
 
     def evaluate(self) -> Sample:
-        """HBase's own performance evaluation; it tells how long its slowest client took, without the start of Java."""
+        """HBase's own performance evaluation; it reports the time of its slowest client, without the start of Java."""
         clients = os.cpu_count() or 1
         first = Layout(TABLE).columns(next(self.stage.batches(10_000)))
         filled = sum(len(values) - values.null_count for _, values in first)
         size = round(sum(pc.sum(pc.binary_length(values)).as_py() for _, values in first) / filled)
         name = f"{NAMESPACE}_pe"
-        told = self.stage.java(
+        reported = self.stage.java(
             "hbase", "org.apache.hadoop.hbase.PerformanceEvaluation",
             *(f"-D{key}={value}" for key, value in hbase_client(self.addresses.hbase_zookeeper).items()),
             "--nomapred", f"--rows={self.rows // clients}", f"--table={name}", f"--presplit={self.settings.regions}",
             f"--columns={round(filled / len(first[0][1]))}", f"--valueSize={size}", "sequentialWrite", str(clients),
         )  # fmt: skip
         self.stage.admin.delete_table(name)
-        (longest,) = re.findall(r"SequentialWriteTest duration \]\s+Min: \d+ms\s+Max: (\d+)ms", told)
+        (longest,) = re.findall(r"SequentialWriteTest duration \]\s+Min: \d+ms\s+Max: (\d+)ms", reported)
         return Sample(self.rows // clients * clients, int(longest) / 1000)
 
     def read_rpc(self) -> int:
-        """The proof of every cell through HBase's own RPC."""
-        return self._proven()
+        """The verification of every cell through HBase's own RPC."""
+        return self._verified()
 
     def fetch(self) -> int:
-        """All cells through HBase's own RPC, thrown away: what bounds the proof."""
+        """All cells through HBase's own RPC, thrown away: what bounds the verification."""
         with closing(self._connect()) as connection:
             regions = scan.regions(self.name, connection)
 
@@ -168,11 +168,11 @@ class _Ways:
             return sum(pool.map(pages, regions))
 
     def read_thrift(self) -> int:
-        """The proof through the Thrift server, four connections."""
+        """The verification through the Thrift server, four connections."""
         with mock.patch.object(rpc.Connection, "reaches", return_value=False):
-            return self._proven()
+            return self._verified()
 
-    def _proven(self) -> int:
+    def _verified(self) -> int:
         found = scan.measure(TABLE, self.settings, self.addresses)
         if found.measure.rows != self.rows or found.damaged:
             raise ValueError(f"expected {self.rows} sound rows in {self.name}, got {found}")

@@ -1,4 +1,4 @@
-"""Rows into Kafka and back: the project's producer and measure beside Kafka's own performance tests and a plain loop.
+"""Rows into Kafka and back: the project's producer and measure, Kafka's own performance tests, and a plain loop.
 
 All send to and read from the same broker, records of the same size, with ``acks=all``, idempotence and lz4. Ours
 reads CSV chunks, verifies them, encodes Avro and commits transactions with a ledger; Kafka's test sends random bytes.
@@ -21,13 +21,13 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
-from ecom_assets import bridge
 from ecom_assets.core import avro
-from ecom_assets.core.layer import Chunk, ChunkSource
+from ecom_assets.core.layer import Chunk, ChunkSource, Cut
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
 from ecom_assets.kafka import producer
+from ecom_assets.paths import CHUNKED, TOPIC
 
 PRODUCER_TEST, CONSUMER_TEST = "kafka-producer-perf-test", "kafka-consumer-perf-test"
 TEST_FACTOR = 3
@@ -65,23 +65,23 @@ def produce(stage: Stage) -> Generator[Step]:
     kafka = stage.addresses.kafka
     settings = stage.home("produce", home=stage.settings.home)  # the same chunks, another topic
     stage.chunks  # noqa: B018  makes them
-    first = producer.produce(bridge.CHUNKS, TABLE, settings, kafka)
+    first = producer.produce(CHUNKED, TABLE, settings, kafka)
     rows, size = first.rows, round(first.bytes / first.rows)
 
     def ours() -> Sample:
         producer.delete(TABLE, settings, kafka)
         producer.produce(NO_CHUNKS, TABLE, settings, kafka)  # the others' topic is there beforehand, too
-        return timed(lambda: producer.produce(bridge.CHUNKS, TABLE, settings, kafka).rows)
+        return timed(lambda: producer.produce(CHUNKED, TABLE, settings, kafka).rows)
 
     def kafkas_own() -> Sample:
         with stage.new_topic() as name:
-            told = stage.java(
+            reported = stage.java(
                 "kafka", "org.apache.kafka.tools.ProducerPerformance", "--topic", name,
                 "--num-records", str(TEST_FACTOR * rows), "--record-size", str(size), "--throughput", "-1",
                 "--producer-props", f"bootstrap.servers={kafka}", *(f"{key}={value}" for key, value in TUNING.items()),
             )  # fmt: skip
         # The start of Java does not count, as ours does not.
-        rate = re.findall(r"^(\d+) records sent, ([\d.]+) records/sec", told, re.MULTILINE)[-1]
+        rate = re.findall(r"^(\d+) records sent, ([\d.]+) records/sec", reported, re.MULTILINE)[-1]
         return Sample(float(rate[0]), float(rate[0]) / float(rate[1]))
 
     def loop() -> Sample:
@@ -120,23 +120,25 @@ def produce(stage: Stage) -> Generator[Step]:
 def consume(stage: Stage) -> Generator[Step]:
     """A topic read to its end."""
     kafka = stage.addresses.kafka
-    settings = stage.topic
-    rows = bridge.measure(TABLE, settings, kafka)[0].good.rows
-    name = TABLE.topic(settings.namespace)
+    name = TOPIC.stored_as(stage.topic, TABLE)
+
+    def measured() -> int:
+        return TOPIC.measure(stage.at, TABLE, TOPIC.extend(stage.at, TABLE, Cut())).measure.rows
 
     def ours() -> Sample:
-        return timed(lambda: bridge.measure(TABLE, settings, kafka)[0].good.rows)
+        return timed(measured)
 
     def kafkas_own() -> Sample:
-        told = stage.java(
+        reported = stage.java(
             "kafka", "org.apache.kafka.tools.ConsumerPerformance", "--topic", name, "--messages", str(rows),
             "--bootstrap-server", kafka, "--group", f"{NAMESPACE}-{next(groups)}",
         )  # fmt: skip
-        heads, values = (line.split(", ") for line in told.splitlines()[:2])
+        heads, values = (line.split(", ") for line in reported.splitlines()[:2])
         found = dict(zip(heads, values, strict=True))
         # What it takes to join its group is left out.
         return Sample(float(found["data.consumed.in.nMsg"]), float(found["fetch.time.ms"]) / 1000)
 
+    rows = measured()
     groups = itertools.count()
     yield Step(
         "consume",

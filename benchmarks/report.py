@@ -28,6 +28,9 @@ RATIOS = (
 )  # fmt: skip
 """The ratios that have goals, in the order of JSON."""
 
+SHOWN = {"proof_share": "verification_share", "proof": "verification"}
+"""Name in JSON, which stays as it is in the history -> what people are shown."""
+
 HISTORY = ROOT / "benchmarks" / "history.jsonl"
 CHART = ROOT / "docs" / "images" / "benchmark.svg"
 
@@ -56,8 +59,8 @@ def to_json(results: Iterable[Result], rows: int, repeats: int, machine: Json) -
     figures = {
         r.step.name: {
             "unit": f"{r.step.unit}/s",
-            "rates": {way: _told(spread, 1) for way, spread in r.rates.items()},
-            "ratios": {name: _told(spread, 3) for name, spread in r.ratios.items()},
+            "rates": {way: _rounded(spread, 1) for way, spread in r.rates.items()},
+            "ratios": {name: _rounded(spread, 3) for name, spread in r.ratios.items()},
         }
         | ({"seconds": {way: _parts(parts) for way, parts in r.parts.items()}} if r.parts else {})
         for r in results
@@ -69,7 +72,7 @@ def to_json(results: Iterable[Result], rows: int, repeats: int, machine: Json) -
     }
 
 
-def _told(spread: Spread, digits: int) -> Json:
+def _rounded(spread: Spread, digits: int) -> Json:
     values = {"median": spread.median, "low": spread.low, "high": spread.high}
     return {name: round(value, digits) for name, value in values.items()}
 
@@ -79,7 +82,7 @@ def _parts(parts: Any) -> Json:
 
 
 def show(console: Console, results: list[Result], last: Json | None) -> None:
-    """Print the figures, and the ratios beside their goals and those of the last time."""
+    """Print the figures, and the ratios with their goals and those of the last time."""
     rates = Grid(title="Each way, alone on the same servers", title_justify="left")
     for name in ("step", "way", "median", "range"):
         rates.add_column(name, justify="left" if name in ("step", "way") else "right", no_wrap=True)
@@ -95,21 +98,21 @@ def show(console: Console, results: list[Result], last: Json | None) -> None:
     console.print(rates)
     for result in results:
         for way, parts in result.parts.items():
-            told = ", ".join(f"{name} {spread.median:.1f}" for name, spread in parts.items())
-            console.print(f"{result.step.name}: {way} in seconds: {told}", highlight=False)
-    ratios = Grid(title="Ours beside it, round by round", title_justify="left")
+            reported = ", ".join(f"{SHOWN.get(name, name)} {spread.median:.1f}" for name, spread in parts.items())
+            console.print(f"{result.step.name}: {way} in seconds: {reported}", highlight=False)
+    ratios = Grid(title="Ours compared with it, round by round", title_justify="left")
     for name in ("ratio", "median", "range", "goal", "", "last time"):
         ratios.add_column(name, justify="left" if name == "ratio" else "right", no_wrap=True)
     before = {
-        name: told["median"]
+        name: reported["median"]
         for step in (last or {}).get("figures", {}).values()
-        for name, told in step["ratios"].items()
+        for name, reported in step["ratios"].items()
     }
     for result in results:
         for ratio in result.step.ratios:
             spread = result.ratios[ratio.name]
             ratios.add_row(
-                ratio.name,
+                SHOWN.get(ratio.name, ratio.name),
                 f"{spread.median:,.2f}",
                 f"{spread.low:,.2f} to {spread.high:,.2f}",
                 str(ratio.goal or ""),
@@ -136,7 +139,7 @@ def history(path: Path = HISTORY) -> Iterator[Json]:
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: expected JSON, got {error}; mend or delete it") from error
+                raise ValueError(f"{path}, line {number}: expected JSON, got {error}; fix or delete it") from error
 
 
 def last_like(rows: int, path: Path = HISTORY) -> Json | None:
@@ -153,10 +156,10 @@ def remember(found: Json, path: Path = HISTORY) -> None:
 
 def _commit() -> str:
     """Which commit was measured; with ``-dirty`` if files had been changed since."""
-    told = subprocess.run(
+    reported = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    return told.stdout.strip()
+    return reported.stdout.strip()
 
 
 def draw(results: Iterable[Result], machine: Json, path: Path = CHART) -> None:
@@ -208,7 +211,7 @@ def chart(results: Iterable[Result], machine: Json) -> Json:
         "width": 480,
         "height": {"step": 26},
         "title": {
-            "text": "This project beside what others would use",
+            "text": "This project compared with what others would use",
             "subtitle": f"{machine['rows']:,} rows, {cores} cores, {memory:.0f} GiB, everything on one machine;"
             f" {machine['repeats']} rounds: median, range, and goal (orange)",
             "anchor": "start",

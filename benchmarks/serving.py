@@ -36,7 +36,7 @@ from ecom_assets.serving.questions import QUESTIONS
 HITS = 200
 """Answers from Redis that one user asks for."""
 
-PAGES = {"": "years .plot i", "live": "events canvas", "lookup": "session canvas", "proof": "runs canvas"}
+PAGES = {"": "years .plot i", "live": "events canvas", "lookup": "session canvas", "reconciliation": "runs canvas"}
 """Path of a page -> what is drawn last."""
 
 IS_THERE = """part => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
@@ -56,9 +56,9 @@ def main() -> None:
     given = parser.parse_args()
     os.environ["ECOM_HOME"] = str(given.home)
     settings = load()
-    told = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 1)}
-    told |= pages(settings, given.repeats) if given.pages else service(settings, given)
-    print(json.dumps(told, indent=1))
+    reported = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 1)}
+    reported |= pages(settings, given.repeats) if given.pages else service(settings, given)
+    print(json.dumps(reported, indent=1))
 
 
 def service(settings: Settings, given: argparse.Namespace) -> dict[str, Any]:
@@ -72,19 +72,19 @@ def service(settings: Settings, given: argparse.Namespace) -> dict[str, Any]:
         return timed(lambda: queries.snapshot().ask(name))
 
     flush(settings)
-    told: dict[str, Any] = {"miss_ms": {name: round(ask(name)) for name in names}}
-    told |= {"hit_ms": summary([ask(rng.choice(names)) for _ in range(HITS)])}
+    reported: dict[str, Any] = {"miss_ms": {name: round(ask(name)) for name in names}}
+    reported |= {"hit_ms": summary([ask(rng.choice(names)) for _ in range(HITS)])}
     flush(settings)
     began = time.perf_counter()
     cold = users(given.users, lambda: [ask(name) for name in names])
-    told |= {"users": given.users}
-    told |= {"cold_page_s": round(time.perf_counter() - began, 2), "cold_ms": summary(cold)}
+    reported |= {"users": given.users}
+    reported |= {"cold_page_s": round(time.perf_counter() - began, 2), "cold_ms": summary(cold)}
     warm = for_a_while(given, lambda: ask(rng.choice(names)))
-    told |= {"warm_ms": summary(warm), "warm_answers_per_s": round(len(warm) / given.seconds)}
+    reported |= {"warm_ms": summary(warm), "warm_answers_per_s": round(len(warm) / given.seconds)}
     reads = for_a_while(given, lambda: timed(lambda: lookup.orders(rng.choice(ids), settings, at)))
-    told |= {"hbase_orders_ms": summary(reads), "hbase_reads_per_s": round(len(reads) / given.seconds)}
+    reported |= {"hbase_orders_ms": summary(reads), "hbase_reads_per_s": round(len(reads) / given.seconds)}
     queries.close()
-    return told
+    return reported
 
 
 def pages(settings: Settings, repeats: int) -> dict[str, Any]:
@@ -109,18 +109,18 @@ def pages(settings: Settings, repeats: int) -> dict[str, Any]:
             return timed(choice) / 1000
 
         opened("")  # the browser's own cache, the server's imports
-        told: dict[str, Any] = {}
+        reported: dict[str, Any] = {}
         for path in PAGES:
             flush(settings)
             cold = opened(path)
-            told[path or "overview"] = {
+            reported[path or "overview"] = {
                 "cold_s": round(cold, 2),
                 "warm_s": spread([opened(path) for _ in range(repeats)]),
             }
         opened("")
         options = ["Apparel", "Footwear"] * repeats
-        told["overview, filtered"] = {"warm_s": spread([chosen(option) for option in options[: max(repeats, 2)]])}
-    return told
+        reported["overview, filtered"] = {"warm_s": spread([chosen(option) for option in options[: max(repeats, 2)]])}
+    return reported
 
 
 @contextmanager

@@ -21,10 +21,8 @@ import happybase
 import pyarrow as pa
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
-from ecom_assets.flow import Flow
 from rich.console import Console
 
-from ecom_assets import bridge
 from ecom_assets.cli.display import start
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.location import local
@@ -33,12 +31,13 @@ from ecom_assets.core.settings import Settings, load
 from ecom_assets.csv import chunk, expand, records
 from ecom_assets.csv.plan import Plan
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
-from ecom_assets.hbase.admin import HBaseAdmin
+from ecom_assets.hbase.admin import HBaseAdmin, admin_of
 from ecom_assets.hbase.layout import row_keys
 from ecom_assets.java import jars
 from ecom_assets.java.program import run_java
 from ecom_assets.kafka import producer
 from ecom_assets.kafka.clients import Clients
+from ecom_assets.paths import CHUNKED, open_home
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import facts, synthetic
 
@@ -160,8 +159,9 @@ class Stage:
     Attributes:
         settings: Of the stack, with all addresses in them.
         addresses: Where the servers are.
+        at: The same as layers take it.
         folder: For all that is written here.
-        rows: Rows that were asked for.
+        rows: Rows that were requested.
     """
 
     def __init__(self, settings: Settings, addresses: Addresses, rows: int, folder: Path) -> None:
@@ -176,7 +176,7 @@ class Stage:
                 "hbase_zookeeper": addresses.hbase_zookeeper,
             }
         )
-        self._flow = Flow(self.settings)
+        self.at = open_home(self.settings)
         self._numbers = count()
         folder.mkdir(parents=True)
 
@@ -184,7 +184,7 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._flow.close()
+        self.at.close()
 
     @property
     def fewer(self) -> int:
@@ -200,12 +200,12 @@ class Stage:
     @property
     def admin(self) -> HBaseAdmin:
         """HBase's Admin."""
-        return self._flow.admin
+        return admin_of(self.at)
 
     @property
     def spark(self) -> SparkSession:
         """A session with Spark."""
-        return self._flow.spark
+        return self.at.spark
 
     # Rows
 
@@ -215,13 +215,13 @@ class Stage:
         with track("generating rows", None) as advance:
             done = 0
 
-            def told(table: str, rows: int, _: int) -> None:
+            def reported(table: str, rows: int, _: int) -> None:
                 nonlocal done
                 if table == TABLE.name:
                     advance(rows - done)
                     done = rows
 
-            synthetic.generate(self.settings.raw, self.settings.scale, 1, told)
+            synthetic.generate(self.settings.raw, self.settings.scale, 1, reported)
         return self.settings
 
     @cached_property
@@ -247,7 +247,7 @@ class Stage:
         return path
 
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
-        """The first rows, all unless told otherwise."""
+        """The first rows, all unless limited."""
         with pa.memory_map(str(self.arrow)) as source:
             for batch in pa.ipc.open_stream(source):
                 part = batch if rows is None else batch.slice(0, rows)
@@ -266,7 +266,7 @@ class Stage:
     def topic(self) -> Settings:
         """A home whose topic holds the rows."""
         self.chunks  # noqa: B018  makes them
-        producer.produce(bridge.CHUNKS, TABLE, self.settings, self.addresses.kafka)
+        producer.produce(CHUNKED, TABLE, self.settings, self.addresses.kafka)
         return self.settings
 
     # Tools

@@ -1,7 +1,7 @@
-"""A topic into Delta by Spark, beside the same query by Spark's own functions into its noop sink, which writes nothing.
+"""A topic into Delta by Spark, and the same query by Spark's own functions into its noop sink, which writes nothing.
 
 The same query: records are decoded into columns, and seen to be exactly one record each, of valid text. Spark's guide
-(https://spark.apache.org/docs/latest/sql-data-sources-avro.html) leaves the latter out, so that goes beside it too. The
+(https://spark.apache.org/docs/latest/sql-data-sources-avro.html) leaves the latter out, so that is measured too. The
 limit is Spark's reading of the same records without a look at them.
 """
 
@@ -18,8 +18,9 @@ from pyspark.sql.avro.functions import from_avro, to_avro
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import Stage
 from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
-from ecom_assets.lake import streamed
+from ecom_assets.lake import kafka_source
 from ecom_assets.lake.sink import RECORDS
+from ecom_assets.paths import STREAMED
 
 NOOP = "noop sink"
 UNVERIFIED = "noop sink, unverified"
@@ -35,14 +36,15 @@ def stream(stage: Stage) -> Generator[Step]:
     rows = sum(map(len, stage.batches()))
 
     def ours() -> Sample:
-        streamed.delete(TABLE, settings)
-        return timed(lambda: streamed.stream(spark, TABLE, settings, kafka))
+        STREAMED.delete(stage.at, TABLE)
+        return timed(lambda: STREAMED.build(stage.at, TABLE).rows)
 
     def noop(way: Callable[[DataFrame], DataFrame]) -> Sample:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
         def work() -> int:
-            records = streamed.read_topic(spark, TABLE, settings, kafka, "earliest").select(*RECORDS)
+            topic = TABLE.topic(settings.namespace)
+            records = kafka_source.read(spark, topic, settings, kafka, "earliest").select(*RECORDS)
             writer = way(records).writeStream.format("noop").option("checkpointLocation", str(checkpoint))
             query = writer.trigger(availableNow=True).start()
             try:
@@ -69,7 +71,7 @@ def stream(stage: Stage) -> Generator[Step]:
         ),
         warm_ups=2,  # Spark compiles for longer than one round
     )
-    streamed.delete(TABLE, settings)
+    STREAMED.delete(stage.at, TABLE)
 
 
 def decoded(records: DataFrame) -> DataFrame:

@@ -1,4 +1,4 @@
-"""The entry point of the code location: everything in ``defs/``, put together for a data set and its servers."""
+"""The entry point of the code location: everything in ``defs/``, assembled for a data set and its servers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def build_defs(
 ) -> dg.Definitions:
     """All assets, checks, jobs, sensors and resources.
 
-    Nothing of a home and no address is read here, but when a run or a sensor first needs it.
+    No file of a home and no address is read here, only when a run or a sensor first needs it.
 
     Args:
         dataset: The tables.
         settings: Reads the settings of the home; called at first need.
-        resources: Resources in place of the own ones, by name: ``kafka``, ``spark``, ``hbase``.
+        resources: Resources in place of the defaults, by name: ``kafka``, ``spark``, ``hbase``.
         executor: One process per run by default: steps share their warm libraries, and the heavy work is done by
             servers and threads anyway.
     """

@@ -1,7 +1,7 @@
 """The asset graph as a diagram: ``make diagram`` draws docs/architecture.md's from the definitions.
 
-A box is a group of assets (a layer), an arrow says that some asset of one is made from one of the other. What a page
-says by hand would be wrong after the next change of the graph; a test sees that the drawn one is current.
+A box is a group of assets (a layer), an arrow says that some asset of one is built from one of the other. A diagram
+drawn by hand would be wrong after the next change of the graph; a test verifies that this one is current.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mermaid(graph: dg.AssetGraph) -> str:
 
 
 def draw(page: str, graph: dg.AssetGraph) -> str:
-    """A page with the diagram between its marks drawn anew.
+    """A page with the diagram between its marks drawn again.
 
     Raises:
         ValueError: The marks are not there.
@@ -55,7 +55,7 @@ def draw(page: str, graph: dg.AssetGraph) -> str:
 
 
 def _box(graph: dg.AssetGraph, key: dg.AssetKey) -> str:
-    """The box of an asset: its group's, but one of its own for what others make and serve."""
+    """The box of an asset: its group's, but one of its own for external assets."""
     node = graph.get(key)
     return node.group_name if node.is_materializable else re.sub(r"\W", "_", key.to_user_string())
 
@@ -63,10 +63,10 @@ def _box(graph: dg.AssetGraph, key: dg.AssetKey) -> str:
 def _label(graph: dg.AssetGraph, box: str, keys: list[dg.AssetKey]) -> str:
     kinds = sorted({kind for key in keys for kind in graph.get(key).kinds})
     blocking = sum(check.asset_key in keys and graph.get(check).blocking for check in graph.asset_check_keys)
-    told = [f"<b>{box.replace('_', ' ')}</b>", ", ".join(kinds)]
+    lines = [f"<b>{box.replace('_', ' ')}</b>", ", ".join(kinds)]
     if graph.get(keys[0]).is_materializable:
-        told += [_counted(len(keys), "asset") + (f", {_counted(blocking, 'check')}" if blocking else "")]
-    return "<br/>".join(filter(None, told))
+        lines += [_counted(len(keys), "asset") + (f", {_counted(blocking, 'check')}" if blocking else "")]
+    return "<br/>".join(filter(None, lines))
 
 
 def _counted(number: int, thing: str) -> str:

@@ -1,4 +1,4 @@
-"""The two paths through the systems, as lists of layers: the one place where rooms are put together.
+"""The two paths through the systems, as lists of layers: the one place where rooms are assembled.
 
 What belongs here: which layer is built from which, and opening a home for them. What does not: any work.
 """

@@ -142,7 +142,7 @@ def execute(
     flags = [m.materialization.metadata.get("skipped") for m in made if m.asset_key and m.asset_key.path[0] in LAYERS]
     outcome.unchanged = outcome.success and all(f is not None and f.value for f in flags)
     layers = [*LAYERS, "reconciliation", "serving"]
-    found = [history.told(e) for e in result.get_asset_check_evaluations()]
+    found = [history.describe(e) for e in result.get_asset_check_evaluations()]
     outcome.checks = sorted(found, key=lambda c: layers.index(c["asset"].split("/")[0]))
     return outcome
 

@@ -64,7 +64,7 @@ def decode(values: pa.Array, table: Table) -> pa.RecordBatch:
         The rows, schema ``table.arrow``.
 
     Raises:
-        AvroError: One of them is not exactly one record of the table; ``decode_good`` tells which.
+        AvroError: One of them is not exactly one record of the table; ``decode_good`` finds which.
     """
     try:
         batch = pyruhvro.deserialize_array(values.to_pylist(), table.avro)  # ty: ignore[missing-attribute]

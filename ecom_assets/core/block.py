@@ -1,7 +1,7 @@
-"""Values that lie somewhere within a block of bytes, as Arrow columns, without a look at each.
+"""Values anywhere within a block of bytes, as Arrow columns, without a loop over them.
 
 What belongs here: the step from positions and sizes to a column. What does not: how a server or a file writes its
-blocks, which says where values are; see ``hbase.rpc`` and ``kafka.rpc``.
+blocks, which determines where values are; see ``hbase.rpc`` and ``kafka.rpc``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 ROOM = 12
-"""Bytes that must lie behind a block's last value: as many as Arrow keeps of a value in its view."""
+"""Bytes that must follow a block's last value: as many as Arrow keeps of a value in its view."""
 
 
 def windows(block: bytes | bytearray | memoryview, size: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def take(block: bytes | bytearray | memoryview, at: np.ndarray, sizes: np.ndarra
     """Bytes of a block; a negative size is a null.
 
     As Arrow's views (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout), which
-    are made without a look at the bytes; Arrow then copies these.
+    are built without reading the bytes; Arrow then copies these.
 
     Args:
         block: The bytes, with ``ROOM`` bytes more behind the last value.

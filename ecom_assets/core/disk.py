@@ -18,7 +18,7 @@ FULL = 1 << 20
 """Free bytes below which nothing can be written."""
 
 _MESSAGES = ("No space left on device", "database or disk is full")
-"""How the operating system and SQLite say it."""
+"""The messages of the operating system and SQLite."""
 
 
 class DiskFullError(EcomError):
@@ -27,15 +27,15 @@ class DiskFullError(EcomError):
 
 @contextmanager
 def room_for(what: str, *folders: Path) -> Generator[None]:
-    """Name the disks that are full, whoever noticed it: this process, a server or a database.
+    """Name the disks that are full, whether this process, a server or a database noticed it.
 
     Args:
         what: What is written in the block, such as ``expanded/customer``.
         folders: Where; of each one the disk is looked at, whether the folder exists already or not.
 
     Raises:
-        DiskFullError: The block raised an error which says that a disk is full, or while one of the disks is (Spark
-            says of some of its errors only that a task failed).
+        DiskFullError: The block raised an error that reports a full disk, or any error while one of the disks is full
+            (Spark reports some of its errors only as a failed task).
     """
     try:
         yield
@@ -79,7 +79,7 @@ def _named(error: BaseException) -> tuple[Path, ...]:
 
 
 def _messages(error: BaseException | None) -> list[str]:
-    """What an error and its causes say, line by line."""
+    """The messages of an error and its causes, line by line."""
     messages = []
     while error is not None:
         messages += str(error).splitlines() or [type(error).__name__]

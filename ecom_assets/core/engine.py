@@ -103,7 +103,7 @@ class Engine:
     def build(self, name: str, table: Table, *, repair: bool = False) -> Built:
         """Build a layer of a table, if that is due; one process at a time, while nobody deletes.
 
-        A failed check alone never makes a layer due: nothing that is there is deleted because of it.
+        A failed check alone never makes a layer due: it deletes nothing.
 
         Args:
             name: Name of the layer.
@@ -187,7 +187,7 @@ class Engine:
     def measure(self, name: str, table: Table, cut: Cut) -> Measurement:
         """Read a layer back at a cut, every row of it, and record what it holds.
 
-        A layer that cannot be read is measured too: its problem says why.
+        A layer that cannot be read is measured too: its problem names the cause.
 
         Raises:
             EcomError: A server is away.
@@ -234,6 +234,10 @@ class Engine:
             NotBuiltError: One of the two has not been built.
             EcomError: A server is away.
         """
+        with locks.shared(self.at.settings, f"the check of {name}/{table.name}"):
+            return self._verify(name, table)
+
+    def _verify(self, name: str, table: Table) -> Verified:
         layer = self.layer(name)
         cut, unfit = Cut(), ""
         try:

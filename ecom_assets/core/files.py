@@ -19,8 +19,8 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a small file atomically.
 
     Args:
-        path: The file; its folder is made if it is not there.
-        text: What it is to hold.
+        path: The file; its folder is created if it is not there.
+        text: Its content.
         mode: Its rights, from its first byte on; the umask takes some away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; ``None`` if there is no such file.
 
     Raises:
-        ValueError: The file is not JSON; says which and what to do.
+        ValueError: The file is not JSON; names the file and the remedy.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

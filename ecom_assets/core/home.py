@@ -80,7 +80,7 @@ def _is_open(home: Path) -> bool:
 
 
 def unusable(home: Path, error: OSError) -> HomeError:
-    """Say that a folder cannot be a home of this user's."""
+    """The error of a folder that cannot be a home of this user."""
     return HomeError(
         f"{home}: expected a folder that this user can read and write, got: {error.strerror or error}",
         "choose another folder with --home (ECOM_HOME)",

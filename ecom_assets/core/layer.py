@@ -236,7 +236,7 @@ class RowSource(Layer, Protocol):
         ...
 
     @abstractmethod
-    def frame(self, at: Context, table: Table) -> DataFrame:
+    def frame(self, at: Context, table: Table, cut: Cut) -> DataFrame:
         """The same rows as a Spark frame.
 
         Raises:

@@ -18,15 +18,15 @@ class Link:
 
     Args:
         server: Host and port.
-        patience: Longest silence of the server, in seconds.
+        timeout: Longest silence of the server, in seconds.
 
     Raises:
-        OSError: No server answers there.
+        OSError: No server responds there.
     """
 
-    def __init__(self, server: tuple[str, int], patience: float) -> None:
+    def __init__(self, server: tuple[str, int], timeout: float) -> None:
         self._server = server
-        self._socket = socket.create_connection(server, patience)
+        self._socket = socket.create_connection(server, timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:

@@ -1,8 +1,8 @@
-"""Where the lake lies: a folder of this machine, or one in HDFS by its address.
+"""Where the lake is stored: a folder of this machine, or one in HDFS by its address.
 
-What belongs here: the few things that are done with files of the lake, alike in both places. What does not: what the
-files hold. Delta tables are read by delta-rs, which knows both places by their names; so ``str`` of a path is what it
-and Spark are given.
+What belongs here: the few operations on files of the lake, the same in both places. What does not: what the
+files hold. Delta tables are read by delta-rs, which knows both places by their names; so it and Spark
+receive ``str`` of a path.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = {"dfs.client.failover.max.attempts": "5"}
-"""A namenode that starts again is waited for some 20 s; hdfs-native's own default is three minutes."""
+CLIENT = {"dfs.client.failover.max.attempts": "5"}
+"""Settings of the HDFS client: about 20 s for a namenode that restarts; hdfs-native's own default is three minutes."""
 
 
 class Status(NamedTuple):
@@ -75,11 +75,11 @@ class HdfsPath:
 
     @property
     def parent(self) -> HdfsPath:
-        """The folder that it lies in."""
+        """The folder that contains it."""
         return HdfsPath(f"{self.at}{self._path.parent}")
 
     def with_name(self, name: str) -> HdfsPath:
-        """Its neighbour of another name."""
+        """Its sibling of another name."""
         return HdfsPath(f"{self.at}{self._path.with_name(name)}")
 
     def exists(self) -> bool:
@@ -134,12 +134,12 @@ class HdfsPath:
             return file.read()
 
     def write_bytes(self, data: bytes) -> int:
-        """Write it anew; returns the bytes written."""
+        """Overwrite it; returns the bytes written."""
         with self.open("wb") as file:
             return file.write(data)
 
     def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make a folder."""
+        """Create a folder."""
         if not exist_ok and self.exists():
             raise FileExistsError(str(self))
         self._ask(lambda hdfs, path: hdfs.mkdirs(path, create_parent=parents))
@@ -164,10 +164,10 @@ class HdfsPath:
         except (FileNotFoundError, FileExistsError) as error:  # their words are a stack trace of the namenode's
             raise type(error)(str(self)) from None
         except Exception as error:
-            said = str(error).partition("\\n")[0].partition("\n")[0]
+            message = str(error).partition("\\n")[0].partition("\n")[0]
             raise LakeError(
-                f"{self}: expected HDFS to answer at {self.at}, got: {said}; see that its namenode and datanodes run"
-                " (`ecom status`), that its disks have room, and that ECOM_LAKE_URI tells where it is"
+                f"{self}: expected HDFS to answer at {self.at}, got: {message}; see that its namenode and datanodes run"
+                " (`ecom status`), that its disks have room, and that ECOM_LAKE_URI points to it"
             ) from error
 
 
@@ -176,7 +176,7 @@ Location: TypeAlias = Path | HdfsPath
 
 
 def location(name: str) -> Location:
-    """A file or folder of the lake by what ``str`` makes of it."""
+    """A file or folder of the lake from its ``str``."""
     return HdfsPath(name) if "://" in name else Path(name)
 
 
@@ -184,7 +184,7 @@ def location(name: str) -> Location:
 def _client(at: str) -> Client:
     from hdfs_native import Client
 
-    return Client(at, PATIENCE)
+    return Client(at, CLIENT)
 
 
 def _options() -> Any:

@@ -3,8 +3,8 @@
 What belongs here: holding a lock, and naming who holds it. What does not: which work needs which lock.
 
 The locks are the system's own (``flock``), so that of a process that dies ends with it, whatever killed it. Within a
-process a lock is held once, whoever asks in whichever thread, so work may be nested; what a person is told about the
-holder comes from a small file next to the lock, which is ignored once its process is gone.
+process a lock is held once, by any of its threads, so work may be nested; the holder that errors name comes from a
+small file next to the lock, which is ignored once its process is gone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ POLL = 0.05
 """Seconds between two attempts."""
 
 NOTE_AFTER = 0.5
-"""Seconds of waiting after which people are told."""
+"""Seconds of waiting after which it is reported."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def shared(
 
     Args:
         settings: The home.
-        what: What is done, such as ``ecom stream``; whoever has to wait is told.
+        what: What is done, such as ``ecom stream``; shown to those who wait.
         timeout: Seconds to wait for one that holds it exclusively.
         tell: Called with one sentence if it has to wait.
 
@@ -99,7 +99,7 @@ def exclusive(
 
     Args:
         settings: The home.
-        what: What is done, such as ``ecom reset``; whoever has to wait is told.
+        what: What is done, such as ``ecom reset``; shown to those who wait.
         timeout: Seconds to wait for all that hold it.
         tell: Called with one sentence if it has to wait.
 
@@ -155,11 +155,11 @@ class _Lock:
                     raise self._refusal(what, timeout)
                 if not noted and waited >= NOTE_AFTER:
                     noted = True
-                    tell(f"{what} waits for {_told(_holders(self.path))}")
+                    tell(f"{what} waits for {_named(_holders(self.path))}")
                 self.changed.wait(min(POLL, timeout))
             self.blocks[me] += 1
             if self.blocks.total() == 1:
-                write_json(_sheet(self.path), asdict(_me(what, shared=not exclusive)))
+                write_json(_card(self.path), asdict(_me(what, shared=not exclusive)))
 
     def _joins(self, me: int, *, exclusive: bool) -> bool:
         """Whether this process holds the lock already, and the new block may hold it too."""
@@ -187,7 +187,7 @@ class _Lock:
             self.blocks[me] -= 1
             self.blocks = +self.blocks
             if not self.blocks and self.fd is not None:
-                _sheet(self.path).unlink(missing_ok=True)
+                _card(self.path).unlink(missing_ok=True)
                 os.close(self.fd)
                 self.reset()
             self.changed.notify_all()
@@ -196,7 +196,7 @@ class _Lock:
         found = _holders(self.path)
         pids = " ".join(str(h.pid) for h in found if h.host == socket.gethostname())
         return HomeError(
-            f"{what}: expected {self.path} to be released within {timeout:g} s, but it is held by {_told(found)}",
+            f"{what}: expected {self.path} to be released within {timeout:g} s, but it is held by {_named(found)}",
             "wait until that has ended" + (f", or end it (kill {pids})" if pids else "") + ", then try again",
             transient=True,
         )
@@ -238,8 +238,8 @@ def _file(settings: Settings, name: str) -> Path:
     return settings.home / "locks" / f"{name}.lock"
 
 
-def _sheet(path: Path) -> Path:
-    """Where this process says that it holds a lock."""
+def _card(path: Path) -> Path:
+    """The file by which this process declares that it holds a lock."""
     return path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}.json")
 
 
@@ -250,19 +250,19 @@ def _me(what: str, *, shared: bool) -> Holder:
 
 
 def _holders(path: Path) -> list[Holder]:
-    """Those who say that they hold a lock and still run; what the dead have left is deleted."""
+    """Processes that declare to hold a lock and still run; files of ended ones are deleted."""
     found = []
-    for sheet in sorted(path.parent.glob(f"{path.stem}.*.json")):
+    for card in sorted(path.parent.glob(f"{path.stem}.*.json")):
         try:
-            holder = Holder(**(read_json(sheet) or {}))
+            holder = Holder(**(read_json(card) or {}))
         except (TypeError, ValueError, OSError):  # released at this moment
             continue
         if holder.is_alive:
             found.append(holder)
         else:
-            sheet.unlink(missing_ok=True)
+            card.unlink(missing_ok=True)
     return found
 
 
-def _told(found: list[Holder]) -> str:
+def _named(found: list[Holder]) -> str:
     return "; ".join(map(str, found)) or "a process that has not left its name yet"

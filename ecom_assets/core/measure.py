@@ -15,7 +15,7 @@ class Measure:
     Attributes:
         rows: Rows.
         checksum: Sum of the row hashes modulo 2^64 (see ``row_hash``).
-        bytes: Size as stored, in bytes; 0 where the store does not tell.
+        bytes: Size as stored, in bytes; 0 where the store does not report it.
         seconds: Time it took to measure.
     """
 
@@ -43,7 +43,7 @@ class Measure:
         return Measure(self.rows - other.rows, (self.checksum - other.checksum) % MODULUS, self.bytes, self.seconds)
 
     def same_rows(self, other: Measure) -> bool:
-        """Whether both hold the same rows, as far as count and checksum tell."""
+        """Whether both hold the same rows, by count and checksum."""
         return (self.rows, self.checksum) == (other.rows, other.checksum)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether a process still runs, for whoever remembered one: servers, runs, and holders of locks.
+"""Whether a process still runs, by its recorded id and start time: servers, runs, and holders of locks.
 
 What belongs here: telling a process from another that was given the same id later. What does not: starting or stopping
 one (``servers.process``).
@@ -23,7 +23,7 @@ def running(pid: int, created: float, command: Sequence[str] = ()) -> psutil.Pro
     """
     try:
         process = psutil.Process(pid)
-        # The clock that gives a process its birth moves a little when the system's time is set.
+        # A process's start time moves a little when the system's time is set.
         if abs(process.create_time() - created) >= 2 or process.status() == psutil.STATUS_ZOMBIE:
             return None
         return process if not command or _is_of(process.cmdline(), list(command)) else None

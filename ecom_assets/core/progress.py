@@ -1,7 +1,7 @@
-"""Progress of long work: one place that work reports to, whoever looks on.
+"""Progress of long work: one place that work reports to, wherever it is shown.
 
 The command line draws bars; elsewhere (Dagster's UI, a service) a line is logged every
-few seconds. Work only says what it does and how far it is.
+few seconds. Work only reports what it does and how far it is.
 """
 
 from __future__ import annotations
@@ -58,27 +58,27 @@ def track(what: str, total: int | None, unit: str = "rows") -> Generator[Callabl
     """Follow one piece of work.
 
     Args:
-        what: Its name, as people shall read it.
+        what: Its name, for people.
         total: Units in all, if known.
         unit: What is counted.
 
     Yields:
         A function to be called with the units done since its last call.
     """
-    began = told = time.perf_counter()
+    began = logged = time.perf_counter()
     done = 0
     display = _bars
     task = display.add_task(what, total=total, unit=unit, rate="") if display else None
 
     def advance(units: int) -> None:
-        nonlocal done, told
+        nonlocal done, logged
         done += units
         now = time.perf_counter()
         if display is not None and task is not None:
             rate = f"{done / max(now - began, 1e-3):,.0f}/s" if done else ""
             display.update(task, advance=units, rate=rate)
-        elif now - told > LOG_EVERY:
-            told = now
+        elif now - logged > LOG_EVERY:
+            logged = now
             of = f" of {total:,}" if total else ""
             log.info("%s: %s%s %s, %s/s", what, f"{done:,}", of, unit, f"{done / (now - began):,.0f}")
 
@@ -91,7 +91,7 @@ def track(what: str, total: int | None, unit: str = "rows") -> Generator[Callabl
 
 @contextmanager
 def hushed() -> Generator[None]:
-    """Say nothing of pieces of work that are done inside; their bars are drawn."""
+    """Log no line for the work inside; progress bars are still drawn."""
     global _hushed  # noqa: PLW0603  as above
     _hushed = True
     try:
@@ -101,7 +101,7 @@ def hushed() -> Generator[None]:
 
 
 def note(text: str) -> None:
-    """Say in one line that a piece of work is done."""
+    """Report in one line that a piece of work is done."""
     if _hushed:
         return
     if _bars is not None:

@@ -33,7 +33,7 @@ SMALL_SCALE = 0.02
 
 
 SECRETS = ("books", "postgres", "redis", "password", "kafka_config")
-"""Settings that hold passwords: each may stand in the file that ``ECOM_<FIELD>_FILE`` names."""
+"""Settings that hold passwords: each may be in the file that ``ECOM_<FIELD>_FILE`` names."""
 
 
 class SecretFileError(ValueError):
@@ -41,7 +41,7 @@ class SecretFileError(ValueError):
 
 
 class _SecretFiles(EnvSettingsSource):
-    """Takes secrets from files, as containers are given them: a variable is seen by whoever may inspect one."""
+    """Reads secrets from files, as is usual in containers: variables are visible to all who may inspect one."""
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
@@ -145,11 +145,11 @@ class Settings(BaseSettings):
     )
     hbase_staging: Path | None = Field(
         None,
-        description="Folder for files on their way into HBase; its servers must see it; none: beside the lake's tables"
-        " in HDFS, else in the home",
+        description="Folder for HFiles before the bulk load; HBase's servers must see it; none: next to the lake's"
+        " tables in HDFS, else in the home",
     )
 
-    quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be set aside")
+    quarantine_limit: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be quarantined")
     stream_seconds: float = Field(
         60, ge=0, description="Least seconds between two streams of records that come in live; ingestions never wait"
     )
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     worker_cores: int = Field(2, ge=1, description="Tasks that one Spark worker does at a time")
     worker_memory: str = Field("1g", pattern="^[1-9][0-9]*[mg]$", description="Heap of the executor on each worker")
     copies: int = Field(2, ge=1, description="Copies of each block in HDFS")
-    password: str = Field("", repr=False, description="Password of this PostgreSQL or Redis; empty: one is made up")
+    password: str = Field("", repr=False, description="Password of this PostgreSQL or Redis; empty: one is generated")
     upgrade: bool = Field(False, description="Whether a server may start on data that another version has written")
     spark_config: dict[str, str] = Field(
         default_factory=dict,
@@ -217,12 +217,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given comes first, then the environment, then the files that it names."""
+        """Arguments come first, then the environment, then the files that it names."""
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
     @property
     def quick_java(self) -> bool:
-        """Whether the embedded servers do without Java's optimising compiler.
+        """Whether the embedded servers do without Java's optimizing compiler.
 
         On few rows it never earns back what it costs: with 41,000 rows Spark took 163 s of processor
         time with it and 89 s without. From some hundred thousand rows on it is the other way round.
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
 
     @property
     def expanded(self) -> Location:
-        """CSV files grown to the target size, dirt set aside."""
+        """CSV files grown to the target size, bad records quarantined."""
         return self._csv / "expanded"
 
     @property
@@ -270,15 +270,10 @@ class Settings(BaseSettings):
 
     @property
     def staging(self) -> Location:
-        """Files on their way into HBase, for whoever writes them and HBase's servers alike."""
+        """HFiles before the bulk load, in a folder that their writers and HBase's servers share."""
         if self.hbase_staging:
             return self.hbase_staging.resolve()
         return self.lake / "staging" if self.lake_uri else (self.home / "staging").resolve()
-
-    @property
-    def manifests(self) -> Path:
-        """What each layer measured, ``<layer>/<table>.json``."""
-        return self.home / "manifests"
 
     @property
     def stack(self) -> Path:
@@ -307,17 +302,17 @@ class HomeMismatchError(HomeError):
 
 
 def load(**overrides: object) -> Settings:
-    """Read the settings: what is given, else the environment, else what the home remembers, else the default.
+    """Read the settings: arguments, else the environment, else what the home remembers, else the default.
 
     Args:
-        **overrides: Fields given on the command line; ``None`` means "not given".
+        **overrides: Fields given on the command line; ``None`` means none.
 
     Returns:
         The settings, with ``home`` made absolute.
 
     Raises:
         SettingsError: A value has the wrong type or is out of range.
-        HomeError: The size to grow to makes no sense, or the home cannot be read.
+        HomeError: The size to grow to is invalid, or the home cannot be read.
         HomeMismatchError: A given value contradicts the home's.
     """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
@@ -373,7 +368,7 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def _mismatch(home: Path, name: str, known: Any, got: str) -> HomeMismatchError:
-    """Say both values; an empty address means the servers of the home."""
+    """The error that names both values; an empty address means the servers of the home."""
     own = name in SERVERS and not known
     return HomeMismatchError(
         f"{home}: expected {name} {'to be empty, for its own server' if own else repr(known)}, with which it was built,"

@@ -1,7 +1,7 @@
 """Spark sessions: how the project talks to a Spark Connect server.
 
-What belongs here: reaching a server, noticing that it is not there, and giving back what was
-taken of it. What does not: what the sessions are used for.
+What belongs here: connecting to a server, detecting that it is away, and releasing sessions. What does not: what the
+sessions are used for.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pyspark.sql import SparkSession
 from pyspark.sql.connect.client import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
 
-PATIENCE = 10.0
-"""Seconds within which a server must answer a new session."""
+TIMEOUT = 10.0
+"""Seconds within which a server must respond to a new session."""
 
 RETRIES = [DefaultPolicy(max_retries=9, max_backoff=5000)]
 """A server that dies under a query is noticed in half a minute, a short pause of the network is bridged."""
 
 
 SESSION = {
-    # Before all else, for it is heeded only until the session's first query. Each streaming query would have
-    # a class loader of its own for artifacts that we never add, and Spark caches the code that it compiles by
-    # class loader (SPARK-44795): it would compile Delta's own queries again for every table, 2 s each.
+    # First, since it takes effect only before the session's first query. Each streaming query would have a class
+    # loader of its own for artifacts that we never add, and Spark caches the code that it compiles by class loader
+    # (SPARK-44795): it would compile Delta's own queries again for every table, 2 s each.
     "spark.sql.artifact.isolation.enabled": "false",
     "spark.sql.artifact.isolation.alwaysApplyClassloader": "false",
     "spark.sql.session.timeZone": "UTC",
-    # Parquet's own statistics help readers to skip what they do not look for. Keys and times lie here in any order, so
-    # nothing could ever be skipped, and to keep them is a fifth of the work of writing.
+    # Parquet's statistics let readers skip row groups. Keys and times are stored here in any order, so nothing could
+    # ever be skipped, and computing them is a fifth of the work of writing.
     "parquet.column.statistics.enabled": "false",
     "parquet.size.statistics.enabled": "false",
     # It looks up each text in a dictionary until that is full, for a megabyte by default. Keys and payloads fill
@@ -41,10 +41,10 @@ SESSION = {
 
 
 class SparkConnectionError(ConnectionError):
-    """No Spark Connect server answers at an address."""
+    """No Spark Connect server responds at an address."""
 
 
-def connect(address: str, patience: float = PATIENCE) -> SparkSession:
+def connect(address: str, timeout: float = TIMEOUT) -> SparkSession:
     """Open a session of its own; the caller stops it.
 
     Never the process-wide session of ``getOrCreate``: after a restart of the server that one
@@ -52,13 +52,13 @@ def connect(address: str, patience: float = PATIENCE) -> SparkSession:
 
     Args:
         address: ``sc://host:port``, with Spark's own parameters if it needs a token or TLS.
-        patience: Seconds to wait for an answer.
+        timeout: Seconds to wait for a response.
 
     Returns:
         The session, in UTC.
 
     Raises:
-        SparkConnectionError: No server answers there in time, or the address is not one.
+        SparkConnectionError: No server responds there in time, or the address is not one.
     """
     try:
         channel = DefaultChannelBuilder(address).toChannel()
@@ -66,12 +66,12 @@ def connect(address: str, patience: float = PATIENCE) -> SparkSession:
         raise SparkConnectionError(
             f"Spark: expected an address like sc://127.0.0.1:15002, got {address!r} ({error}); correct ECOM_SPARK"
         ) from error
-    # The client alone would try for ten minutes before it says anything.
+    # The client alone would try for ten minutes before it raises anything.
     try:
-        grpc.channel_ready_future(channel).result(timeout=patience)
+        grpc.channel_ready_future(channel).result(timeout=timeout)
     except grpc.FutureTimeoutError:
         raise SparkConnectionError(
-            f"Spark: no Spark Connect server has answered at {address} within {patience:g} s;"
+            f"Spark: no Spark Connect server has responded at {address} within {timeout:g} s;"
             " `ecom status` shows which servers run, `ecom up` starts them"
         ) from None
     finally:
@@ -84,9 +84,9 @@ def connect(address: str, patience: float = PATIENCE) -> SparkSession:
 
 
 @contextmanager
-def spark_session(address: str, patience: float = PATIENCE) -> Generator[SparkSession]:
+def spark_session(address: str, timeout: float = TIMEOUT) -> Generator[SparkSession]:
     """A session that is released however the block ends; see ``connect``."""
-    session = connect(address, patience)
+    session = connect(address, timeout)
     try:
         yield session
     finally:
@@ -106,7 +106,7 @@ def answers(session: SparkSession) -> bool:
 
 
 def last_words(error: PySparkException) -> str:
-    """What Spark says was wrong; of a Python worker's traceback the last line alone."""
+    """Spark's error message; of a Python worker's traceback only the last line."""
     text = str(error).split("\n\nJVM stacktrace")[0].strip()
     if "Traceback (most recent call last)" in text:
         errors = [line for line in text.splitlines() if line.partition(":")[0].endswith("Error")]

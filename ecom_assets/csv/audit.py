@@ -14,10 +14,9 @@ from __future__ import annotations
 import csv
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -28,21 +27,17 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.quarantine import record_hash
 from ecom_assets.csv import contract
+from ecom_assets.csv.audit_parts import Part, Quoted, Regular, Walked, fields, parts
 from ecom_assets.dataset.model import Column, Table
 
 BLOCK_BYTES = 4 << 20
 
-WALK_BYTES = 16 << 10
-"""Where quotes are irregular, so many bytes are read record by record before the rest is looked at as a whole again."""
-
 _QUOTE, _COMMA, _LF, _CR, _MINUS, _ZERO, _NINE = b'",\n\r-09'
-_FIELD = re.compile(rb'"((?:[^"]++|"")*+)"|([^",\n][^,\n]*+)?+')
-_RECORD = re.compile(rb"(?:%s)(?:,(?:%s))*+\r?\n" % ((_FIELD.pattern,) * 2))
 _INTEGER = re.compile(rb"0|-?[1-9]\d*")
 _SAFE_DIGITS = 18  # of an integer that is within 64 bits, whatever the digits are
 
 Sample = Callable[[pa.Array], np.ndarray]
-"""Tells of the values of a column which rows are taken."""
+"""Which rows to take, by the values of a column."""
 
 
 @dataclass(frozen=True)
@@ -62,38 +57,6 @@ class Audit:
     def __add__(self, other: Audit) -> Audit:
         """Add what a further part holds."""
         return Audit(self.rows + other.rows, self.quarantined + other.quarantined, self.sampled + other.sampled)
-
-
-@dataclass(frozen=True)
-class _Regular:
-    """Whole records with regular quotes, each but the last followed by another.
-
-    Attributes:
-        data: Their bytes.
-        line: Line of the first one.
-        quotes: Where quotes are.
-        ends: Where the records' line ends are.
-    """
-
-    data: bytes
-    line: int
-    quotes: np.ndarray
-    ends: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Walked:
-    """One record.
-
-    Attributes:
-        data: Its bytes; of one that is not whole, those of its first line.
-        line: Its line.
-        whole: Whether it is whole.
-    """
-
-    data: bytes
-    line: int
-    whole: bool
 
 
 def audit(
@@ -122,7 +85,7 @@ def audit(
     found = Audit(Measure(bytes=path.stat().st_size))
     with path.open("rb") as file:
         _check_header(file.readline(contract.MAX_RECORD), path, table)
-        for part, size in ordered_map(judge, _parts(file, block_bytes)):
+        for part, size in ordered_map(judge, parts(file, block_bytes)):
             found += part
             if progress:
                 progress(size)
@@ -134,101 +97,6 @@ def _check_header(line: bytes, path: Path, table: Table) -> None:
     found = [name for row in csv.reader([text]) for name in row]
     if found != table.names:
         raise contract.wrong_header(path, table, text, found)
-
-
-Part = list[_Regular | _Walked]
-
-
-def _parts(file: BinaryIO, block_bytes: int) -> Iterator[Part]:
-    """Cut what is left of a file, a list of records for each block read."""
-    rest, line, end = b"", 2, False
-    while not end:
-        new = file.read(block_bytes)
-        end = not new
-        data = rest + new if new or not rest or rest.endswith(b"\n") else rest + b"\n"
-        part: Part = []
-        at = 0
-        while at < len(data):
-            regular, odd = _regular(data, at, line, end=end)
-            if len(regular.data):
-                part.append(regular)
-                at += len(regular.data)
-                line += regular.data.count(b"\n")
-            if not odd:
-                break
-            stop = at + WALK_BYTES
-            while at < min(stop, len(data)) and (walked := _next(data, at, line, end=end)):
-                part.append(walked)
-                at += len(walked.data)
-                line += walked.data.count(b"\n")
-            if at < stop:  # what comes next depends on bytes that are not read yet
-                break
-        rest = data[at:]
-        if len(rest) > contract.MAX_RECORD and b"\n" not in rest:
-            # As much of it as counts, and two bytes more, which may be its line end.
-            part.append(_Walked(rest[: contract.MAX_RECORD + 2] + b"\n", line, whole=False))
-            rest, line = _next_line(file, block_bytes), line + 1
-        yield part
-
-
-def _next_line(file: BinaryIO, block_bytes: int) -> bytes:
-    """Read on to the next line; returns the bytes of it that have been read."""
-    while new := file.read(block_bytes):
-        _, found, behind = new.partition(b"\n")
-        if found:
-            return behind
-    return b""
-
-
-def _regular(data: bytes, at: int, line: int, *, end: bool) -> tuple[_Regular, bool]:
-    """Find the records from some place up to the first one that is unusual.
-
-    Returns:
-        The records; and whether one was found behind them that must be read by itself.
-    """
-    array = np.frombuffer(data, np.uint8)[at:]
-    quotes = np.flatnonzero(array == _QUOTE)
-    ends = np.flatnonzero(array == _LF)
-    limit = len(array)
-    if len(quotes):
-        limit = _first_odd(array, quotes)
-        ends = ends[np.searchsorted(quotes, ends) & 1 == 0]
-        ends = ends[: np.searchsorted(ends, limit)]
-    long = np.flatnonzero(np.diff(ends, prepend=-1) > contract.MAX_RECORD)
-    if len(long):
-        ends = ends[: long[0]]
-    size = int(ends[-1]) + 1 if len(ends) else 0
-    left = len(array) - size
-    odd = bool(len(long)) or limit < len(array) or left > contract.MAX_RECORD or (end and left > 0)
-    return _Regular(data[at : at + size], line, quotes[: np.searchsorted(quotes, size)], ends), odd
-
-
-def _first_odd(array: np.ndarray, quotes: np.ndarray) -> int:
-    """Where the first quote is that neither opens nor closes a field as it must; the array's size if there is none."""
-    opening, closing = quotes[0::2], quotes[1::2]
-    size = len(array)
-
-    def at(places: np.ndarray) -> np.ndarray:
-        """The bytes at some places; line ends before the first and behind the last one."""
-        inside = (places >= 0) & (places < size)
-        return np.where(inside, array[np.where(inside, places, 0)], _LF)
-
-    before, after = at(opening - 1), at(closing + 1)
-    opens = (before == _COMMA) | (before == _LF) | (before == _QUOTE)
-    closes = (after == _COMMA) | (after == _LF) | (after == _QUOTE) | ((after == _CR) & (at(closing + 2) == _LF))
-    odd = [*opening[~opens][:1].tolist(), *closing[~closes][:1].tolist()]
-    return min(odd, default=size)
-
-
-def _next(data: bytes, at: int, line: int, *, end: bool) -> _Walked | None:
-    """Read one record; ``None`` if that takes more bytes."""
-    window = at + contract.MAX_RECORD
-    if found := _RECORD.match(data, at, min(window, len(data))):
-        return _Walked(found[0], line, whole=True)
-    if not end and len(data) <= window:
-        return None
-    stop = data.find(b"\n", at) + 1
-    return _Walked(data[at:stop], line, whole=False) if stop else None
 
 
 class _Judge:
@@ -248,39 +116,39 @@ class _Judge:
         """Judge records; returns what they hold, and their bytes."""
         found, size = Audit(), 0
         for records in part:
-            found += self._regular(records) if isinstance(records, _Regular) else self._single(records)
+            found += self._regular(records) if isinstance(records, Regular) else self._single(records)
             size += len(records.data)
         return found, size
 
-    def _single(self, record: _Walked) -> Audit:
+    def _single(self, record: Walked) -> Audit:
         """Judge one record."""
         content = record.data[: -2 if record.data.endswith(b"\r\n") else -1]
-        fields = _fields(record.data) if record.whole else None
-        if fields == [None]:
+        found = fields(record.data) if record.whole else None
+        if found == [None]:
             return Audit()
-        values = self._row(fields) if fields else None
+        values = self._row(found) if found else None
         if values is None:
             text = content[: contract.MAX_RECORD].decode("utf-8", "backslashreplace")
             return Audit(quarantined=Measure(1, record_hash(record.line, text)))
-        found = Measure(1, row_hash.row_hash(values))
+        own = Measure(1, row_hash.row_hash(values))
         if self.sample is None:
-            return Audit(found, sampled=found)
+            return Audit(own, sampled=own)
         name, taken = self.sample
         value = values[self.table.names.index(name)]
-        return Audit(found, sampled=found if taken(pa.array([value], pa.binary()))[0] else Measure())
+        return Audit(own, sampled=own if taken(pa.array([value], pa.binary()))[0] else Measure())
 
-    def _row(self, fields: list[bytes | None]) -> list[bytes | None] | None:
+    def _row(self, read: list[bytes | None]) -> list[bytes | None] | None:
         """The values of a record, as they are hashed; ``None`` if it is no row."""
         columns = self.table.columns
-        if self.table.overflow and len(fields) > len(columns):
-            last = fields[len(columns) - 1 :]
-            if any(isinstance(value, _Quoted) for value in last):
+        if self.table.overflow and len(read) > len(columns):
+            last = read[len(columns) - 1 :]
+            if any(isinstance(value, Quoted) for value in last):
                 return None
-            fields = [*fields[: len(columns) - 1], b",".join(value or b"" for value in last)]
-        if len(fields) != len(columns):
+            read = [*read[: len(columns) - 1], b",".join(value or b"" for value in last)]
+        if len(read) != len(columns):
             return None
-        null = [value is None or (value in self.nulls and not isinstance(value, _Quoted)) for value in fields]
-        values = [None if missing else bytes(value or b"") for value, missing in zip(fields, null, strict=True)]
+        null = [value is None or (value in self.nulls and not isinstance(value, Quoted)) for value in read]
+        values = [None if missing else bytes(value or b"") for value, missing in zip(read, null, strict=True)]
         kept = all(self._keeps(column, value) for column, value in zip(columns, values, strict=True))
         return values if kept else None
 
@@ -293,7 +161,7 @@ class _Judge:
             return len(value) <= 20 and bool(_INTEGER.fullmatch(value)) and -(2**63) <= int(value) < 2**63
         return (column.name not in self.table.keys or 1 <= len(value) <= contract.MAX_KEY) and _is_utf8(value)
 
-    def _regular(self, records: _Regular) -> Audit:
+    def _regular(self, records: Regular) -> Audit:
         """Judge records whose quotes are regular: most of them at once, the unusual ones by themselves."""
         data, table = records.data, self.table
         count = len(table.columns)
@@ -326,7 +194,7 @@ class _Judge:
         for row in np.flatnonzero(~usual).tolist():
             start = int(starts[row])
             line, at = line + data.count(b"\n", at, start), start
-            found += self._single(_Walked(data[start : int(records.ends[row]) + 1], line, whole=True))
+            found += self._single(Walked(data[start : int(records.ends[row]) + 1], line, whole=True))
         return found
 
     def _good(self, cells: _Cells) -> np.ndarray:
@@ -420,25 +288,6 @@ class _Cells:
     def column(self, column: int, rows: np.ndarray) -> pa.Array:
         """The values of a column in some rows."""
         return take(self.block, self.begins[rows, column], self.sizes[rows, column])
-
-
-class _Quoted(bytes):
-    """The text of a quoted field."""
-
-
-def _fields(record: bytes) -> list[bytes | None]:
-    """The fields of a whole record; an unquoted empty one is ``None``."""
-    fields: list[bytes | None] = []
-    at = 0
-    while found := _FIELD.match(record, at):
-        quoted, bare = found.groups()
-        fields.append(bare if quoted is None else _Quoted(quoted.replace(b'""', b'"')))
-        at = found.end() + 1
-        if record[found.end()] != _COMMA:
-            break
-    if type(fields[-1]) is bytes:
-        fields[-1] = fields[-1].removesuffix(b"\r") or None
-    return fields
 
 
 def _is_utf8(data: bytes) -> bool:

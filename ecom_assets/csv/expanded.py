@@ -138,7 +138,7 @@ class ExpandedLayer(RowSource):
         return unique.sample(table, at.settings, columns)
 
     @override
-    def frame(self, at: Context, table: Table) -> DataFrame:
+    def frame(self, at: Context, table: Table, cut: Cut) -> DataFrame:
         raise ServiceError(
             "ECOM_HBASE_ROUTE: expected hfile, importtsv or thrift on the bulk path, got spark, which takes rows from"
             " the merged tables",

@@ -1,4 +1,4 @@
-"""Keys of a copy: how a key is renewed, one to one, as a value and where it stands in a text.
+"""Keys of a copy: how a key is renewed, one to one, as a value and in the text that holds it.
 
 An integer grows by a step. A text that begins with eight hexadecimal digits (a UUID) gets
 these combined (XOR) with a number made of the step, so it stays a UUID; any other text

@@ -63,7 +63,7 @@ class Parsed:
         for name, column in zip(self.batch.schema.names, self.batch.columns, strict=True):
             if len(found) == len(names) or (text[begin] == _QUOTE).any():
                 break
-            # A number is told by the text that it was read from, or it would not have been read.
+            # A number has the text that it was read from, or it would not have been read.
             end = begin + np.diff(edges(column.cast(pa.string())))
             if not ((text[end] == _COMMA) | (text[end] == _LF)).all():
                 break

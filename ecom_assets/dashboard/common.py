@@ -1,4 +1,4 @@
-"""What all pages share: the query service, the header, the line under a chart, and how a failure is told."""
+"""What all pages share: the query service, the header, the line under a chart, and how a failure is shown."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def header(title: str, text: str) -> None:
 
 @contextmanager
 def guarded(what: str) -> Generator[None]:
-    """Show a failure as a sentence in its place; the rest of the page goes on.
+    """Show a failure as a sentence in its place; the rest of the page continues.
 
     Args:
-        what: What was to be shown, for a failure that nobody foresaw.
+        what: What was to be shown, for an unexpected failure.
     """
     try:
         yield
@@ -59,7 +59,7 @@ def guarded(what: str) -> Generator[None]:
     except Exception:
         log.exception("%s could not be shown", what)
         st.error(
-            f"{what} could not be shown, for a reason that was not foreseen. The dashboard's log tells more:"
+            f"{what}: unexpected error; see the dashboard's log at"
             f" {settings().stack / 'dashboard' / 'log' / 'out.log'}",
             icon=":material/error:",
         )
@@ -71,7 +71,7 @@ def _sentence(error: Exception) -> str:
 
 
 def ago(seconds: float) -> str:
-    """A time span as people say it."""
+    """A time span for people."""
     for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {name}"
@@ -79,7 +79,7 @@ def ago(seconds: float) -> str:
 
 
 def source(answer: Answer) -> str:
-    """Where an answer came from, how old it is, what it took, and how often Redis knows the answer."""
+    """The origin of an answer, its age, its latency, and the cache's hit ratio."""
     computed = "" if answer.source == answer.computed_by else f", computed by {answer.computed_by}"
     ratio = "" if answer.hit_ratio is None else f" · {answer.hit_ratio:.0%} hits"
     return f"{answer.source}{computed} · {ago(answer.age)} old · {answer.milliseconds:.1f} ms{ratio}"

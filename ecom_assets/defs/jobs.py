@@ -1,7 +1,7 @@
 """The jobs and schedules.
 
-What belongs here: which assets and checks run together, the live stream and maintenance. What does not: what starts by
-itself; see ``sensors``.
+What belongs here: which assets and checks run together, the live stream and maintenance. What does not: what starts
+automatically; see ``sensors``.
 """
 
 import time

@@ -29,7 +29,7 @@ WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_wind
 
 RETRIES = 2
 RETRY_SECONDS = 15
-"""A step that failed by itself is tried again: a broker, region server or Spark that is away for less than a minute."""
+"""Retries of a step after a transient error: a broker, region server or Spark that is away for less than a minute."""
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -46,13 +46,13 @@ def asset_key(layer: str, table: Table) -> dg.AssetKey:
 
 
 def for_each(due: Iterable[D], work: Callable[[D], R]) -> Iterator[tuple[D, R]]:
-    """Do some work for each that is due; one that fails does not keep the others from being done.
+    """Do some work for each that is due; a failure does not skip the others.
 
-    One after the other: a layer's work keeps all cores busy by itself. An error that passes by itself ends the loop,
-    since the others would only wait for the same server too, and the step is tried again.
+    One after the other: a layer's work keeps all cores busy anyway. A transient error ends the loop, since
+    the others would only wait for the same server too, and the step is retried.
 
     Raises:
-        RetryRequested: An error that passes by itself.
+        RetryRequested: A transient error.
         ExceptionGroup: What those that failed have raised, once all are done; a single one as it is.
     """
     failed: list[Exception] = []

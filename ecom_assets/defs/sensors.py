@@ -1,8 +1,8 @@
-"""What starts by itself: sensors that compare the state of the world with what it should be.
+"""What starts automatically: sensors that compare the state of the outside world with what it should be.
 
 Each sensor decides by ``gate``: a goal is a state of the outside world (what a layer would be built from, offsets,
 table versions), named in the run's tags, and is reached only when a run for it has succeeded. State decides, never an
-event, so a restart of the daemon, a reload of the code or a failure that was fixed needs no click: the next look finds
+event, so a restart of the daemon, a reload of the code or a failure that was fixed needs no click: the next tick finds
 what is due. No run builds on what a blocking check has rejected; see ``forbidden``.
 """
 
@@ -51,7 +51,7 @@ class NotNowError(Exception):
 
 
 def idle(instance: dg.DagsterInstance) -> None:
-    """See that no run builds layers, whoever started it.
+    """Check that no run builds layers, whatever started it.
 
     Raises:
         NotNowError: One does.
@@ -262,7 +262,7 @@ def _publication(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.
     asked = {n: p for n, p in state.progress(at).items() if p.expected is not None}
     waits = [reason for p in asked.values() if (reason := p.streaming)]
     if waits or not asked:
-        raise NotNowError("waits for " + "; ".join(waits or ["a table to be chunked and produced"]))
+        raise NotNowError("pending: " + "; ".join(waits or ["a table to be chunked and produced"]))
     tables = [at.dataset.tables[n] for n in asked]
     due = [t for t in tables if asked[t.name].merged != asked[t.name].version or engine.due(LAYERS[-1], t)]
     if not due and publication.is_current(at.settings, at.books):

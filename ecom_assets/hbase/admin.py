@@ -12,13 +12,14 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
-from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError
 
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import HBaseError
@@ -124,8 +125,9 @@ class HBaseAdmin:
         self._close()
 
     def _close(self) -> None:
-        self._gateway.shutdown()
-        self._process.stdin.close()  # die_on_exit: the JVM ends with its standard input
+        self._gateway.close()  # no more: of a JVM that has ended, ``shutdown`` would try again without end
+        with suppress(OSError):
+            self._process.stdin.close()  # die_on_exit: the JVM ends with its standard input
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -202,8 +204,12 @@ class HBaseAdmin:
         Returns:
             Table -> value; ``None`` where its descriptor carries none of that name.
         """
-        pattern = self._jvm.java.util.regex.Pattern.compile(f"{re.escape(prefix)}.*")
-        found = self._call("HBase's tables", lambda: list(self._admin.listTableDescriptors(pattern)))
+
+        def work() -> list[Any]:
+            pattern = self._jvm.java.util.regex.Pattern.compile(f"{re.escape(prefix)}.*")
+            return list(self._admin.listTableDescriptors(pattern))
+
+        found = self._call("HBase's tables", work)
         return {d.getTableName().getNameAsString(): d.getValue(key) for d in found}
 
     def snapshots(self) -> set[str]:
@@ -300,12 +306,21 @@ class HBaseAdmin:
                 remedy or ("run `ecom status`; see HBase's log" if away else ""),
                 transient=away,
             ) from error
-        except Py4JNetworkError as error:
+        except Py4JError as error:  # such a call fails in one of several ways, but the process tells
+            if not self._ended():
+                raise
             self._close()
             self.__enter__()  # for the next attempt
             raise HBaseError(
                 f"{what}: HBase's Java client had ended, so it was started again", transient=True
             ) from error
+
+    def _ended(self) -> bool:
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _name(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.hbase.TableName.valueOf(name)

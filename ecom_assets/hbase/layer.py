@@ -78,7 +78,7 @@ class HBaseLayer(Layer):
         return rebuild.Rows(
             lambda: self.source.batches(at, table, cut),
             self._keys(at, table),
-            lambda: self.source.frame(at, table),
+            lambda: self.source.frame(at, table, cut),
             self._count(at, table),
         )
 

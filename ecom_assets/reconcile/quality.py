@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from ecom_assets.core.context import Context
 
 MEMORY = "1GB"
-"""Memory of a query; what needs more goes to disk, beside the lake."""
+"""Memory of a query; what needs more is spilled to disk, next to the lake."""
 SAMPLES = 5
 """Rows that a check shows."""
 FEW = 10
-"""So many rows are no share worth speaking of, however small the table."""
+"""Up to so many rows never count as too large a share, however small the table."""
 BALANCE = 3.0
 """A region may hold so many times the rows of the average one."""
 
@@ -68,7 +68,7 @@ class Check:
     Attributes:
         name: Its name in Dagster.
         layer: The layer whose assets it looks at.
-        doc: What it demands, a sentence.
+        doc: What it requires, a sentence.
         run: Does it for one table.
     """
 
@@ -119,14 +119,14 @@ def conflicts(engine: Engine, table: Table) -> Finding:
     left, rows = found.excluded["conflicts"].rows, found.measure.rows
     if left <= table.conflicts_tolerated * (rows + left):
         return Finding(True, {"conflicts": left, "tolerated_share": table.conflicts_tolerated})
-    said = f"the key is not unique: {left:,} of {rows + left:,} rows share one with another, different row"
+    finding = f"the key is not unique: {left:,} of {rows + left:,} rows share one with another, different row"
     path = quarantine.folder(table, engine.at.settings)
     samples = []
     if exists(path):
         columns = ["source", "line_or_offset", "key", "raw", "reason"]
         kept = DeltaTable(str(path)).to_pyarrow_dataset()
         samples = kept.head(SAMPLES, columns=columns, filter=pc.field("stage") == "merge").to_pylist()
-    figures = {"primary key": table.primary_key, "conflicts": left, "rows": rows, "finding": said}
+    figures = {"primary key": table.primary_key, "conflicts": left, "rows": rows, "finding": finding}
     return Finding(False, figures | {"tolerated_share": table.conflicts_tolerated}, samples)
 
 
@@ -152,7 +152,7 @@ def schema(engine: Engine, table: Table) -> Finding:
     with _query(engine, rows=table) as query:
         counted = [
             "count(*) AS rows",
-            *(f"count(*) FILTER (WHERE {said}) AS {_q(raw)}" for raw, said in untyped.items()),
+            *(f"count(*) FILTER (WHERE {condition}) AS {_q(raw)}" for raw, condition in untyped.items()),
         ]
         counts = query(f"SELECT {', '.join(counted)} FROM rows")[0]
         rows = counts.pop("rows")
@@ -161,7 +161,7 @@ def schema(engine: Engine, table: Table) -> Finding:
                 samples += query(
                     f"SELECT {_q(table.primary_key)}, {_q(raw)} FROM rows WHERE {untyped[raw]} LIMIT {SAMPLES}"
                 )
-    # The text itself goes on unharmed, so a few that cannot be typed are no reason to stop.
+    # The text itself is passed on unchanged, so a few untyped values are no reason to stop.
     few = max(FEW, engine.at.settings.quarantine_limit * rows)
     figures = {"columns": len(got)} | {f"untyped {raw}": n for raw, n in counts.items() if n}
     return Finding(all(count <= few for count in counts.values()), figures, samples[:SAMPLES])

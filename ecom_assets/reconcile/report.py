@@ -172,7 +172,7 @@ def to_json(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
         entry["quarantined"] = quarantined(verdict.measurements)
         entry["ok"] = verdict.ok
         if verdict.mismatches:
-            entry["mismatches"] = {layer: list(said) for layer, said in verdict.mismatches.items()}
+            entry["mismatches"] = {layer: list(sentences) for layer, sentences in verdict.mismatches.items()}
         tables[name] = entry
     return tables
 
@@ -187,7 +187,7 @@ def to_markdown(verdicts: Mapping[str, Verdict]) -> str:
             lines.append(f"| {name} | {found.layer} | {rows(found):,} | {left} | `{found.measure.hex}` | {mark} |")
         measured = {found.layer for found in verdict.measurements}
         lines += [f"| {name} | {layer} | | | not measured | ✗ |" for layer in verdict.path if layer not in measured]
-    wrong = [f"- {layer}: {s}" for v in verdicts.values() for layer, said in v.mismatches.items() for s in said]
+    wrong = [f"- {layer}: {s}" for v in verdicts.values() for layer, found in v.mismatches.items() for s in found]
     return "\n".join([*lines, "", *wrong] if wrong else lines)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from ecom_assets.java import jars
-from ecom_assets.java.program import digest
+from ecom_assets.java.program import digest, property_value
 
 
 def hbase_site(properties: dict[str, object]) -> str:
@@ -30,13 +30,6 @@ def properties(lines: Mapping[str, object], separator: str = "=") -> str:
         separator: What stands between the two; Spark's own files have a blank.
     """
     return "".join(f"{key}{separator}{property_value(value)}\n" for key, value in lines.items())
-
-
-def property_value(value: object) -> str:
-    """A value as it is written into a ``.properties`` file."""
-    text = str(value).replace("\\", "\\\\").encode("utf-16-be")
-    units = [int.from_bytes(text[i : i + 2]) for i in range(0, len(text), 2)]
-    return "".join(chr(unit) if 0x20 <= unit < 0x7F else f"\\u{unit:04x}" for unit in units)
 
 
 def small_jar(name: str, files: Mapping[str, str]) -> Path:

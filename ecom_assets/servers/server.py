@@ -15,8 +15,7 @@ from typing import ClassVar
 from ecom_assets.core import home
 from ecom_assets.core.settings import Settings
 from ecom_assets.java import jars
-from ecom_assets.java.program import JAVA, LOG4J, class_archive, java_archive
-from ecom_assets.servers.files import property_value
+from ecom_assets.java.program import JAVA, LOG4J, class_archive, java_archive, property_value
 from ecom_assets.servers.memory import default_heap
 from ecom_assets.servers.process import Record
 

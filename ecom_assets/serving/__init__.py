@@ -1,8 +1,8 @@
 """What the pages are answered from: questions, where they are computed, and the cache before them.
 
-``questions`` says what is asked, in SQL that Spark and DuckDB both read; ``engines`` compute it over the merged
-tables; ``postgres`` and ``analysis`` are the second path to the same numbers; ``publication`` says which versions
+``questions`` defines the queries, in SQL that Spark and DuckDB both read; ``engines`` compute them over the merged
+tables; ``postgres`` and ``analysis`` are the second path to the same numbers; ``publication`` names the versions that
 count; ``cache`` is Redis; ``lookup`` reads single rows from HBase, by an index that ``index`` builds; ``live`` looks
-at the stream; ``history`` at what Dagster remembers; ``queries`` is what a page or a program calls. Carrying rows from
-CSV to HBase does not belong here.
+at the stream; ``history`` at what Dagster remembers; ``queries`` is what a page or a program calls. Loading rows from
+CSV into HBase does not belong here.
 """

@@ -1,7 +1,7 @@
 """The second way to the same answers: Spark over PostgreSQL's tables, results in Redis.
 
 What belongs here: reading PostgreSQL in parallel parts, asking the same questions as the pages do, and keeping the
-results in the lake and in Redis. That both ways give the same numbers is what the proof page shows.
+results in the lake and in Redis. The reconciliation page shows that both paths give the same numbers.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Result:
 
 
 def folder(name: str, settings: Settings) -> Location:
-    """Where a result lies as a Delta table."""
+    """Where a result is stored as a Delta table."""
     return settings.lake / "analysis" / name
 
 
@@ -76,12 +76,12 @@ def analyse(spark: SparkSession, settings: Settings, url: str, name: str) -> tup
         The result, and whether there was nothing to do.
 
     Raises:
-        PostgresError: PostgreSQL holds no tables, does not answer, or was loaded anew meanwhile.
+        PostgresError: PostgreSQL holds no tables, does not respond, or was reloaded meanwhile.
     """
     tables = postgres.version(url, settings)
     if not tables:
         raise PostgresError(
-            f"PostgreSQL holds no tables of {settings.namespace} yet; materialise postgres first (job analysis)"
+            f"PostgreSQL holds no tables of {settings.namespace} yet; materialize postgres first (job analysis)"
         )
     question = QUESTIONS[name]
     version = f"{tables[:16]}-{question.digest}"
@@ -91,7 +91,7 @@ def analyse(spark: SparkSession, settings: Settings, url: str, name: str) -> tup
     table = ask_spark(spark, question, frames)
     # The parts of a table are read by queries of their own: a load in between would mix two versions.
     if postgres.version(url, settings) != tables:
-        raise PostgresError(f"PostgreSQL was loaded anew while analysis/{name} was computed; run it again")
+        raise PostgresError(f"PostgreSQL was reloaded while analysis/{name} was computed; run it again")
     memo = CommitProperties(custom_metadata={"postgres": json.dumps(version)})
     path = folder(name, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def keep(name: str, settings: Settings, url: str) -> Result:
     """
     found = result(name, settings)
     if found is None:
-        raise FileNotFoundError(f"analysis/{name} has not been made yet; materialise it first")
+        raise FileNotFoundError(f"analysis/{name} has not been built yet; materialize it first")
     cache = Cache(url, settings.namespace, ttl=TTL)
     try:
         cache.claim(Owner.of(settings))

@@ -1,8 +1,8 @@
 """Answers in Redis, by version.
 
-An answer's key holds the version of what it was computed from, so a new version misses by itself and an old answer
-can only be found by who asks for the old version. Of many who miss at once, one computes and the others wait for it.
-Without Redis everything is computed, always: slower, never wrong.
+An answer's key contains the version of what it was computed from, so a new version is a cache miss, and an old answer
+is found only under the old version. Concurrent cache misses are coalesced (single flight). Without Redis everything is
+computed each time: slower, never wrong.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 import pyarrow as pa
 from redis import Redis, RedisError
@@ -22,17 +23,17 @@ from redis.retry import Retry
 
 from ecom_assets.core.ownership import Owner
 
-PATIENCE = 0.5
-"""Seconds within which Redis must answer; it is next door."""
+TIMEOUT = 0.5
+"""Seconds within which Redis must respond; it runs nearby."""
 
 PAUSE = 5.0
-"""Seconds for which a Redis that did not answer is not asked again."""
+"""Seconds for which a Redis that did not respond is not tried again."""
 
 LOCK_SECONDS = 120
-"""After which a computation is believed dead and another may begin: two may then compute, both rightly."""
+"""Seconds after which a computation counts as dead and another may begin; two may then compute the same result."""
 
 TTL = 7 * 24 * 3600
-"""Seconds an answer stays; versions that nobody asks for any more vanish by this."""
+"""Seconds an answer stays; versions that are no longer read expire by this."""
 
 _COMPUTED = b"ecom.computed"
 _SOURCE = b"ecom.source"
@@ -68,7 +69,7 @@ class Cache:
         self.namespace = namespace
         self.ttl = ttl
         self._client = (
-            Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=Retry(NoBackoff(), 0))
+            Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0))
             if url
             else None
         )
@@ -79,7 +80,7 @@ class Cache:
 
     @property
     def available(self) -> bool:
-        """Whether Redis was there when it was last asked, or may be again."""
+        """Whether Redis responded at the last request, or may again."""
         return self._client is not None and time.monotonic() >= self._asleep_until
 
     def answer(self, key: str, compute: Callable[[], tuple[pa.Table, str, bool]]) -> Cached:
@@ -87,15 +88,15 @@ class Cache:
 
         Args:
             key: What was asked, of which version.
-            compute: Makes the answer: the table, what computed it, and whether it may be kept.
+            compute: Computes the answer: the table, what computed it, and whether it may be kept.
         """
         if found := self._find(key):
             return found
         with self._alone(key):
-            # Whoever was here first may have left it.
+            # The previous holder may have stored it.
             if found := self._find(key, counted=False):
                 return found
-            # Across processes: the lock in Redis; while it is held elsewhere, wait for the answer or for its end.
+            # Across processes: the lock in Redis; while another holds it, wait for the answer or for its release.
             lock = self._lock(key)
             try:
                 if lock and (found := self._find(key, counted=False)):
@@ -119,7 +120,7 @@ class Cache:
         try:
             key = self._name("owner")
             if not self._client.set(key, owner.to_text(), nx=True) and (text := self._client.get(key)):
-                owner.check(Owner.from_text(bytes(text).decode()), f"Redis keys {self.namespace}:*")
+                owner.check(Owner.from_text(cast("bytes", text).decode()), f"Redis keys {self.namespace}:*")
         except RedisError:
             self._rest()
 
@@ -153,8 +154,8 @@ class Cache:
         hits, misses = self._hits, self._misses
         if self.available and self._client:
             try:
-                told = self._client.mget(self._name("hits"), self._name("misses"))
-                hits, misses = (int(n or 0) for n in told)
+                counts = self._client.mget(self._name("hits"), self._name("misses"))
+                hits, misses = (int(n or 0) for n in counts)
             except RedisError:
                 self._rest()
         return hits / (hits + misses) if hits + misses else None
@@ -217,7 +218,7 @@ class Cache:
                 self._rest()
 
     def _rest(self) -> None:
-        """Leave Redis alone for a moment: a page asks many questions, and none shall wait for it again."""
+        """Skip Redis for a moment: a page has many queries, and none of them should run into its timeout again."""
         self._asleep_until = time.monotonic() + PAUSE
 
 
@@ -231,7 +232,7 @@ def _pack(made: Cached) -> bytes:
 
 
 def _unpack(data: bytes) -> Cached | None:
-    """What ``_pack`` has made; ``None`` if something else stands there, which is then computed anew."""
+    """Read what ``_pack`` wrote; ``None`` for anything else, which is then computed again."""
     try:
         with pa.ipc.open_stream(data) as reader:
             table = reader.read_all()

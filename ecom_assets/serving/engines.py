@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 class SparkEngine:
-    """One session with the home's Spark server, made when it is needed and again when it broke.
+    """One session with the home's Spark server, opened at first use, and again when it broke.
 
     Args:
         settings: The home.
-        session: Gives a session that somebody else releases; without it the engine has its own.
+        session: Provides a session that its owner releases; without it the engine opens its own.
     """
 
     source = "Spark"
@@ -53,7 +53,7 @@ class SparkEngine:
         """Answer a question.
 
         Raises:
-            SparkConnectionError: No Spark server answers.
+            SparkConnectionError: No Spark server responds.
             NotPublishedError: A table of the publication is gone.
             PySparkException: Spark could not compute it.
         """
@@ -69,11 +69,11 @@ class SparkEngine:
             raise SparkConnectionError(f"Spark: the server went away ({type(error).__name__}); `ecom up`") from error
 
     def _session(self) -> SparkSession:
-        with self._lock:  # whoever gives one opens it at its first use, too
+        with self._lock:  # the owner of a given one opens it at its first use, too
             if self._given:
                 return self._given()
             if self._own is None or not answers(self._own):
-                self._own = connect(Stack(self.settings).address("spark"), patience=3)
+                self._own = connect(Stack(self.settings).address("spark"), timeout=3)
             return self._own
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ def ask_spark(session: SparkSession, question: Question, tables: Mapping[str, Da
 
 
 def _named(text: str, table: str) -> str:
-    """Make the table of a FROM or JOIN one that is given by name."""
+    """Replace the table of a FROM or JOIN by one that is passed by name."""
     return re.sub(rf"\b(FROM|JOIN) {re.escape(table)}\b", rf"\1 {{{table}}} AS {table}", text)
 
 

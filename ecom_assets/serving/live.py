@@ -1,6 +1,6 @@
-"""The stream as it happens: what the streamed tables hold, how fast they grow, and how far behind the topic they are.
+"""The stream as it happens: what the streamed tables hold, how fast they grow, and how far they are behind the topic.
 
-Looks at Delta's log, at the newest data file and at the last records of a topic; never at a whole table.
+Reads Delta's log, at the newest data file and at the last records of a topic; never at a whole table.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ COMMITS = 50
 """Micro-batches that are remembered of each table."""
 
 LOOK_BACK = 16
-"""Offsets looked at before the end of a partition: the last ones may be marks of transactions, which are no records."""
+"""Offsets looked at before the end of a partition: the last ones may be transaction markers, which are no records."""
 
-PATIENCE = 3.0
-"""Seconds within which Kafka must answer."""
+TIMEOUT = 3.0
+"""Seconds within which Kafka must respond."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,16 @@ def topic_newest(table: Table, settings: Settings, kafka: str) -> datetime | Non
     latest = 0
     try:
         with closing(Clients(kafka, settings.kafka_config).consumer()) as consumer:
-            meta = consumer.list_topics(topic, timeout=PATIENCE).topics[topic]
+            meta = consumer.list_topics(topic, timeout=TIMEOUT).topics[topic]
             if meta.error:
                 return None
             starts = []
             for partition in meta.partitions:
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=PATIENCE)
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT)
                 if high > low:
                     starts.append(TopicPartition(topic, partition, max(low, high - LOOK_BACK)))
             consumer.assign(starts)
-            left, end = len(starts), time.monotonic() + PATIENCE
+            left, end = len(starts), time.monotonic() + TIMEOUT
             while left and time.monotonic() < end:
                 message = consumer.poll(0.2)
                 if message is None:

@@ -4,7 +4,7 @@ What belongs here: point and prefix reads through Thrift. What does not: scans o
 index from a customer to their bookings is built (``index``).
 
 The index is a table of its own, keyed by ``customer_id|created_at|booking_id``: one prefix scan returns a customer's
-bookings in the order of time. A row of it is made of a row of ``transactions``, so it is a ``Table`` like the
+bookings in the order of time. A row of it is derived from a row of ``transactions``, so it is a ``Table`` like the
 others, with three of its columns, and is written, read and measured by the same functions.
 """
 
@@ -43,7 +43,7 @@ MOST = 1000
 
 
 class LookupUnavailableError(RuntimeError):
-    """HBase cannot be read now; the message says what to do."""
+    """HBase cannot be read now; the message names the remedy."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 What belongs here: what a table looks like in PostgreSQL, loading all of them, and reading one in parallel parts.
 What does not: what is computed from them (see ``analysis``).
 
-All tables are loaded into a new schema, which takes the place of the old one in the same transaction: readers see
-the old tables until the new ones are complete, and of a load that dies nothing remains.
+All tables are loaded into a new schema, which replaces the old one in the same transaction: readers see
+the old tables until the new ones are complete, and a load that dies leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SIMPLE_LITERAL = rf"^(\[({_ITEM}(, )?)*\]|{_ITEM})$"
 
 
 class PostgresError(RuntimeError):
-    """The tables could not be loaded or read; the message says what to do."""
+    """The tables could not be loaded or read; the message names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PgColumn:
 
     Attributes:
         name: Its name: that of the typed companion, if the source's column has one.
-        source: The column it is made from.
+        source: The column it is built from.
         kind: Its type.
         nullable: Whether a null is allowed; a companion is null where its text is not of the type.
     """
@@ -67,7 +67,7 @@ class Loaded:
     Attributes:
         rows: Rows loaded.
         duplicates: Equal rows of one key that were left out.
-        conflicts: Different rows of one key that were left out, they lie in quarantine.
+        conflicts: Different rows of one key that were left out and quarantined.
         unparsed: Values whose text is not of the column's type, null now, by column.
         orphans: Rows that refer to a row that is not there, by column.
     """
@@ -90,7 +90,7 @@ def columns(table: Table) -> list[PgColumn]:
 
 
 def inputs(settings: Settings) -> str:
-    """Name what the tables are made from: equal names, equal rows.
+    """Name what the tables are built from: equal names, equal rows.
 
     Raises:
         FileNotFoundError: A table has not been expanded yet.
@@ -99,7 +99,7 @@ def inputs(settings: Settings) -> str:
     for table in TABLES.values():
         files = expand.files(table, settings)
         if not files:
-            raise FileNotFoundError(f"expanded/{table.name} has not been made yet; materialise it first")
+            raise FileNotFoundError(f"expanded/{table.name} has not been built yet; materialize it first")
         parts += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files] + [table.avsc]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -129,9 +129,9 @@ def connect(url: str) -> psycopg.Connection:
     try:
         return psycopg.connect(url, connect_timeout=5)
     except psycopg.OperationalError as error:
-        said = " ".join(str(error).split())  # host and port, never the password
+        message = " ".join(str(error).split())  # host and port, never the password
         raise PostgresError(
-            f"PostgreSQL does not take a connection: {said}; `ecom status` shows whether it runs"
+            f"PostgreSQL does not take a connection: {message}; `ecom status` shows whether it runs"
         ) from None
 
 
@@ -143,7 +143,7 @@ def load(
     Args:
         settings: Where the expanded files are; the namespace is the schema.
         url: The database.
-        progress: Told (table, rows done since it was last told).
+        progress: Called with (table, rows done since the last call).
 
     Returns:
         What was loaded, by table; empty if PostgreSQL already holds these very rows.
@@ -212,7 +212,7 @@ def _load_table(
         for name in table.keys
         if name != table.primary_key
     ]
-    # Rows lie about in the order of time: the small index does.
+    # Rows are stored roughly in the order of time: the small index does.
     statements += [
         sql.SQL("CREATE INDEX ON {} USING brin ({})").format(target, sql.Identifier(c.name))
         for c in own
@@ -228,7 +228,7 @@ def _constrain(connection: psycopg.Connection, table: Table, schema: str) -> dic
     """Add the foreign keys; rows that refer to nothing stay, are counted, and leave their key unproven."""
     orphans = {}
     for reference in table.references:
-        # A foreign key is a column that refers to a primary key; what stands inside a list is none.
+        # A foreign key is a column that refers to a primary key; one inside a list is not.
         if reference.path not in table.names or reference.column != TABLES[reference.table].primary_key:
             continue
         column, key = reference.path, reference.column
@@ -344,7 +344,7 @@ def _one_as_json(text: str) -> str | None:
 
 
 def parts(url: str, table: Table, settings: Settings, count: int) -> Iterator[str]:
-    """Conditions that part a table into pieces of equal size, by where its rows lie.
+    """Conditions that part a table into pieces of equal size, by where its rows are stored.
 
     Args:
         url: The database.
@@ -365,10 +365,10 @@ def parts(url: str, table: Table, settings: Settings, count: int) -> Iterator[st
             ).fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             raise PostgresError(
-                f"PostgreSQL holds no table {settings.namespace}.{table.name}; materialise postgres/{table.name} first"
+                f"PostgreSQL holds no table {settings.namespace}.{table.name}; materialize postgres/{table.name} first"
             ) from None
     pages = (row[0] if row else 0) // PAGE_BYTES + 1
-    borders = sorted({pages * i // count for i in range(count)})
-    for begin, end in zip(borders, [*borders[1:], None], strict=True):
+    boundaries = sorted({pages * i // count for i in range(count)})
+    for begin, end in zip(boundaries, [*boundaries[1:], None], strict=True):
         until = f" AND ctid < '({end},0)'::tid" if end is not None else ""
         yield f"ctid >= '({begin},0)'::tid{until}"

@@ -2,7 +2,7 @@
 
 Tables are merged one after the other and HBase is loaded after that, so for a while a home holds new and old next to
 each other. A publication names one version of every table; it is replaced in a single step once all are verified, and
-whoever asks several questions asks them all of one publication.
+all queries of one page are answered from one publication.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEY = "publication"
 
 
 class NotPublishedError(RuntimeError):
-    """There is nothing to answer from yet; the message says what to do."""
+    """There is nothing to answer from yet; the message names the remedy."""
 
 
 @dataclass(frozen=True)

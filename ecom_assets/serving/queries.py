@@ -1,4 +1,4 @@
-"""The query service: typed questions, each answered from Redis or computed, and told where from and how fast.
+"""The query service: typed questions, each answered from Redis or computed, with origin and latency.
 
 What pages, programs and the benchmark call. All answers of one ``Snapshot`` are of one publication.
 """
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _SESSION = re.compile(r"[0-9a-zA-Z~-]{1,100}")
 _WITHOUT_SPARK = 30.0
-"""Seconds for which a Spark that did not answer is not asked again."""
+"""Seconds for which a Spark that did not respond is not tried again."""
 
 WARMERS = 3
-"""Questions that are answered at once when all are asked ahead."""
+"""Questions computed concurrently when all results are precomputed."""
 
 
 class BadQuestionError(ValueError):
-    """What was asked cannot be a question; the message says what was expected."""
+    """The question is not valid; the message names what was expected."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class Snapshot:
         return self._aggregate(name)
 
     def warm(self) -> dict[str, Answer]:
-        """Ask every question, so that whoever asks next finds the answers."""
+        """Compute every question ahead, so that pages find the results in the cache."""
         # On small tables an engine plans longer than it reads, and plans for several at once.
         with ThreadPoolExecutor(WARMERS) as pool:
             return dict(zip(QUESTIONS, pool.map(self._aggregate, QUESTIONS), strict=True))

@@ -1,7 +1,7 @@
 """The questions that pages ask, as SQL over the typed tables.
 
 What belongs here: SQL that Spark and DuckDB read alike. Both the merged tables and those in PostgreSQL have the
-columns named here, so one question has one text whichever way it goes. What does not: running it (``engines``).
+columns named here, so one question has one text on every path. What does not: running it (``engines``).
 
 Answers are small cubes, a row per month and category or the like: they are computed once per version of the tables,
 and a filter on a page only picks and sums up some of their rows.
@@ -34,7 +34,7 @@ class Question:
 
     Attributes:
         name: Its name, and that of its answer in the cache.
-        doc: What it tells, a sentence.
+        doc: What it shows, a sentence.
         sql: A SELECT over ``customer``, ``product``, ``transactions``, ``click_stream`` and ``sales``.
         tables: The tables it reads.
     """
@@ -46,7 +46,7 @@ class Question:
 
     @property
     def digest(self) -> str:
-        """Names its text: an answer to another text, kept by another version of the project, is none to this one."""
+        """Names its text: a result that another version of the project cached for another text is not found."""
         return hashlib.sha256(json.dumps([self.sql, SALES]).encode()).hexdigest()[:16]
 
 
@@ -64,7 +64,7 @@ _ALL = (
     Question(
         "counts",
         "Rows of each table.",
-        # A count alone, of which Delta's log tells: no file is read.
+        # A count alone, which is in Delta's log: no file is read.
         " UNION ALL ".join(
             f"SELECT '{name}' AS name, n FROM (SELECT count(*) AS n FROM {name}) AS {name}_rows" for name in TABLES
         ),
@@ -126,7 +126,7 @@ _ALL = (
     ),
     Question(
         "funnel",
-        "Sessions by the month they began and traffic source: how many came how far.",
+        "Sessions by the month they began and traffic source: how many reached each step.",
         f"""
         SELECT {_MONTH.format("begun")} AS month, traffic_source, count(*) AS sessions,
             CAST(sum(home) AS BIGINT) AS home, CAST(sum(cart) AS BIGINT) AS cart,

@@ -1,8 +1,8 @@
 """Where the raw files come from: Kaggle, a folder, or the generator.
 
 What belongs here: putting the four CSV files under the home's ``raw`` folder and
-remembering whose they are. Each source has a module of its own; what stands in
-the files is checked elsewhere.
+remembering whose they are. Each source has a module of its own; what the files
+contain is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["KaggleError", "SourceChanged", "SourceMismatch", "SourceNotFound", "
 log = logging.getLogger(__name__)
 
 RECORD = "source.json"
-"""Beside the raw files: which source they came from, and their sizes and times."""
+"""Next to the raw files: which source they came from, and their sizes and times."""
 
 
-class SourceMismatch(ValueError):  # noqa: N818  (reads as what it says)
-    """The home holds data of another source, scale or seed than the one asked for."""
+class SourceMismatch(ValueError):  # noqa: N818  (reads as a statement)
+    """The home holds data of another source, scale or seed than the one requested."""
 
 
 class SourceNotFound(FileNotFoundError):  # noqa: N818
@@ -32,11 +32,11 @@ class SourceNotFound(FileNotFoundError):  # noqa: N818
 
 
 class KaggleError(RuntimeError):
-    """Kaggle did not give the data set; the message says why and what to do."""
+    """Kaggle did not provide the data set; the message names the cause and the remedy."""
 
 
 class SourceChanged(RuntimeError):  # noqa: N818
-    """The source no longer gives the files the home was built from."""
+    """The source no longer provides the files the home was built from."""
 
 
 def acquire(settings: Settings, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Path]:
@@ -55,38 +55,38 @@ def acquire(settings: Settings, progress: Callable[[str, int, int], None] | None
         SourceMismatch: The home holds data of another source, scale or seed, or of none that is known.
         SourceChanged: A file of the source has another size than when the home was built.
         SourceNotFound: The folder or one of its files is missing.
-        KaggleError: Kaggle did not give the data set.
+        KaggleError: Kaggle did not provide the data set.
         ValueError: The scale is too small, or the seed negative.
         OSError: The home can't be written.
     """
     from ecom_assets.dataset.shop import TABLES
 
-    raw, asked = settings.raw, _asked(settings)
+    raw, requested = settings.raw, _requested(settings)
     files = {table: raw / TABLES[table].csv for table in TABLES}
     held = _read(raw / RECORD)
-    _refuse_other(settings, held, asked, files)
+    _refuse_other(settings, held, requested, files)
     known: dict[str, dict[str, int]] = held.get("files", {})
     changes = [change for table, file in files.items() if (change := _change(file, known.get(table)))]
     if known and not changes:
-        log.info("%s: already complete, %s; nothing to do", raw, _told(asked))
+        log.info("%s: already complete, %s; nothing to do", raw, _described(requested))
         return files
     for change in changes if known else ():
-        log.warning("%s; taking it anew from the source", change)
+        log.warning("%s; fetching it from the source again", change)
 
-    extra = _take(settings, asked, files, known, progress)
+    extra = _take(settings, requested, files, known, progress)
     now = {table: _measure(file) for table, file in files.items()}
     for table, file in files.items():
         if known and now[table]["bytes"] != known[table]["bytes"]:
             raise SourceChanged(
                 f"{file}: expected {known[table]['bytes']} bytes as when this home was built, "
-                f"found {now[table]['bytes']} in {_told(asked)}; "
+                f"found {now[table]['bytes']} in {_described(requested)}; "
                 "bring the old file back, or build the new data in another home (--home, ECOM_HOME)"
             )
-    _write(raw / RECORD, asked | {"files": now} | extra)
+    _write(raw / RECORD, requested | {"files": now} | extra)
     return files
 
 
-def _asked(settings: Settings) -> dict[str, Any]:
+def _requested(settings: Settings) -> dict[str, Any]:
     match settings.source:
         case "synthetic":
             return {"source": "synthetic", "scale": settings.scale, "seed": settings.seed}
@@ -96,13 +96,13 @@ def _asked(settings: Settings) -> dict[str, Any]:
             return {"source": str(Path(path).expanduser().resolve())}
 
 
-def _told(asked: dict[str, Any]) -> str:
-    if asked["source"] == "synthetic":
-        return f"synthetic data of scale {asked['scale']} and seed {asked['seed']}"
-    return "the data of Kaggle" if asked["source"] == "kaggle" else f"the data of folder {asked['source']}"
+def _described(source: dict[str, Any]) -> str:
+    if source["source"] == "synthetic":
+        return f"synthetic data of scale {source['scale']} and seed {source['seed']}"
+    return "the data of Kaggle" if source["source"] == "kaggle" else f"the data of folder {source['source']}"
 
 
-def _refuse_other(settings: Settings, held: dict[str, Any], asked: dict[str, Any], files: dict[str, Path]) -> None:
+def _refuse_other(settings: Settings, held: dict[str, Any], requested: dict[str, Any], files: dict[str, Path]) -> None:
     if not held and (strange := [str(f) for f in files.values() if f.exists() or f.is_symlink()]):
         raise SourceMismatch(
             f"{settings.home}: expected an empty home or one with {RECORD}, found {', '.join(strange)} of unknown "
@@ -110,39 +110,39 @@ def _refuse_other(settings: Settings, held: dict[str, Any], asked: dict[str, Any
         )
     # A home that was never completed may still change its mind.
     if held.get("files") and {k: held.get(k) for k in ("source", "scale", "seed")} != {
-        k: asked.get(k) for k in ("source", "scale", "seed")
+        k: requested.get(k) for k in ("source", "scale", "seed")
     }:
         raise SourceMismatch(
-            f"{settings.home}: this home holds {_told(held)}, but {_told(asked)} was asked for; "
-            "choose another home for it (--home, ECOM_HOME), or ask for what this one holds"
+            f"{settings.home}: this home holds {_described(held)}, but {_described(requested)} was requested; "
+            "choose another home for it (--home, ECOM_HOME), or request what this one holds"
         )
 
 
 def _take(
     settings: Settings,
-    asked: dict[str, Any],
+    requested: dict[str, Any],
     files: dict[str, Path],
     known: dict[str, dict[str, int]],
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
-    """Bring the files; what is to be remembered beside their sizes is returned."""
+    """Bring the files; returns what is recorded in addition to their sizes."""
     from ecom_assets.source import folder, kaggle, synthetic
 
-    def claim() -> None:
+    def begin() -> None:
         # Written before the first file, so that files of an interrupted run are known as ours.
         settings.raw.mkdir(parents=True, exist_ok=True)
-        _write(settings.raw / RECORD, asked | {"files": known})
+        _write(settings.raw / RECORD, requested | {"files": known})
 
-    if asked["source"] == "synthetic":
-        claim()
+    if requested["source"] == "synthetic":
+        begin()
         synthetic.generate(settings.raw, settings.scale, settings.seed, progress)
         return {}
-    from_kaggle = asked["source"] == "kaggle"
-    found = kaggle.download() if from_kaggle else folder.locate(Path(asked["source"]))
-    claim()
+    from_kaggle = requested["source"] == "kaggle"
+    found = kaggle.download() if from_kaggle else folder.locate(Path(requested["source"]))
+    begin()
     for table, file in found.items():
         folder.place(file, files[table])
-    return {"published": kaggle.recognise(files)} if from_kaggle else {}
+    return {"published": kaggle.recognize(files)} if from_kaggle else {}
 
 
 def _measure(file: Path) -> dict[str, int]:
@@ -169,7 +169,7 @@ def _read(record: Path) -> dict[str, Any]:
         return {}
     except json.JSONDecodeError as error:
         raise SourceMismatch(
-            f"{record}: expected JSON that tells the source of the raw files, found something else ({error}); "
+            f"{record}: expected JSON that names the source of the raw files, found something else ({error}); "
             "choose another --home (ECOM_HOME), or remove this home"
         ) from error
 

@@ -1,6 +1,6 @@
 """What the published shop looks like: its counts, shares, categories and words.
 
-Only constants belong here, as told by public analyses of the data set; weights
+Only constants belong here, as reported by public analyses of the data set; weights
 are the published counts where they are known. Names of people and brands are
 invented. How the constants become rows is the matter of `synthetic`.
 """

@@ -1,7 +1,7 @@
 """The files of the data set in a folder of the user's.
 
 What belongs here: finding the files and placing them elsewhere without touching
-them. What stands in them is not looked at.
+them. What they contain is not looked at.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ecom_assets.source import SourceNotFound
 
 
 def locate(folder: Path) -> dict[str, Path]:
-    """Find ``<table>.csv`` or ``<table>.csv.gz`` for every table; upper and lower case are alike.
+    """Find ``<table>.csv`` or ``<table>.csv.gz`` for every table; upper and lower case do not matter.
 
     Args:
-        folder: The folder; what lies deeper is not looked at.
+        folder: The folder; subfolders are not searched.
 
     Returns:
         Table -> file; where both are there, the plain one.

@@ -31,15 +31,15 @@ def infer(path: Path, rows: int | None = None) -> dict[str, Any]:
     """Guess the Avro record schema of a CSV file.
 
     An empty field is a null; a quoted empty field is an empty text. Rows with more
-    fields than the header make ``"overflow": "last"``: what is too much belongs to
+    fields than the header result in ``"overflow": "last"``: surplus fields belong to
     the last column, which is then text.
 
     Args:
-        path: The file, in UTF-8, with a header; ``.gz`` is unpacked on the way.
+        path: The file, in UTF-8, with a header; ``.gz`` is unpacked.
         rows: How many rows to look at; all of them by default, in flat memory.
 
     Returns:
-        The schema, as it could stand in ``schemas/``.
+        The schema, as a file of ``schemas/``.
 
     Raises:
         ValueError: No header, names that collide, a row with too few fields, or text that is not UTF-8 CSV.
@@ -147,7 +147,7 @@ def _fits(values: pa.Array, arrow: pa.DataType) -> bool:
 
 
 def _header(path: Path) -> list[str]:
-    """The column names as they stand in the file."""
+    """The column names as in the file."""
     import pyarrow as pa
 
     try:

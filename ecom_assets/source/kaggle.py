@@ -1,4 +1,4 @@
-"""The published data set on Kaggle: download it, and recognise its files.
+"""The published data set on Kaggle: download it, and recognize its files.
 
 What belongs here: the one call to `kagglehub`, its failures in plain words, and
 the known sizes and checksums. Placing the files is `acquire`'s matter.
@@ -52,8 +52,8 @@ def download() -> dict[str, Path]:
     return locate(folder)
 
 
-def recognise(files: dict[str, Path]) -> dict[str, bool]:
-    """Tell which files are the published ones, by size and SHA-256, and log it.
+def recognize(files: dict[str, Path]) -> dict[str, bool]:
+    """Find out which files are the published ones, by size and SHA-256, and log it.
 
     Args:
         files: Table -> file.
@@ -84,7 +84,7 @@ def _is_published(table: str, file: Path) -> bool:
 
 @contextmanager
 def _explained() -> Generator[None]:
-    """Turn what kagglehub raises into a KaggleError that tells the remedy."""
+    """Turn what kagglehub raises into a KaggleError that names the remedy."""
     import requests
     from kagglehub import exceptions
 
@@ -97,7 +97,7 @@ def _explained() -> Generator[None]:
         raise KaggleError(_refused(status, error)) from error
     except requests.RequestException as error:
         raise KaggleError(
-            f"Kaggle can't be reached, or the line broke, so {HANDLE} was not downloaded ({error}). "
+            f"Kaggle can't be reached, or the connection broke, so {HANDLE} was not downloaded ({error}). "
             f"Check the network and HTTPS_PROXY, then try again. {_OTHERWISE}"
         ) from error
     except (exceptions.DataCorruptionError, exceptions.BackendError) as error:
@@ -108,7 +108,7 @@ def _explained() -> Generator[None]:
 
 def _no_credentials(error: Exception) -> str:
     return (
-        f"Kaggle wants to know who downloads {HANDLE}, and found no valid credentials ({error}). Make a token at "
+        f"Kaggle requires a login to download {HANDLE}, and found no valid credentials ({error}). Create a token at "
         "https://www.kaggle.com/settings and save it as ~/.kaggle/kaggle.json, or set KAGGLE_USERNAME and KAGGLE_KEY. "
         f"{_OTHERWISE}"
     )
@@ -120,7 +120,7 @@ def _refused(status: int | None, error: Exception) -> str:
             return _no_credentials(error)
         case 403:
             return (
-                f"Kaggle refuses {HANDLE} (HTTP 403: {error}). Sign in at {URL}, accept the licence there "
+                f"Kaggle refuses {HANDLE} (HTTP 403: {error}). Sign in at {URL}, accept the license there "
                 f"(press Download once), and use a token of that same account. {_OTHERWISE}"
             )
         case 404:

@@ -30,7 +30,7 @@ def test_every_server_has_its_share(
     _, err = run.communicate(timeout=RUN_SECONDS)
     took = time.time() - began
     assert run.returncode == 0, err[-4000:]
-    code, told, err = ecom(env, "reconcile", "--json")
+    code, reported, err = ecom(env, "reconcile", "--json")
     assert code == 0, err
     topics = [table.topic(settings_of(env).namespace) for table in TABLES.values()]
     known = AdminClient({"bootstrap.servers": cluster.addresses().kafka}).list_topics(timeout=30).topics
@@ -38,7 +38,7 @@ def test_every_server_has_its_share(
     stored = watch.bytes_by_broker(cluster, topics)
     regions = watch.held_by_regionserver(cluster, NAMESPACE)
     work = watch.done_by_worker(cluster, event_log, began)
-    rows = sum(t["hbase"]["rows"] for t in told["tables"].values())
+    rows = sum(t["hbase"]["rows"] for t in reported["tables"].values())
     with capsys.disabled():
         print(f"\n{rows:,} rows in {took:.0f} s ({len(topics) * 6} partitions)")
         for name in sorted(stored):

@@ -160,7 +160,7 @@ def test_a_crashed_server_comes_back_by_itself(name: str) -> None:
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    """If this fails, one bad server leaves a half-started cluster behind, and nobody is told which it was."""
+    """If this fails, one bad server leaves a half-started cluster behind, and nobody learns which it was."""
     server = {
         "image": os.environ.get("ECOM_IMAGE", "ecom-assets"),
         "init": True,

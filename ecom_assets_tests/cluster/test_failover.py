@@ -37,9 +37,9 @@ def whole(cluster: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture(scope="module")
 def undisturbed(whole: dict[str, str]) -> dict[str, Any]:
     """What its layers were read back to hold."""
-    code, told, err = ecom(whole, "reconcile", "--json")
+    code, reported, err = ecom(whole, "reconcile", "--json")
     assert code == 0, err
-    return told["tables"]
+    return reported["tables"]
 
 
 def test_rows_are_kept_on_several_servers(cluster: Stack, whole: dict[str, str]) -> None:
@@ -58,9 +58,9 @@ def test_rows_are_kept_on_several_servers(cluster: Stack, whole: dict[str, str])
         spread = hbase.locations(TABLES["click_stream"].hbase_table(settings.namespace))
     assert len(set(spread)) == 2, f"regions lie on {spread}"
     record = watch.record_of(cluster, "namenode")
-    told = probes._bean(record.host, record.ports["http"], "Hadoop:service=NameNode,name=FSNamesystem")
-    assert told["BlocksTotal"] > 0
-    assert told["UnderReplicatedBlocks"] == told["MissingBlocks"] == 0
+    reported = probes._bean(record.host, record.ports["http"], "Hadoop:service=NameNode,name=FSNamesystem")
+    assert reported["BlocksTotal"] > 0
+    assert reported["UnderReplicatedBlocks"] == reported["MissingBlocks"] == 0
 
 
 def test_hbase_counts_what_the_report_says(
@@ -101,15 +101,15 @@ def test_a_run_outlives_a_server(
         assert run.returncode == 0, err[-4000:]
         if name.startswith("spark"):
             moved = max(moved, watch.first_task_done(event_log, at))
-        code, told, err = ecom(env, "reconcile", "--json")
+        code, reported, err = ecom(env, "reconcile", "--json")
         assert code == 0, err
-        assert told["ok"] is True
+        assert reported["ok"] is True
     finally:
         run.kill()
         returned = time.monotonic()
         cluster.up()  # it comes back, and the next one may go
         back = time.monotonic() - returned
-    rows = {held: sum(t[held]["rows"] for t in told["tables"].values()) for held in HELD}
+    rows = {held: sum(t[held]["rows"] for t in reported["tables"].values()) for held in HELD}
     due = {held: sum(t[held]["rows"] for t in undisturbed.values()) for held in HELD}
     lost = sum(max(0, due[held] - rows[held]) for held in HELD)
     doubled = sum(max(0, rows[held] - due[held]) for held in HELD)
@@ -117,8 +117,8 @@ def test_a_run_outlives_a_server(
         print(f"\n{watch.Failover(name, layer, moved, ended, back, lost, doubled)}")
     for table, layers in undisturbed.items():
         for held in HELD:
-            assert told["tables"][table][held]["rows"] == layers[held]["rows"], f"{table} in {held}"
-            assert told["tables"][table][held]["checksum"] == layers[held]["checksum"], f"{table} in {held}"
+            assert reported["tables"][table][held]["rows"] == layers[held]["rows"], f"{table} in {held}"
+            assert reported["tables"][table][held]["checksum"] == layers[held]["checksum"], f"{table} in {held}"
     clicks = TABLES["click_stream"].hbase_table(settings.namespace)
     counted = watch.counted_by_hbase(cluster, clicks, tmp_path / "counter")
     assert counted == undisturbed["click_stream"]["hbase"]["rows"]

@@ -33,15 +33,15 @@ def hdfs(cluster: Stack) -> str:
 def test_a_run_leaves_its_lake_in_hdfs(cluster: Stack, hdfs: str, tmp_path: Path) -> None:
     """If this fails, workers must share a folder, or a table's file crosses a region, is moved twice or left behind."""
     env = environment(tmp_path, cluster.addresses(), "in_hdfs") | {"ECOM_LAKE_URI": f"{hdfs}/lakes"}
-    code, told, err = ecom(env, "run", "--scale", SCALE, "--json")
+    code, reported, err = ecom(env, "run", "--scale", SCALE, "--json")
     assert code == 0, err
-    assert told["ok"] is True
+    assert reported["ok"] is True
     settings = settings_of(env)
     assert not (tmp_path / "lake").exists()
     assert not (tmp_path / "staging").exists()
     with HBaseAdmin(cluster.addresses().hbase_zookeeper) as admin:
         for name, table in TABLES.items():
-            rows = told["tables"][name]["merged"]["rows"]
+            rows = reported["tables"][name]["merged"]["rows"]
             assert delta.records(merge.folder(table, settings)) == rows
             hbase = table.hbase_table(settings.namespace)
             root = HdfsPath(f"{hdfs}/hbase/data/default/{hbase}")

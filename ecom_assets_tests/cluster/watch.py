@@ -113,8 +113,8 @@ def _leaders(admin: AdminClient) -> set[int]:
 
 
 def _alive_workers(master: Record) -> set[int]:
-    told = probes._json(master.host, master.ports["http"], "/json/")
-    return {split(w["webuiaddress"])[1] for w in told["workers"] if w["state"] == "ALIVE"}
+    reported = probes._json(master.host, master.ports["http"], "/json/")
+    return {split(w["webuiaddress"])[1] for w in reported["workers"] if w["state"] == "ALIVE"}
 
 
 def _every_region_serves(host: str, port: int) -> bool:
@@ -133,13 +133,13 @@ def _every_region_serves(host: str, port: int) -> bool:
 def counted_by_hbase(cluster: Stack, table: str, log: Path) -> int:
     """The rows of a table by HBase's own RowCounter."""
     client = hbase_client(cluster.addresses().hbase_zookeeper)
-    told = run_java(
+    reported = run_java(
         jars.classpath("hbase"), "org.apache.hadoop.hbase.mapreduce.RowCounter",
         *(f"-D{name}={value}" for name, value in client.items()), "-Dmapreduce.framework.name=local", table,
         log=log, heap="256m", expected=f"expected RowCounter to count {table}", remedy="see its log",
     )  # fmt: skip
-    # Each task tells its own, and the job at the end all of them.
-    return int([line for line in told.splitlines() if line.strip().startswith("ROWS=")][-1].partition("=")[2])
+    # Each task reports its own, and the job at the end all of them.
+    return int([line for line in reported.splitlines() if line.strip().startswith("ROWS=")][-1].partition("=")[2])
 
 
 def bytes_by_broker(cluster: Stack, topics: list[str]) -> dict[str, int]:

@@ -70,7 +70,7 @@ class Given(RowSource):
         return pa.Table.from_batches([self.versions[-1]]).select(list(columns))
 
     @override
-    def frame(self, at: Context, table: Table) -> DataFrame:
+    def frame(self, at: Context, table: Table, cut: Cut) -> DataFrame:
         raise ServiceError("no frame")
 
     @override

@@ -152,29 +152,36 @@ def test_no_transaction_crosses_a_cut(at: Context) -> None:
     assert totals.own.rows == 200
 
 
-def test_without_the_lock_a_transaction_crosses(at: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: if it failed, the test above would pass with cuts taken at any moment."""
+@pytest.mark.parametrize("locked", [True, False], ids=["locked", "control"])
+def test_a_cut_waits_for_the_transaction_under_way(at: Context, monkeypatch: pytest.MonkeyPatch, locked: bool) -> None:
+    """If it failed, a cut between a transaction's rows and its ledger record would count one without the other."""
 
     @contextmanager
     def unlocked(_: object) -> Generator[None]:
         yield
 
-    monkeypatch.setattr(cuts.TransactionLock, "cut", unlocked)
-    click_chunks(at.settings, count=40, rows=200)
+    if not locked:
+        monkeypatch.setattr(cuts.TransactionLock, "cut", unlocked)
+    click_chunks(at.settings)
     TOPIC.build(at, CLICK_STREAM)
-    stop = Event()
-    thread = simulating(at, stop, rate=100_000)
-    crossed = 0
-    try:
-        deadline = time.monotonic() + 60
-        while not crossed and time.monotonic() < deadline:
-            found = TOPIC.measure(at, CLICK_STREAM, fixed(at))
-            again = found.excluded["replayed"].rows if "replayed" in found.excluded else 0
-            crossed += found.measure.rows != 8000 + again
-    finally:
-        stop.set()
-        thread.join(30)
-    assert crossed
+    send, cut = producer._send, []
+    fixing = Thread(target=lambda: cut.append(fixed(at)))
+
+    def in_two_parts(client: Producer, attempt: int, **what: Any) -> None:
+        rows: dict[str, Any] = what | {"entries": []}
+        records: dict[str, Any] = what | {"load": producer.Load([], [], [])}
+        send(client, attempt, **rows)
+        client.flush(20)
+        fixing.start()
+        time.sleep(3)
+        send(client, attempt, **records)
+
+    monkeypatch.setattr(producer, "_send", in_two_parts)
+    TOPIC.simulate(at, CLICK_STREAM, Event(), rate=10, rows=1)
+    fixing.join(60)
+    found = TOPIC.measure(at, CLICK_STREAM, cut[0])
+    assert found.measure.rows == 220
+    assert ("replayed" in found.excluded) == locked
 
 
 def test_differences_equal_measurements_both_ways(at: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_interrupted_load_goes_on(
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Clients that do not wait for a namenode."""
-    monkeypatch.setattr(location, "PATIENCE", {"dfs.client.failover.max.attempts": "1"})
+    monkeypatch.setattr(location, "CLIENT", {"dfs.client.failover.max.attempts": "1"})
     location._client.cache_clear()
     yield
     location._client.cache_clear()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ecom_assets.core import quarantine, row_hash
 from ecom_assets.core.measure import Measure
-from ecom_assets.csv import audit, blocks, contract, records
+from ecom_assets.csv import audit, audit_parts, blocks, contract, records
 from ecom_assets.csv.contract import HeaderError, header_line
 from ecom_assets.csv.plan import Plan
 from ecom_assets.dataset.model import Column, HBaseLayout, Table
@@ -249,7 +249,7 @@ def test_both_readers_agree(place: Path, table: Table, data: bytes, longest: int
     path.write_bytes(header_line(table) + data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contract, "MAX_RECORD", longest)
-        patch.setattr(audit, "WALK_BYTES", walk)
+        patch.setattr(audit_parts, "WALK_BYTES", walk)
         expected = first(path, table, blocks.BLOCK_BYTES)
         for size in [*sizes, blocks.BLOCK_BYTES]:
             assert same(audit.audit(path, table, block_bytes=size), expected), f"the second reader in blocks of {size}"

@@ -61,13 +61,13 @@ def test_a_ratio_is_taken_within_a_round() -> None:
 
 
 def test_above_one_ours_is_faster() -> None:
-    """If this fails, the sheet praises the slower one; amounts may differ, since rates are compared."""
+    """If this fails, the report praises the slower one; amounts may differ, since rates are compared."""
     ways = {OURS: way([], OURS, 2.0, amount=100), "other": way([], "other", 1.0, amount=10)}
     assert measure(Step("s", "MB", ways, (versus("r", "other"),), warm_ups=0), 1).ratios["r"].median == 5
 
 
 def test_goals_have_a_direction() -> None:
-    """If this fails, growth and the proof's share are called good when they are too large."""
+    """If this fails, growth and the share of verification are called good when they are too large."""
     assert Goal(0.7).met(0.7)
     assert not Goal(0.7).met(0.69)
     assert Goal(10.5, at_most=True).met(10.5)
@@ -82,11 +82,11 @@ def test_time_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert timed(lambda: 5).rate == 2
 
 
-def test_proof_share_is_proof_time_by_pipeline_time() -> None:
-    """If this fails, the proof's cost is hidden in, or taken of, the wrong whole."""
-    from benchmarks.whole import proof_share
+def test_verification_share_is_verification_time_by_pipeline_time() -> None:
+    """If this fails, the cost of verification is hidden in, or taken of, the wrong whole."""
+    from benchmarks.whole import verification_share
 
-    assert proof_share(Sample(1, 100, {"topic": 30, "hbase": 10, "proof": 10})) == 0.25
+    assert verification_share(Sample(1, 100, {"topic": 30, "hbase": 10, "proof": 10})) == 0.25
 
 
 def test_json_has_all_ratios_and_no_others() -> None:

@@ -342,7 +342,7 @@ def test_the_bulk_path_takes_each_key_once(open_home: Callable[..., Context]) ->
     assert some.column_names == columns
     assert some.equals(EXPANDED.sample(at, TRANSACTIONS, columns))
     with pytest.raises(ServiceError, match="ECOM_HBASE_ROUTE"):
-        EXPANDED.frame(at, TRANSACTIONS)
+        EXPANDED.frame(at, TRANSACTIONS, Cut())
 
 
 def test_chunks_are_verified_as_they_are_read(open_home: Callable[..., Context]) -> None:

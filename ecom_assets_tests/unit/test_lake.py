@@ -65,7 +65,7 @@ def test_a_lake_elsewhere_is_refused(uri: str) -> None:
 
 def test_an_hdfs_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would look like an empty lake."""
-    monkeypatch.setattr("ecom_assets.core.location.PATIENCE", {"dfs.client.failover.max.attempts": "1"})
+    monkeypatch.setattr("ecom_assets.core.location.CLIENT", {"dfs.client.failover.max.attempts": "1"})
     with pytest.raises(LakeError, match=r"^hdfs://127\.0\.0\.1:2/x: expected HDFS to answer at .*refused.*LAKE_URI"):
         HdfsPath("hdfs://127.0.0.1:2/x").exists()
 

@@ -495,7 +495,7 @@ def test_files_of_unknown_origin_are_left_alone(tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda f: f.unlink(), lambda f: f.write_text("short"), lambda f: os.utime(f, (1, 1))]
 )
-def test_damaged_synthetic_files_are_made_anew(tmp_path, caplog, damage):
+def test_damaged_synthetic_files_are_generated_again(tmp_path, caplog, damage):
     """A file that vanished or was cut would go unnoticed."""
     files = acquire(settings(tmp_path))
     before = {t: f.read_bytes() for t, f in files.items()}
@@ -503,7 +503,7 @@ def test_damaged_synthetic_files_are_made_anew(tmp_path, caplog, damage):
     acquire(settings(tmp_path))
     assert {t: f.read_bytes() for t, f in files.items()} == before
     assert f"{files['transactions']}: " in caplog.text
-    assert "taking it anew" in caplog.text
+    assert "fetching it from the source again" in caplog.text
 
 
 def test_interrupted_acquire_is_finished_later(tmp_path):
@@ -602,8 +602,8 @@ def test_spoilt_record_is_said(tmp_path):
 # -------------------------------------------------------------------- kaggle
 
 
-def test_kaggle_files_are_linked_and_recognised(tmp_path, user_files, monkeypatch):
-    """The published files would not be told from others."""
+def test_kaggle_files_are_linked_and_recognized(tmp_path, user_files, monkeypatch):
+    """The published files would not be distinguished from others."""
     asked = []
     monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: asked.append(handle) or str(user_files))
     content = (user_files / "PRODUCT.CSV").read_bytes()
@@ -630,11 +630,11 @@ def http_error(status: int) -> Exception:
     ("raised", "said"),
     [
         (http_error(401), "no valid credentials.*kaggle.json"),
-        (http_error(403), "accept the licence there"),
+        (http_error(403), "accept the license there"),
         (http_error(404), "no data set .* any more"),
         (http_error(503), "HTTP 503"),
         (UnauthenticatedError(), "no valid credentials.*KAGGLE_KEY"),
-        (requests.exceptions.ChunkedEncodingError("cut"), "the line broke"),
+        (requests.exceptions.ChunkedEncodingError("cut"), "the connection broke"),
     ],
     ids=["401", "403", "404", "503", "unauthenticated", "broken"],
 )

@@ -71,7 +71,7 @@ def test_no_server(listens: bool) -> None:
         address = f"sc://127.0.0.1:{other.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(SparkConnectionError, match=rf"{address}.*ecom status.*ecom up"):
-            connect(address, patience=0.5)
+            connect(address, timeout=0.5)
         assert time.monotonic() - began < 5
 
 

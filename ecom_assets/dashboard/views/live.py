@@ -21,14 +21,14 @@ EVERY = 2.0
 
 @st.fragment(run_every=EVERY)
 def page() -> None:
-    """The page; runs again by itself."""
+    """The page; reruns automatically."""
     now = datetime.now(UTC)
     with guarded("The stream"):
         streams = {name: live.stream(table, settings()) for name, table in TABLES.items()}
         if not any(streams.values()):
             st.info(
-                "Nothing has been streamed yet. `ecom run` carries rows through Kafka into the streamed tables;"
-                " this page then shows them as they come.",
+                "Nothing has been streamed yet. `ecom run` loads rows through Kafka into the streamed tables;"
+                " this page then shows them as they arrive.",
                 icon=":material/hourglass_empty:",
             )
             return
@@ -38,11 +38,11 @@ def page() -> None:
                 column.metric(
                     name.replace("_", " ").capitalize(),
                     f"{stream.rows if stream else 0:,}",
-                    f"{rate:,.0f} rows/s" if rate else "at rest",
+                    f"{rate:,.0f} rows/s" if rate else "idle",
                     delta_color="normal" if rate else "off",
                     delta_arrow="up" if rate else "off",
                     border=True,
-                    help="Records in the streamed table, and how many came a second over the last minute",
+                    help="Records in the streamed table, and how many arrived per second over the last minute",
                 )
         home = settings()
 
@@ -67,13 +67,13 @@ def behind(streams: dict[str, live.Stream | None], latest: dict[str, Future[date
         for column, (name, stream) in zip(columns, streams.items(), strict=True):
             newest = latest[name].result()
             if newest is None:
-                told = "no records"
+                text = "no records"
             elif stream is None or stream.newest is None:
-                told = "not streamed"
+                text = "not streamed"
             else:
                 lag = (newest - stream.newest).total_seconds()
-                told = ago(lag) if lag > 0.001 else "0 s"
-            column.metric(name.replace("_", " ").capitalize(), told)
+                text = ago(lag) if lag > 0.001 else "0 s"
+            column.metric(name.replace("_", " ").capitalize(), text)
 
 
 def arrivals(streams: dict[str, live.Stream | None]) -> None:
@@ -82,7 +82,7 @@ def arrivals(streams: dict[str, live.Stream | None]) -> None:
         batches = [(at, rows) for stream in streams.values() if stream for at, rows in stream.commits]
         frame = pl.DataFrame(batches, schema={"at": pl.Datetime("us", "UTC"), "rows": pl.Int64}, orient="row")
         if frame.is_empty():
-            st.info("No micro-batch is remembered in the tables' logs.", icon=":material/hourglass_empty:")
+            st.info("The tables' logs contain no micro-batch.", icon=":material/hourglass_empty:")
         else:
             st.html(charts.moments(frame.sort("at").tail(60), "rows", "records"))
 

@@ -1,4 +1,4 @@
-"""Look-up: one customer with their orders, one session with its events, straight from HBase."""
+"""Lookup: one customer with their orders, one session with its events, straight from HBase."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ecom_assets.serving.queries import Snapshot
 
 @st.cache_data(ttl=600, show_spinner=False)
 def examples() -> dict[str, str]:
-    """Ids that exist, so that whoever comes here first has something to look at."""
+    """Ids that exist, as defaults of the empty fields."""
     return lookup.examples(service().settings, service().addresses)
 
 
 def page() -> None:
     """The page."""
-    header("Look-up", "One row by its key and its neighbours by their prefix: no scan, whatever the size.")
-    with guarded("The look-up"):
+    header("Lookup", "Point reads and prefix scans on HBase.")
+    with guarded("The lookup"):
         asked = service().snapshot()
         known = examples()
         left, right = st.columns(2)
@@ -34,7 +34,7 @@ def page() -> None:
         if session:
             events(asked, session)
         else:
-            st.info("Enter a session id to see its events in the order of time.", icon=":material/search:")
+            st.info("Enter a session id to see its events sorted by time.", icon=":material/search:")
 
 
 def customer(asked: Snapshot, number: str) -> None:
@@ -67,10 +67,10 @@ def customer(asked: Snapshot, number: str) -> None:
         if not orders.table.num_rows:
             st.info("This customer has not ordered anything.", icon=":material/remove_shopping_cart:")
         else:
-            told = f"{orders.table.num_rows:,} orders"
+            count = f"{orders.table.num_rows:,} orders"
             if orders.table.num_rows >= lookup.MOST:
-                told = f"The latest {lookup.MOST:,} orders"
-            st.markdown(told)
+                count = f"The latest {lookup.MOST:,} orders"
+            st.markdown(count)
             _table(
                 orders.table,
                 ["created_at", "total_amount", "payment_status", "payment_method", "promo_code", "booking_id"],
@@ -81,7 +81,7 @@ def customer(asked: Snapshot, number: str) -> None:
 
 def events(asked: Snapshot, session: str) -> None:
     """A session's events."""
-    with card("session", "Session, in the order of time"):
+    with card("session", "Session, sorted by time"):
         answer = asked.events_of(session)
         if not answer.table.num_rows:
             st.info(

@@ -21,7 +21,7 @@ ALL = "All categories"
 
 def page() -> None:
     """The page."""
-    header("The shop at a glance", "Customers, products, bookings and clicks, all from rows that were proven.")
+    header("The shop at a glance", "Customers, products, bookings and clicks, from verified rows only.")
     with guarded("The overview"):
         asked = service().snapshot()
         counters(asked)
@@ -57,7 +57,7 @@ def choose(asked: Snapshot) -> Filter:
 
 
 def sales(asked: Snapshot, chosen: Filter) -> None:
-    """What was sold, to whom it goes, and how many came so far."""
+    """What was sold, where it is shipped to, and the funnel of sessions."""
     st.header("Sales", anchor=False)
     of = f" of {chosen.category}" if chosen.category else ""
     with card("revenue", f"Revenue{of} by month", "Paid items at their price, before promotions and shipment."):
@@ -106,7 +106,7 @@ def people(asked: Snapshot) -> None:
 
 def goods(asked: Snapshot, chosen: Filter) -> None:
     """What is sold."""
-    st.header("Catalogue", anchor=False)
+    st.header("Catalog", anchor=False)
     answer = asked.catalogue()
     for column, (key, name, title) in zip(
         st.columns(3),

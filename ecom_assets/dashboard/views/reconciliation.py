@@ -189,8 +189,8 @@ def checks(found: list[dict[str, str]]) -> None:
         st.info("No check has been evaluated yet; `ecom run` and `ecom check` do so.", icon=":material/rule:")
         return
     count = {state: sum(c["state"] == state for c in found) for state in history.STATES}
-    told = f"{count['passed']} passed, {count['warns']} warn, {count['failed']} failed."
-    st.markdown(f"{MARKS['failed' if count['failed'] else 'passed']} {told}")
+    text = f"{count['passed']} passed, {count['warns']} warn, {count['failed']} failed."
+    st.markdown(f"{MARKS['failed' if count['failed'] else 'passed']} {text}")
     lines = [
         {"": MARKS[c["state"]], **{k: c[k] for k in ("asset", "check", "found")}, "when": when(c["at"])} for c in found
     ]

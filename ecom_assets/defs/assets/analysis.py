@@ -1,4 +1,4 @@
-"""The analysis path: expanded files to PostgreSQL, answers computed by Spark over it, kept in Redis."""
+"""The analysis path: expanded files to PostgreSQL, results computed by Spark over it, cached in Redis."""
 
 from collections.abc import Iterator
 

@@ -51,8 +51,8 @@ def _layer(layer: Layer, dataset: Dataset) -> dg.AssetsDefinition:
         engine = home.engine(config.path)
         due = [t for t in tables if asset_key(layer.name, t) in context.selected_asset_keys]
         for table, built in for_each(due, lambda t: engine.build(layer.name, t, repair=config.repair)):
-            said = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
-            context.log.info("%s/%s: %s", layer.name, table.name, said)
+            done = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
+            context.log.info("%s/%s: %s", layer.name, table.name, done)
             of = engine.layer(layer.name)
             yield dg.MaterializeResult(
                 asset_key=asset_key(layer.name, table),

@@ -38,7 +38,7 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
         owners=OWNERS,
     )
     def precomputed_results(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
-        """Precomputed dashboard queries, cached in Redis; pages go on showing what was published before."""
+        """Precomputed dashboard queries, cached in Redis; pages show the previous publication meanwhile."""
         at = home.at
         service = Queries(at.settings, lambda: at.spark, at.books)
         try:

@@ -9,7 +9,7 @@ from pydantic import Field
 class HBaseResource(dg.ConfigurableResource):
     """Where HBase is; empty addresses mean the settings' or the home's own.
 
-    Rows go through the Thrift server, tables are made and split through HBase's own
+    Rows are read through the Thrift server, tables are created and split through HBase's own
     Admin, which finds the cluster by its ZooKeeper.
     """
 

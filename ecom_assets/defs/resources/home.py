@@ -1,4 +1,4 @@
-"""The home as a Dagster resource: what every asset, check and sensor goes through."""
+"""The home as a Dagster resource: what every asset, check and sensor uses."""
 
 from collections.abc import Callable
 from functools import cached_property

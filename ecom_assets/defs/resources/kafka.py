@@ -16,7 +16,7 @@ from ecom_assets.servers.stack import Stack
 class KafkaResource(dg.ConfigurableResource):
     """The brokers; what is left empty means the settings' or the home's own.
 
-    Dagster shows a resource's configuration to whoever opens its UI, so passwords belong in
+    Dagster shows a resource's configuration to anyone who opens its UI, so passwords belong in
     ``ECOM_KAFKA_CONFIG``.
     """
 

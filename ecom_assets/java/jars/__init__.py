@@ -1,7 +1,7 @@
-"""The servers' jars: which they are, fetching them, and class paths made of them.
+"""The servers' jars: which they are, fetching them, and class paths of them.
 
-The poms beside this file say what is wanted; ``jars.lock`` is what Maven made of
-them, one jar a line, and all that set-up needs. Writing the lock is a developer's
+The poms next to this file declare what is wanted; ``jars.lock`` is what Maven resolved,
+one jar a line, and all that set-up needs. Writing the lock is a developer's
 command and lives in ``__main__.py``; starting a server does not belong here.
 """
 
@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent
 LOCK = FOLDER / "jars.lock"
 SERVERS = ("kafka", "hbase", "spark")
 SETS = (*SERVERS, "hdfs", "yarn", "tools")
-"""The servers, what a cluster has beside them, and what measures them (``ecom bench``)."""
+"""The servers, what a cluster has in addition, and what measures them (``ecom bench``)."""
 THREADS = 8
 """Downloads at a time: the registry's latency, not its bandwidth, is the limit."""
 
@@ -60,7 +60,7 @@ class Jar:
 
     @property
     def path(self) -> Path:
-        """Where it lies in Maven's local repository, whether there already or not."""
+        """Where it is stored in Maven's local repository, whether there already or not."""
         name = "-".join(filter(None, (self.artifact, self.version, self.classifier)))
         return repository() / self.group.replace(".", "/") / self.artifact / self.version / f"{name}.jar"
 
@@ -120,7 +120,7 @@ def classpath(name: str) -> list[Path]:
 def pyspark() -> list[Path]:
     """Spark's own jars, which come with pyspark, sorted by name.
 
-    They are hard-linked beside the other jars, where their paths are the same for all environments of the user: so
+    They are hard-linked next to the other jars, where their paths are the same for all environments of the user: so
     those share the archive of Spark's classes. Where the two folders are on different disks, the environment's own
     are taken.
     """
@@ -163,7 +163,7 @@ def missing(jars: Iterable[Jar] | None = None) -> list[Jar]:
 
 
 def of(sets: Iterable[str] = SERVERS) -> list[Jar]:
-    """The jars of some sets, each once; those of the servers unless told otherwise."""
+    """The jars of some sets, each once; those of the servers by default."""
     return list({j.path: j for j in load() if j.set in sets}.values())
 
 
@@ -178,7 +178,7 @@ def fetch(progress: Callable[[int, int], None] | None = None, sets: Iterable[str
         sets: Which of ``SETS``.
 
     Raises:
-        ServiceError: A jar can't be had or is not what the lock says.
+        ServiceError: A jar cannot be fetched, or is not the one in the lock.
     """
     jars = of(sets)
     stamp = cache_folder() / f"verified-{hashlib.sha256(repr(jars).encode()).hexdigest()[:16]}"
@@ -197,7 +197,7 @@ def fetch(progress: Callable[[int, int], None] | None = None, sets: Iterable[str
 
 
 def _fetch(jar: Jar) -> Jar:
-    """Fetch and verify one jar; one broken on disk is fetched anew, once."""
+    """Fetch and verify one jar; one broken on disk is fetched again, once."""
     was_there = jar.path.exists()
     if not was_there:
         _download(jar)

@@ -54,7 +54,7 @@ def generate(folder: Path, scale: float, seed: int, progress: Progress | None = 
         folder: Where to; made if it isn't there. Files of the same name are replaced.
         scale: Size; 1.0 is the published 13.8 million rows (2 GB).
         seed: Same scale and seed, same bytes.
-        progress: Told about every block.
+        progress: Called after every block.
 
     Returns:
         Rows per table.
