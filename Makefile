@@ -31,25 +31,25 @@ $(TOOLS)/bin/uv:
 
 install: .venv/.installed ## Install the locked packages into .venv
 
-run: install ## From CSV to verified HBase tables on 1 % of full size; OPTS='--scale 0.1' and the like
+run: install ## Run the pipeline from CSV to verified HBase tables at 1 % of full size; OPTS='--scale 0.1' and the like
 	$(RUN) ecom run $(OPTS)
 
-test: install ## Run every test, those on the real stack included; OPTS='-k name' and the like
+test: install ## Run the unit and integration tests, those on the real stack included; OPTS='-k name' and the like
 	$(RUN) pytest $(OPTS)
 
 test-unit: install ## Run the tests that need no servers
 	$(RUN) pytest ecom_assets_tests/unit $(OPTS)
 
-test-cluster: install ## Test a lake in HDFS, a guarded Kafka, and a cluster whose servers are killed under a run (takes long)
+test-cluster: install ## Test a lake in HDFS, Kafka with TLS and passwords, and a cluster whose servers are killed during a run (takes long)
 	$(RUN) pytest ecom_assets_tests/options ecom_assets_tests/cluster $(OPTS)
 
-test-faults: install ## Kill servers in the middle of runs, and see that no row is lost (takes long)
+test-faults: install ## Kill servers during runs, and verify that no row is lost (takes long)
 	$(RUN) pytest ecom_assets_tests/faults $(OPTS)
 
-soak: install ## Kill random parts for MINUTES=10 while data flow, then reconcile; SEED=1 and the like
+soak: install ## Kill random parts for MINUTES=10 while data flow, then reconcile all layers; SEED=1 and the like
 	$(RUN) python -m ecom_assets_tests.faults.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(OPTS)
 
-bench: install ## Measure each step beside what others would use; OPTS='--rows 100000' and the like (takes long)
+bench: install ## Benchmark each step against standard tools; OPTS='--rows 100000' and the like (takes long)
 	$(RUN) ecom bench $(OPTS)
 
 dev: install ## Start the stack and Dagster's UI at http://127.0.0.1:3000; Ctrl-C stops the UI
@@ -60,7 +60,7 @@ down: install ## Stop the stack; data stays
 
 docker/.env:
 	@python3 -c 'import re, secrets; print(re.sub(r"(PASSWORD=)$$", lambda m: m[1] + secrets.token_hex(16), open("docker/.env.example").read(), flags=re.M), end="")' > $@.new
-	@chmod 600 $@.new && mv $@.new $@ && echo "Made $@ with passwords of its own."
+	@chmod 600 $@.new && mv $@.new $@ && echo "Created $@ with generated passwords."
 
 cluster-image: ## Build the one image of the cluster; BASE=python:3.13-slim-bookworm and the like
 	docker build --file docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD) --tag $(or $(ECOM_IMAGE),ecom-assets) .
@@ -71,7 +71,7 @@ cluster-up: docker/.env ## Start the cluster in containers; OFFICIAL=1 PAGES=1, 
 	@python3 docker/cluster.py up --wait $(or $(WAIT),600) -- $(COMPOSE)
 	@echo "Dagster: http://$$($(COMPOSE) port dagster-webserver 3000)  Dashboard: http://$$($(COMPOSE) port dashboard 8501)"
 
-cluster-run: docker/.env ## Run 1 % of full size through the cluster and verify it; OPTS='--scale 0.1' and the like
+cluster-run: docker/.env ## Run the pipeline on the cluster at 1 % and verify it; OPTS='--scale 0.1' and the like
 	$(COMPOSE) run --rm --no-TTY ecom ecom run --through dagster-webserver:3000 $(OPTS)
 
 cluster-down: docker/.env ## Stop the cluster; data stay on its volumes; VOLUMES=1 deletes them

@@ -1,6 +1,6 @@
-"""The cluster's start, as ``make cluster-up`` runs it: look first, start, and leave nothing half-started behind.
+"""The cluster's start, as ``make cluster-up`` runs it: check first, start, and leave nothing half-started behind.
 
-Python's own modules alone: whoever has Docker and ``make`` need not install the project. The compose command line comes
+Standard library only: with Docker and ``make``, the project need not be installed. The compose command line comes
 from the Makefile, which knows the files.
 """
 
@@ -25,11 +25,11 @@ MEMORY = 8 << 30
 """Bytes below which the cluster does not fit: what it uses at 1 %, and one more for the runs."""
 
 LINES = 5
-"""Last lines of the log that are shown of a server that is not well."""
+"""Last lines of the log that are shown of an unhealthy server."""
 
 
 def read(path: Path) -> dict[str, str]:
-    """The variables of an ``.env`` file; those of the environment go before them, as Compose has it."""
+    """The variables of an ``.env`` file; those of the environment take precedence, as in Compose."""
     pairs = re.findall(r"^([A-Z_]+)=(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {name: os.environ.get(name, value) for name, value in pairs}
 
@@ -47,13 +47,13 @@ def wrong(given: Mapping[str, str], memory: int, running: Sequence[str]) -> Iter
             yield f"expected {name} in {ENV} to be a password, got none: write one there (letters and digits)"
         elif not given[name].isalnum():
             yield (
-                f"expected {name} in {ENV} to be letters and digits, since it stands in addresses too: change it, on"
+                f"expected {name} in {ENV} to be letters and digits, since it is part of addresses too: change it, on"
                 " new volumes (`make cluster-down VOLUMES=1`) if the old one was in use"
             )
     if memory < MEMORY:
         yield (
             f"expected {MEMORY >> 30} GiB of memory, but the Docker engine has {memory / 2**30:.1f}: give it more"
-            " (Docker Desktop: Settings, Resources), or take the processes of `make run`, which need 4"
+            " (Docker Desktop: Settings, Resources), or use the processes of `make run`, which need 4"
         )
     for name, (service, usual) in PUBLISHED.items():
         host, port = given.get("ECOM_BIND") or "127.0.0.1", given.get(name) or str(usual)
@@ -62,7 +62,7 @@ def wrong(given: Mapping[str, str], memory: int, running: Sequence[str]) -> Iter
         elif service not in running and not is_free(host, int(port)):
             yield (
                 f"expected port {port} of {host} to be free for {service}, but another program has it: end that"
-                f" program (`ss -ltnp 'sport = :{port}'` tells which), or set {name} in {ENV} to another"
+                f" program (`ss -ltnp 'sport = :{port}'` shows which), or set {name} in {ENV} to another"
             )
 
 
@@ -77,8 +77,8 @@ def is_free(host: str, port: int) -> bool:
         return True
 
 
-def told(*command: str) -> tuple[int, str]:
-    """The exit code of a command, and what it has printed."""
+def output_of(*command: str) -> tuple[int, str]:
+    """The exit code of a command, and its output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -87,11 +87,11 @@ def told(*command: str) -> tuple[int, str]:
 
 
 def look(compose: Sequence[str]) -> int:
-    """See that the cluster can start; returns the exit code."""
-    code, memory = told("docker", "info", "--format", "{{.MemTotal}}")
+    """Check that the cluster can start; returns the exit code."""
+    code, memory = output_of("docker", "info", "--format", "{{.MemTotal}}")
     if code or not memory.isdigit():
-        return fail(f"expected a Docker engine, got: {memory}\nStart it, or let DOCKER_HOST tell where it is.")
-    code, services = told(*compose, "ps", "--services", "--status", "running")
+        return fail(f"expected a Docker engine, got: {memory}\nStart it, or point DOCKER_HOST to it.")
+    code, services = output_of(*compose, "ps", "--services", "--status", "running")
     if code:
         return fail(f"expected Compose 2.24 or later to read the compose files, got: {services}")
     found = list(wrong(read(ENV), int(memory), services.split()))
@@ -99,25 +99,25 @@ def look(compose: Sequence[str]) -> int:
 
 
 def up(compose: Sequence[str], seconds: int) -> int:
-    """Start all servers and wait until they are well; else stop them all. Returns the exit code."""
+    """Start all servers and wait until they are healthy; else stop them all. Returns the exit code."""
     done = subprocess.run([*compose, "up", "--detach", "--wait", "--wait-timeout", str(seconds)], check=False)
     if done.returncode == 0:
         return 0
-    _, lines = told(*compose, "ps", "--all", "--format", "json")
+    _, lines = output_of(*compose, "ps", "--all", "--format", "json")
     unwell = dict(sick(lines))
     for name in unwell:
-        _, log = told(*compose, "logs", "--no-log-prefix", "--tail", str(LINES), name)
+        _, log = output_of(*compose, "logs", "--no-log-prefix", "--tail", str(LINES), name)
         print("\n".join(f"{name}: {line}" for line in log.splitlines()), file=sys.stderr)
-    told(*compose, "down")
+    output_of(*compose, "down")
     names = ", ".join(f"{name} ({state})" for name, state in unwell.items())
     return fail(
-        f"expected all servers to be well within {seconds} s, but these were not: {names or 'see above'}\n"
-        "All are stopped, their data stay. See to what the lines above say; on a slow machine try WAIT=1800."
+        f"expected all servers to be healthy within {seconds} s, but these were not: {names or 'see above'}\n"
+        "All are stopped, their data stay. Fix the cause in the lines above; on a slow machine try WAIT=1800."
     )
 
 
 def sick(lines: str) -> Iterator[tuple[str, str]]:
-    """Services that do not run or are not healthy, and how they are, from what ``ps --format json`` prints."""
+    """Services that do not run or are not healthy, and their state, from the output of ``ps --format json``."""
     for line in lines.splitlines():
         each = json.loads(line)
         state = each["Health"] or each["State"]

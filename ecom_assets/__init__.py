@@ -1,1 +1,1 @@
-"""An e-commerce lakehouse as a Dagster project: CSV to Kafka, Spark, Delta and HBase, with a proof."""
+"""An e-commerce lakehouse as a Dagster project: CSV to Kafka, Spark, Delta and HBase, with every layer verified."""

@@ -18,6 +18,8 @@ from ecom_assets.cli.options import AsJson, HBaseThrift, HBaseZookeeper, Home, H
 from ecom_assets.core import home as homes
 
 if TYPE_CHECKING:
+    from ecom_assets.core.settings import Settings
+    from ecom_assets.servers.doctor import Finding
     from ecom_assets.servers.stack import Stack
 
 ELSEWHERE = ("kafka", "hbase_thrift", "hbase_zookeeper", "spark", "postgres", "redis")
@@ -96,7 +98,7 @@ def doctor(home: Home = None, host: Host = None, as_json: AsJson = False) -> Non
     from ecom_assets.cli.display import colored
     from ecom_assets.servers.stack import Stack
 
-    findings = Stack(settings).doctor()
+    findings = [*Stack(settings).doctor(), *_topics(settings)]
     if as_json:
         _print_json(findings)
     else:
@@ -106,6 +108,23 @@ def doctor(home: Home = None, host: Host = None, as_json: AsJson = False) -> Non
         results.print(table)
     if any(f.level == "fail" for f in findings):
         raise typer.Exit(1)
+
+
+def _topics(settings: Settings) -> list[Finding]:
+    """What is wrong with the settings of topics that exist; nothing where Kafka does not run."""
+    from ecom_assets.core.errors import EcomError
+    from ecom_assets.paths import TOPIC, open_home
+    from ecom_assets.servers.doctor import Finding
+
+    if not homes.exists(settings):
+        return []
+    with open_home(settings) as at:
+        try:
+            wrong = [s for table in at.dataset.tables.values() for s in TOPIC.check_settings(at, table)]
+        except EcomError:  # the stack's own findings say so
+            return []
+    parts = [sentence.partition("; ") for sentence in wrong]
+    return [Finding("fail", what, remedy) for what, _, remedy in parts]
 
 
 def dashboard(home: Home = None) -> None:

@@ -45,14 +45,14 @@ def room_for(what: str, *folders: Path) -> Generator[None]:
         disks = _disks(folders)
         full = {folder: free for folder, free in disks.items() if free < FULL}
         messages = _messages(error)
-        said = next((line for line in messages if any(message in line for message in _MESSAGES)), "")
-        if not full and not said:
+        reason = next((line for line in messages if any(message in line for message in _MESSAGES)), "")
+        if not full and not reason:
             raise
         # What was written last may be gone again, and its disk has room by now.
         where = full or _disks(_named(error)) or disks
         room = " and of ".join(f"{folder} ({free / 1e6:,.1f} MB free)" for folder, free in where.items())
         raise DiskFullError(
-            f"{what}: expected room on the disk of {room}, got: {said or messages[0]}",
+            f"{what}: expected room on the disk of {room}, got: {reason or messages[0]}",
             "free some space (old homes, `ecom doctor` shows what it needs), then run again: what is complete stays,"
             " and the rest is built",
         ) from error

@@ -246,7 +246,7 @@ class RowSource(Layer, Protocol):
 
     @abstractmethod
     def left_out(self, at: Context, table: Table) -> Mapping[str, Measure]:
-        """Rows of this layer that ``batches`` leaves out, by reason, measured anew; empty where there are none."""
+        """Rows of this layer that ``batches`` leaves out, by reason, measured again; empty where there are none."""
         ...
 
 

@@ -68,9 +68,9 @@ def columns(frame: pl.DataFrame, name: str, value: str, title: str, axis: str) -
     rows: list[tuple[int, int]] = frame.select(name, value).rows()
     step = 100 / max(1, len(rows))
     at = [(place + 0.5) * step for place in range(len(rows))]
-    drawn = [(x, n, f"{axis} {key}: {n:,} {title}") for x, (key, n) in zip(at, rows, strict=True)]
+    points = [(x, n, f"{axis} {key}: {n:,} {title}") for x, (key, n) in zip(at, rows, strict=True)]
     labels = [(x, str(key)) for x, (key, _) in zip(at, rows, strict=True)]
-    return _plot(drawn, f"{step * 0.8:.2f}%", labels, title)
+    return _plot(points, f"{step * 0.8:.2f}%", labels, title)
 
 
 def trend(frame: pl.DataFrame, value: str, title: str) -> str:
@@ -81,12 +81,12 @@ def trend(frame: pl.DataFrame, value: str, title: str) -> str:
     # Months without a value keep their place.
     first = rows[0][0].year * 12 + rows[0][0].month
     step = 100 / (rows[-1][0].year * 12 + rows[-1][0].month - first + 1)
-    drawn = [
+    points = [
         ((month.year * 12 + month.month - first + 0.5) * step, n, f"{month:%B %Y}: {n:,} {title}") for month, n in rows
     ]
     years = range(rows[0][0].year, rows[-1][0].year + 1)
     labels = [(at, str(year)) for year in years if 0 <= (at := (year * 12 + 1 - first + 0.5) * step) <= 100]
-    return _plot(drawn, f"{step * 0.8:.2f}%", labels, title)
+    return _plot(points, f"{step * 0.8:.2f}%", labels, title)
 
 
 def moments(frame: pl.DataFrame, value: str, title: str) -> str:
@@ -100,9 +100,9 @@ def moments(frame: pl.DataFrame, value: str, title: str) -> str:
     def place(part: float) -> float:
         return 10 + 80 * part  # labels at the ends are not cut off
 
-    drawn = [(place((at - first) / span), n, f"{at:%d %b %H:%M:%S} UTC: {n:,} {title}") for at, n in rows]
+    points = [(place((at - first) / span), n, f"{at:%d %b %H:%M:%S} UTC: {n:,} {title}") for at, n in rows]
     labels = [(place(part), f"{first + span * part:%H:%M:%S}") for part in (0, 0.5, 1)]
-    return _plot(drawn, "8px", labels, f"{title}, by time in UTC")
+    return _plot(points, "8px", labels, f"{title}, by time in UTC")
 
 
 def steps(frame: pl.DataFrame) -> str:
@@ -140,9 +140,9 @@ def ranking(frame: pl.DataFrame) -> str:
     return f'<div class="ranking"><table><thead><tr>{head}</tr></thead><tbody>{"".join(drawn)}</tbody></table></div>'
 
 
-def _plot(drawn: Sequence[Bar], width: str, labels: Iterable[Label], title: str) -> str:
+def _plot(points: Sequence[Bar], width: str, labels: Iterable[Label], title: str) -> str:
     """Upright bars over an axis with labels, before lines with numbers."""
-    most = max((n for _, n, _ in drawn), default=0) or 1
+    most = max((n for _, n, _ in points), default=0) or 1
     size = 10 ** math.floor(math.log10(most / 4))
     step = max(1, next(size * factor for factor in (1, 2, 5, 10) if size * factor * 4 >= most))
     top = math.ceil(most / step) * step
@@ -150,7 +150,7 @@ def _plot(drawn: Sequence[Bar], width: str, labels: Iterable[Label], title: str)
     numbers = (f'<b style="bottom:{n * step / top:.2%}">{_short(n * step)}</b>' for n in range(round(top / step) + 1))
     bars = (
         f'<i style="left:{x:.2f}%;width:{width};height:{n / top:.2%}" title="{escape(text)}"></i>'
-        for x, n, text in drawn
+        for x, n, text in points
     )
     axis = (f'<span style="left:{x:.2f}%">{escape(text)}</span>' for x, text in labels)
     parts = (part for of in (lines, numbers, bars, axis) for part in of)

@@ -40,7 +40,10 @@ def problems(table: Table, settings: Settings, addresses: Addresses) -> list[str
         with thrift.Connection(addresses.hbase_thrift) as connection:
             if name.encode() not in connection.happybase.tables():
                 return None
-            return {family.decode(): told for family, told in connection.happybase.table(name).families().items()}
+            return {
+                family.decode(): attributes
+                for family, attributes in connection.happybase.table(name).families().items()
+            }
 
     found = thrift.retry(attempt, f"HBase table {name}, its descriptor")
     if found is None:

@@ -4,7 +4,7 @@ What belongs here: bytes of files, one per column family, from rows that are sor
 come from, regions, and how HBase loads the files (see ``bulk_load``). The format is that of HBase's classes
 ``HFileWriterImpl``, ``HFileBlock``, ``HFileBlockIndex``, ``HFileInfo`` and ``FixedFileTrailer`` (module hbase-server)
 and ``KeyValue`` (hbase-common), described in the reference guide, https://hbase.apache.org/book.html#_hfile_format_2.
-All integers are big-endian unless told otherwise.
+All integers are big-endian unless stated otherwise.
 
 **File.** Data blocks, leaf index blocks, intermediate index blocks; then what HBase reads when it opens a file: root
 index, root of the (empty) meta index, file info; then the trailer.

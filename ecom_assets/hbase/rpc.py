@@ -150,8 +150,8 @@ class Connection(Link):
         header = dict(wire.read_message(memoryview(data)[at : at + length]))
         at += length
         if 2 in header:
-            told = dict(wire.read_message(header[2])) if isinstance(header[2], bytes) else {}
-            kind, trace = (bytes(told.get(n, b"")).decode(errors="replace") for n in (1, 2))
+            reply = dict(wire.read_message(header[2])) if isinstance(header[2], bytes) else {}
+            kind, trace = (bytes(reply.get(n, b"")).decode(errors="replace") for n in (1, 2))
             raise RegionError(kind, (trace.splitlines() or [kind])[0])
         length, at = wire.read_varint(data, at)
         result = memoryview(data)[at : at + length]
@@ -238,7 +238,7 @@ class Cells:
 
 
 def plain_counts(result: memoryview) -> np.ndarray:
-    """The cells of the first rows, as long as each is told in two bytes: the field's number, and fewer than 128.
+    """The cells of the first rows, as long as each takes two bytes: the field's number, and fewer than 128.
 
     A result tells of thousands of rows, and begins with these: to read them one by one would take a fifth of the time.
     """

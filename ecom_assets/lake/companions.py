@@ -1,4 +1,4 @@
-"""Typed companions are verified against their texts: charts compute with them, so a wrong one is a wrong chart.
+"""Typed companions are verified against their texts: charts compute with them, so a wrong value is a wrong chart.
 
 What belongs here: the comparison, by other programs than the one that types columns where that is possible. What does
 not: how a text becomes a value; see ``typed``.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 SAMPLE = 64
-"""One of so many rows is looked at where a text is a struct or an array."""
+"""One of so many rows is verified where a text is a struct or an array."""
 
 ODD = 100_000
 """Texts of an odd form that are typed again, at most."""
@@ -48,7 +48,7 @@ class _Found:
     """What was found of one companion.
 
     Attributes:
-        wrong: Rows whose value is not what their text says.
+        wrong: Rows whose value differs from their text.
         example: Text and value of one of them.
         odd: Texts of another form, and their values.
     """

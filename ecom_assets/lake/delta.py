@@ -1,7 +1,7 @@
 """Delta tables without Spark: what they hold, at which version, read in flat memory.
 
-What belongs here: what may be asked of any Delta table of the lake. What does not: how a table is written, and what its
-rows mean; see ``query`` and ``merge``.
+What belongs here: what can be read from any Delta table of the lake. What does not: how a table is written, and what
+its rows mean; see ``query`` and ``merge``.
 
 Versions are named ``id@number``: the table's own id, new for each table, and the last version that changed rows.
 Maintenance changes files and no row, so it changes no name.
@@ -55,7 +55,7 @@ class Version:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what ``str`` makes of it."""
+        """Read what ``str`` writes."""
         table, _, number = text.rpartition("@")
         return cls(table, int(number))
 
@@ -134,8 +134,8 @@ def count(delta: DeltaTable) -> int:
 def measure(table: Table, delta: DeltaTable, null: str | None = None) -> Measure:
     """Count and checksum a table as it is stored.
 
-    Not by Spark, which writes the merged table and reads the streamed one for it: two programs that read the same
-    rows prove more than one, and this one takes a third of the time.
+    Not by Spark, which writes the merged table and reads the streamed one for it: two independent
+    readers of the same rows verify more than one, and this one takes a third of the time.
 
     Args:
         table: Whose columns to hash.

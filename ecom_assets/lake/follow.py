@@ -1,6 +1,6 @@
 """The continuous stream: every table's query, kept running until it is to stop.
 
-What belongs here: several queries at once, their restarts and their state for people. What does not: the query of one
+What belongs here: several queries at once, their restarts, and their state for display. What does not: the query of one
 table; see ``query``. The bounded build of the streamed layer has the same checkpoints, so either resumes where the
 other stopped.
 """
@@ -61,7 +61,7 @@ class Live:
 
 
 class Followed:
-    """A table's query, started again after failures that pass by themselves; stopped when its ``with`` block ends.
+    """A table's query, restarted after transient failures; stopped when its ``with`` block ends.
 
     Args:
         at: Connections and settings.
@@ -141,7 +141,7 @@ def follow(
     stop: Event,
     report: Callable[[list[Live]], object],
 ) -> None:
-    """Stream new records of topics until told to stop; brokers that are away for a while are waited for.
+    """Stream new records of topics until it is to stop; waits for brokers that are away for a while.
 
     Args:
         at: Connections and settings.
@@ -159,7 +159,7 @@ def follow(
     with ExitStack() as held:
         held.enter_context(locks.shared(at.settings, "the continuous stream"))
         for table in (chosen := list(tables)):
-            if not (lock := streamed.claim(table, at.settings)):
+            if not (lock := streamed.try_lock(table, at.settings)):
                 raise LakeError(f"table {table.name}: another process streams it already", "stop that one first")
             held.enter_context(lock)
         followed = [held.enter_context(Followed(at, table, source, interval)) for table in chosen]

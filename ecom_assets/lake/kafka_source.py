@@ -34,8 +34,8 @@ def read(spark: SparkSession, topic: str, settings: Settings, kafka: str, start:
         "kafka.bootstrap.servers": kafka,
         "kafka.isolation.level": "read_committed",
         "kafka.max.poll.records": "10000",
-        # Behind the last record of a partition comes the marker of its transaction: Kafka would delay the answer by
-        # its default of half a second to see whether more comes.
+        # Behind the last record of a partition comes the marker of its transaction: Kafka would delay the response by
+        # its default of half a second to wait for more.
         "kafka.fetch.max.wait.ms": "10",
         # After half a minute of silence a broker counts as gone; the defaults wait for two minutes, several times.
         "kafka.request.timeout.ms": "15000",
@@ -53,10 +53,10 @@ def java_kafka_config(config: Mapping[str, str]) -> dict[str, str]:
     """Translate librdkafka's security settings into the Java client's.
 
     Args:
-        config: Settings as librdkafka spells them; those that are not about security are left out.
+        config: Settings by librdkafka's names; those that are not about security are left out.
 
     Returns:
-        Settings as the Java client spells them, without a prefix.
+        Settings by the Java client's names, without a prefix.
 
     Raises:
         OSError: A certificate or key file cannot be read.

@@ -1,4 +1,4 @@
-"""Maintenance of the lake: fewer, larger files, and none that nobody can need. No row is changed.
+"""Maintenance of the lake: fewer, larger files, and none that no reader needs. No row is changed.
 
 What belongs here: Delta's OPTIMIZE and VACUUM, for all tables.
 """

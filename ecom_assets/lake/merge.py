@@ -7,7 +7,7 @@ Of several rows under one key the first stays, by Kafka's timestamp, then partit
 are duplicates and collapse; later rows that differ from it are conflicts and go to quarantine. So always: streamed =
 merged + duplicates + conflicts, in rows and in checksum.
 
-Each commit carries the version of the streamed table that it brings the merged one up to, as Delta's transaction
+Each commit records the version of the streamed table that it brings the merged one up to, as Delta's transaction
 identifier ``streamed/<id of the streamed table>``.
 """
 
@@ -110,7 +110,7 @@ def rebuild(at: Context, table: Table, version: Version) -> Left:
 
 
 def left_out(at: Context, table: Table, version: Version) -> Left:
-    """Measure anew the rows of a version of the streamed table that merging leaves out."""
+    """Measure again the rows of a version of the streamed table that merging leaves out."""
     with _split(at.spark, table, streamed.folder(table, at.settings), version) as (_, later):
         return _left(later, table)
 
@@ -136,9 +136,9 @@ def _append(at: Context, table: Table, version: Version, target: Location) -> Le
     """Merge what has come in since the last merge into the table as it is, none of whose rows is written again.
 
     Returns:
-        All rows left out. ``None``, and nothing is done, where more has changed than that rows came in, where one of
-        them differs from another of its key (the quarantine is then replaced as a whole), or where rows come again and
-        are so many that to merge all is as quick.
+        All rows left out. ``None``, and nothing is done, where the change is more than new rows, where one of them
+        differs from another of its key (the quarantine is then replaced as a whole), or where there are so many
+        repeated rows that a full merge is as fast.
     """
     source = streamed.folder(table, at.settings)
     last = merged_version(DeltaTable(str(target)), version.id) if exists(target) else None
@@ -191,7 +191,7 @@ def _write(
         .write.format("delta")
         .mode("overwrite")
         .option("overwriteSchema", "true")
-        # Keys are random and readers take all of a table: per-column statistics cost, and help nobody.
+        # Keys are random and readers take all of a table: per-column statistics cost time, and no reader uses them.
         .option("delta.dataSkippingNumIndexedCols", "0")
     )
     _transacted(writer, version).save(str(target))
@@ -236,7 +236,7 @@ def _split(
 ) -> Generator[tuple[DataFrame, DataFrame | None]]:
     """Split a streamed table into rows that stay and later rows under the same key; ``None`` if there are none.
 
-    Mostly there are none, and to see that takes a tenth of the time that Spark needs to find those that are.
+    Mostly there are none, and detecting that takes a tenth of the time that Spark needs to find them.
     """
     found = delta.at_version(source, version)
     rows = spark.read.format("delta").option("versionAsOf", found.version()).load(str(source))
@@ -250,13 +250,13 @@ def _split(
 
 @contextmanager
 def split(rows: DataFrame, table: Table) -> Generator[tuple[DataFrame, DataFrame | None]]:
-    """Part rows that stay from later rows under the same key; no frame of these if no key comes twice.
+    """Separate rows that stay from later rows under the same key; no frame of these if no key comes twice.
 
     Keys are counted by a 64-bit hash, which is a quarter of the work of counting texts; two keys
-    that share one only take the longer way. Few rows do, so no window over the whole table.
+    that share one only take the slower path. Few rows do, so there is no window over the whole table.
     """
     hashed = rows.withColumn("_key", sf.xxhash64(table.primary_key))
-    # Persisted, not checkpointed: a session forgets checkpoints while their frames are in use, a cache is made again.
+    # Persisted, not checkpointed: a session forgets checkpoints while their frames are in use, a cache is rebuilt.
     repeated = hashed.groupBy("_key").count().where("count > 1").select("_key").persist()
     try:
         yield (rows, None) if repeated.isEmpty() else _parted(rows, hashed, repeated, table)
@@ -283,7 +283,7 @@ def _parted(rows: DataFrame, hashed: DataFrame, repeated: DataFrame, table: Tabl
 
 
 def in_quarantine(spark: SparkSession, table: Table, settings: Settings) -> Measure:
-    """The conflicts in quarantine, made rows again."""
+    """The conflicts in quarantine, parsed back into rows."""
     path = quarantine.folder(table, settings)
     if not exists(path):
         return Measure()
@@ -293,7 +293,7 @@ def in_quarantine(spark: SparkSession, table: Table, settings: Settings) -> Meas
 
 
 def _conflicts(later: DataFrame, table: Table) -> DataFrame:
-    """Rows for the quarantine; their raw text is JSON from which the row can be made again."""
+    """Rows for the quarantine; their raw text is JSON from which the row can be rebuilt."""
     return later.where("NOT _duplicate").select(
         sf.format_string("%s[%d]", "_topic", "_partition").alias("source"),
         sf.col("_offset").alias("line_or_offset"),

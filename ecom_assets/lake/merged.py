@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ecom_assets.core.context import Context
 
 FORM = 2
-"""Raised when this room makes other rows or columns of the same input, so that tables are merged again."""
+"""Raised when this room builds other rows or columns from the same input, so that tables are merged again."""
 
 
 class MergedLayer(RowSource):

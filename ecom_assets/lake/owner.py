@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def claim(at: Context) -> None:
-    """Write this home's name into the lake, or check that it is there already.
+    """Write this home into the lake as its owner, or check that it is there already.
 
     Raises:
         OwnedError: Another home owns the lake.

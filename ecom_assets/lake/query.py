@@ -145,7 +145,7 @@ def unread(place: Place, table: Table, ends: Mapping[int, int]) -> int:
     """How many offsets of a topic a table's query has not looked at yet.
 
     Markers of transactions count like records, so 0 means that nothing at all is left. A topic that ends before what
-    was read was created again: that counts too, since the query is to look at it and to report it.
+    was read was created again: that counts too, since the query must run to report it.
 
     Args:
         place: Where the table is.
@@ -186,7 +186,7 @@ def running(
     try:
         query = into_table(records, table, topic, place).trigger(**trigger).start()
         yield query
-        # A query that failed in its first second has ended before it was waited for.
+        # A query that failed in its first second ended before anything waited for it.
         if error := query.exception():
             raise error
     except PySparkException as error:
@@ -200,13 +200,13 @@ def into_table(records: DataFrame, table: Table, topic: str, place: Place) -> Da
     """A stream of a topic's records, decoded, into the streamed table.
 
     Args:
-        records: As Spark's Kafka source gives them.
+        records: As Spark's Kafka source returns them.
         table: Whose records.
         topic: The topic's name.
         place: The table, which must exist, and the query's own folder.
 
     Returns:
-        The query, to be given a trigger and started.
+        The query, without a trigger, not started.
     """
     records.sparkSession.dataSource.register(sink.StreamedSink)
     options = sink.options(table, topic, place.table, place.checkpoint)

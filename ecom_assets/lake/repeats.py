@@ -1,4 +1,4 @@
-"""Whether a key comes twice: asked of every merge, and mostly answered without Spark.
+"""Whether a key comes twice: checked for every merge, mostly without Spark.
 
 What belongs here: the search for repeated keys by their 64-bit hashes. What does not: what is done with the rows; see
 ``merge``.

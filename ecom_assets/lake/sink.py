@@ -1,20 +1,20 @@
-"""Where the stream ends within Spark: its records become Parquet files, and these a commit of a Delta table.
+"""The sink of the streaming query: records become Parquet files, and these a commit of a Delta table.
 
 What belongs here: what Spark's Python workers do, so they import little. What does not: the query, its checkpoint, and
-what is asked of the table; see ``query``.
+how the table is read; see ``query``.
 
-Spark reads the topic and hands its records over as they are. Its own way on, ``from_avro`` and Delta's writer, goes
-row by row; here records are decoded, verified and written in columns, for half of the processor time (``ecom bench
---only stream``).
+Spark reads the topic and passes its records on as they are. Spark's own ``from_avro`` and Delta's writer work row by
+row; here records are decoded, verified and written in columns, for half of the CPU time (``ecom bench --only
+stream``).
 
 **Exactly once.** Files do not count until a commit of Delta's log names them, and a commit carries the query's id
 and the batch's number as Delta's transaction identifier
 (https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers): a batch that Spark repeats after a
 crash is not committed again. Files that no commit names are left for the vacuum; they are never deleted at an abort,
-as Spark also aborts a batch whose commit succeeded when its answer was lost.
+as Spark also aborts a batch whose commit succeeded when its acknowledgment was lost.
 
 **One cut.** The same commit carries, as further identifiers, how far the batch has read each partition of the topic. So
-every version of the table names the offsets that its rows come from, whatever becomes of the checkpoint.
+every version of the table names the offsets that its rows come from, whatever happens to the checkpoint.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PLACE = (
 """Where a row of the streamed table comes from."""
 
 UNDECODED = pa.struct([("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())])
-"""A record that is not a row of the table; null beside a row."""
+"""A record that is not a row of the table; null next to a row."""
 
 GROUP_ROWS = 1 << 16
 """Rows of a Parquet row group: as many as are in memory at a time."""
@@ -71,7 +71,7 @@ def columns(table: Table) -> pa.Schema:
 
 @dataclass
 class File(WriterCommitMessage):
-    """What a task has written, as Delta's log will tell it.
+    """What a task has written, as Delta's log will record it.
 
     Attributes:
         name: Its name within the table's folder; empty if there were no records.
@@ -111,11 +111,11 @@ class StreamedSink(DataSource):
 
     @classmethod
     def name(cls) -> str:
-        """What a query names it by."""
+        """Its name in a query."""
         return "ecom_streamed"
 
     def streamWriter(self, schema: StructType, overwrite: bool) -> Writer:  # noqa: ARG002, N802  Spark's names
-        """Make the writer of a query in append mode."""
+        """The writer of a query in append mode."""
         table = pickle.loads(base64.b64decode(self.options["table"]))  # noqa: S301  packed by ``options``
         return Writer(table, *(self.options[name] for name in ("topic", "target", "checkpoint")))
 
@@ -218,7 +218,7 @@ def decoded(records: pa.RecordBatch, table: Table, topic: str) -> pa.RecordBatch
 
 
 def _places(at: np.ndarray, count: int) -> pa.Array:
-    """For each of ``count`` places the index of the item that goes there; null where none does."""
+    """For each of ``count`` positions the index of the item placed there; null where there is none."""
     numbers = np.zeros(count, np.int64)
     empty = np.ones(count, bool)
     numbers[at], empty[at] = np.arange(len(at)), False
@@ -228,8 +228,8 @@ def _places(at: np.ndarray, count: int) -> pa.Array:
 def _parquet(file: object, table: Table) -> pq.ParquetWriter:
     """A Parquet file for rows of the streamed table.
 
-    Statistics help readers to skip what they do not look for: keys and times lie in any order, so nothing could be
-    skipped. Texts that differ in each row, as keys do, would fill a dictionary in vain.
+    Statistics let readers skip row groups, but keys and times are stored in any order, so nothing could be skipped.
+    Texts that differ in each row, as keys do, gain nothing from a dictionary.
     """
     schema = columns(table)
     return pq.ParquetWriter(

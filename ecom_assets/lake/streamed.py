@@ -95,8 +95,8 @@ class StreamedLayer(Layer):
 
     def _resume(self, at: Context, table: Table, advance: Callable[[int], None]) -> int:
         place = Place.of(table, at.settings)
-        while not (lock := claim(table, at.settings)):
-            # Another process streams this table; what is left over when it is done is little.
+        while not (lock := try_lock(table, at.settings)):
+            # Another process streams this table; little is left when it is done.
             if exists(place.table) and not self.unread(at, table):
                 return 0
             time.sleep(1)
@@ -112,7 +112,7 @@ class StreamedLayer(Layer):
 
     def _rebuild(self, at: Context, table: Table, advance: Callable[[int], None]) -> int:
         """Read the whole topic into a new table, and swap it for the one there."""
-        lock = claim(table, at.settings)
+        lock = try_lock(table, at.settings)
         if lock is None:
             raise LakeError(f"streamed/{table.name}: another process streams it", "stop `ecom stream`, then run again")
         place, new = Place.of(table, at.settings), Place.next_to(table, at.settings)
@@ -207,8 +207,8 @@ def folder(table: Table, settings: Settings) -> Location:
     return Place.of(table, settings).table
 
 
-def claim(table: Table, settings: Settings) -> AbstractContextManager[object] | None:
-    """Lock the right to stream a table, as long as the returned block lasts; ``None`` if another process has it."""
+def try_lock(table: Table, settings: Settings) -> AbstractContextManager[object] | None:
+    """Lock the streaming of a table until the returned block ends; ``None`` if another process holds the lock."""
     path = settings.home / "locks" / f"streamed-{table.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a")
@@ -222,7 +222,7 @@ def claim(table: Table, settings: Settings) -> AbstractContextManager[object] | 
 
 def is_followed(table: Table, settings: Settings) -> bool:
     """Whether a process streams the table just now."""
-    if lock := claim(table, settings):
+    if lock := try_lock(table, settings):
         with lock:
             return False
     return True
@@ -296,7 +296,7 @@ def _bad(found: DeltaTable) -> Iterator[dict[str, Any]]:
 
 
 def _text(value: bytes | None) -> str | None:
-    r"""Bytes as text, as ``_as_text`` makes it: those that are not UTF-8 as ``\xNN`` each."""
+    r"""Bytes as text, as ``_as_text`` writes it: those that are not UTF-8 as ``\xNN`` each."""
     if value is None:
         return None
     try:

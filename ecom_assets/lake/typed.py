@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def typed(rows: DataFrame, table: Table) -> DataFrame:
-    """The table's own columns, and the typed companions beside them."""
-    made = rows.select(*table.names)
+    """The table's own columns, and the typed companions next to them."""
+    frame = rows.select(*table.names)
     for column in table.columns:
         if column.parsed_as:
-            made = with_parsed(made, column.name, *column.parsed_as)
-    return made
+            frame = with_parsed(frame, column.name, *column.parsed_as)
+    return frame
 
 
 def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:

@@ -27,7 +27,7 @@ KAFKA = "key binary, value binary, topic string, partition int, offset bigint, t
 
 
 def begin(settings: Settings, table: Table, address: str) -> None:
-    """Warm up in a thread of its own; a failure is logged, and will be raised when the work is done in earnest."""
+    """Warm up in a thread of its own; a failure is logged; the actual work will raise it."""
 
     def run() -> None:
         try:
@@ -47,8 +47,8 @@ def warm_up(settings: Settings, table: Table, address: str) -> None:
         address: Spark's.
     """
     own = settings.stack / "spark" / "tmp"
-    with TemporaryDirectory(prefix="warm-up-", dir=own) as made, spark_session(address) as spark:
-        folder = Path(made)
+    with TemporaryDirectory(prefix="warm-up-", dir=own) as name, spark_session(address) as spark:
+        folder = Path(name)
         place = Place(folder / "streamed", folder / "checkpoint")
         record = (None, None, "none", 0, 0, datetime(2020, 1, 1, tzinfo=UTC))
         spark.createDataFrame([record], KAFKA).write.format("delta").save(str(folder / "topic"))

@@ -69,38 +69,38 @@ def zookeeper(host: str, port: int) -> bool:
 
 def namenode(host: str, port: int) -> bool:
     """HDFS takes writes: it is out of safe mode and has a datanode."""
-    told = _bean(host, port, "Hadoop:service=NameNode,name=NameNodeInfo")
-    return told.get("Safemode") == "" and told.get("LiveNodes", "{}") != "{}"
+    state = _bean(host, port, "Hadoop:service=NameNode,name=NameNodeInfo")
+    return state.get("Safemode") == "" and state.get("LiveNodes", "{}") != "{}"
 
 
 def datanode(host: str, port: int) -> bool:
     """A datanode has been let in by the namenode: it knows its block pool."""
-    told = _bean(host, port, "Hadoop:service=DataNode,name=DataNodeInfo")
-    return told.get("NamenodeAddresses", "{}") != "{}" and bool(told.get("ClusterId"))
+    state = _bean(host, port, "Hadoop:service=DataNode,name=DataNodeInfo")
+    return state.get("NamenodeAddresses", "{}") != "{}" and bool(state.get("ClusterId"))
 
 
 def resourcemanager(host: str, port: int) -> bool:
     """YARN takes jobs: it has a node."""
-    told = _bean(host, port, "Hadoop:service=ResourceManager,name=ClusterMetrics")
-    return told.get("NumActiveNMs", 0) > 0
+    state = _bean(host, port, "Hadoop:service=ResourceManager,name=ClusterMetrics")
+    return state.get("NumActiveNMs", 0) > 0
 
 
 def nodemanager(host: str, port: int) -> bool:
     """A node manager is well, and has been let in by the resource manager."""
-    told = _json(host, port, "/ws/v1/node/info").get("nodeInfo", {})
-    return bool(told.get("nodeHealthy")) and told.get("nmStartupTime", 0) > 0
+    state = _json(host, port, "/ws/v1/node/info").get("nodeInfo", {})
+    return bool(state.get("nodeHealthy")) and state.get("nmStartupTime", 0) > 0
 
 
 def hbase_master(host: str, port: int) -> bool:
     """The master is the active one, has ended its start, and a region server has reported."""
-    told = _bean(host, port, "Hadoop:service=HBase,name=Master,sub=Server")
-    return told.get("tag.isActiveMaster") == "true" and told.get("numRegionServers", 0) > 0
+    state = _bean(host, port, "Hadoop:service=HBase,name=Master,sub=Server")
+    return state.get("tag.isActiveMaster") == "true" and state.get("numRegionServers", 0) > 0
 
 
 def regionserver(host: str, port: int) -> bool:
     """A region server knows its cluster, which the master tells it when it is let in."""
-    told = _bean(host, port, "Hadoop:service=HBase,name=RegionServer,sub=Server")
-    return bool(told.get("tag.clusterId"))
+    state = _bean(host, port, "Hadoop:service=HBase,name=RegionServer,sub=Server")
+    return bool(state.get("tag.clusterId"))
 
 
 def thrift(host: str, port: int) -> bool:
@@ -112,8 +112,8 @@ def thrift(host: str, port: int) -> bool:
 
 def spark_master(host: str, port: int) -> bool:
     """The master is alive, and a worker has come."""
-    told = _json(host, port, "/json/")
-    return told.get("status") == "ALIVE" and told.get("aliveworkers", 0) > 0
+    state = _json(host, port, "/json/")
+    return state.get("status") == "ALIVE" and state.get("aliveworkers", 0) > 0
 
 
 def spark_worker(host: str, port: int) -> bool:

@@ -116,7 +116,7 @@ def spawn(record: Record, command: list[str], folder: Path, out: Path, env: Mapp
         record: What is known of the server before it has a process.
         command: The command line.
         folder: Its working folder.
-        out: File for its standard output and error, begun anew.
+        out: File for its standard output and error, truncated first.
         env: Variables on top of this process's own.
 
     Returns:

@@ -43,7 +43,7 @@ class Redis(Native):
             "appendonly": "no",
             "maxmemory": f"{self.settings.redis_memory}b",
             "maxmemory-policy": "allkeys-lru",
-            # With a title of its own the process could not be told from another home's.
+            # With a title of its own the process could not be distinguished from another home's.
             "set-proc-title": "no",
         }
         write_private(self.configuration, "".join(f"{k} {v}\n" for k, v in lines.items()))

@@ -124,13 +124,13 @@ def made_by(server: Server, role: str) -> None:
     wanted = signature(server, role)
     if found == wanted:
         return
-    told = " ".join(str(found[key]) for key in ("server", "version"))
+    written = " ".join(str(found[key]) for key in ("server", "version"))
     same = {**found, "version": ""} == {**wanted, "version": ""}
     if same and server.settings.upgrade:
         return
     raise ServiceError(
         f"{role}: expected the data in {server.folder} to be of {wanted['server']} {wanted['version']}, but they are"
-        f" of {told}",
+        f" of {written}",
         "run that version, or save the data and start once with ECOM_UPGRADE=true"
         if same
         else "give each server a folder (a volume) of its own",

@@ -55,7 +55,7 @@ class Server:
         usual: Usual port by purpose; the first is the one that clients use.
         lasting: Purposes whose port never changes once it is chosen.
         grace: Seconds it is given to stop by itself.
-        patience: Seconds it is given to start; many times what a cold start takes on an idle machine.
+        timeout: Seconds it is given to start; many times what a cold start takes on an idle machine.
         level: Log level.
         stop_signal: What asks it to stop.
         on_demand: Whether it is started only when asked for by name.
@@ -68,7 +68,7 @@ class Server:
     usual: ClassVar[dict[str, int]]
     lasting: ClassVar[frozenset[str]] = frozenset()
     grace: float = 30
-    patience: float = 180
+    timeout: float = 180
     level: str = "info"
     stop_signal: signal.Signals = signal.SIGTERM
     on_demand: bool = False

@@ -23,7 +23,7 @@ from ecom_assets.servers.server import Server
 
 @dataclass(frozen=True)
 class Step:
-    """What is told while the stack starts or stops.
+    """What is reported while the stack starts or stops.
 
     Attributes:
         service: Name of the server.
@@ -96,8 +96,8 @@ class Start:
                     before = last[server.name]
                     remembered = before.ports if before else {}
                     if before and before.pid is not None:
-                        patience = 20 if server.lasting else 2  # where no other port will do
-                        process.await_free(self.settings.host, remembered.values(), patience)
+                        timeout = 20 if server.lasting else 2  # where no other port will do
+                        process.await_free(self.settings.host, remembered.values(), timeout)
                     retry = home.hint("up", self.settings)
                     ports = process.choose_ports(
                         self.settings.host, server.usual, remembered, taken, server.lasting, retry=retry
@@ -160,7 +160,7 @@ class Start:
                 record = self._launch(server, record)
                 state = "running"
                 if not self._comes_up(server, record, failed):
-                    raise _ended(server, time.monotonic() - began)  # noqa: TRY301 - told to the others below
+                    raise _ended(server, time.monotonic() - began)  # noqa: TRY301 - reported with the others below
         except _OtherFailedError:
             return
         except Exception:
@@ -191,10 +191,10 @@ class Start:
             address = server.address(record.host, record.ports)
             if server.answers(address):
                 return True
-            if time.monotonic() - began > server.patience:
+            if time.monotonic() - began > server.timeout:
                 raise ServiceError(
                     f"{server.name}: runs (pid {record.pid}) but has not answered at {server.public(address)} within"
-                    f" {server.patience:.0f} s. The last lines of {server.log}:\n{process.tail(server.log)}",
+                    f" {server.timeout:.0f} s. The last lines of {server.log}:\n{process.tail(server.log)}",
                     f"`{server.hint('down')}`, then `{server.hint('up')}`; a busy machine may need more time",
                 )
             if failed.wait(0.1):

@@ -182,7 +182,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "expected all servers to be well within 60 s, but these were not: unwell (" in done.stderr
+    assert "expected all servers to be healthy within 60 s, but these were not: unwell (" in done.stderr
     assert "unwell: ✗ zookeeper: expected 2,560 MiB of memory for 2g of its own, got 256 MiB" in done.stderr
     left = subprocess.run([*compose, "ps", "--all", "--quiet"], capture_output=True, text=True, check=True)
     assert left.stdout == ""

@@ -38,7 +38,7 @@ def test_a_server_that_ends_takes_the_others_with_it(few: Stack) -> None:
 def test_a_server_that_never_gets_well_takes_the_others_with_it(few: Stack) -> None:
     """If this fails, a start waits for ever, or leaves half a cluster behind."""
     del few.servers["datanode-1"]  # without one the namenode takes no writes, and never will
-    few.servers["namenode"].patience = 8
+    few.servers["namenode"].timeout = 8
     with pytest.raises(ServiceError, match=r"namenode: runs \(pid \d+\) but has not answered at \S+ within 8 s"):
         few.up()
     assert not any(marked(server.mark) for server in few.servers.values())

@@ -26,41 +26,41 @@ from ecom_assets.reconcile import quality
 
 
 @pytest.fixture(scope="module")
-def home(shop: Settings) -> Iterator[Engine]:
+def stream(shop: Settings) -> Iterator[Engine]:
     with open_home(shop) as at:
         yield engine(at, "stream")
 
 
 @contextmanager
-def changed(home: Engine, table: Table, change: Callable[[DeltaTable], object]) -> Generator[None]:
+def changed(stream: Engine, table: Table, change: Callable[[DeltaTable], object]) -> Generator[None]:
     """A merged table, changed behind everybody's back, and restored after."""
-    found = DeltaTable(str(merge.folder(table, home.at.settings)))
+    found = DeltaTable(str(merge.folder(table, stream.at.settings)))
     before = found.version()
     change(found)
     try:
         yield
     finally:
-        DeltaTable(str(merge.folder(table, home.at.settings))).restore(before)
+        DeltaTable(str(merge.folder(table, stream.at.settings))).restore(before)
 
 
 @pytest.mark.parametrize("check", [c for c in quality.CHECKS if c.layer == "merged"], ids=lambda c: c.name)
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_a_sound_shop_passes(home: Engine, check: quality.Check, table: Table) -> None:
+def test_a_sound_shop_passes(stream: Engine, check: quality.Check, table: Table) -> None:
     """If this fails, good data stop the pipeline."""
-    found = check.run(home, table)
+    found = check.run(stream, table)
     assert found.ok, found
 
 
-def test_a_doubled_key_and_a_null_are_seen(home: Engine) -> None:
+def test_a_doubled_key_and_a_null_are_seen(stream: Engine) -> None:
     """If this fails, two rows of one key overwrite one another in HBase, and nobody knows."""
 
     def double(delta: DeltaTable) -> None:
         write_deltalake(delta, delta.to_pyarrow_table().slice(3, 2), mode="append")
         DeltaTable(delta.table_uri).update({"first_name": "NULL"}, predicate="customer_id < 1000000 AND gender = 'F'")
 
-    somebody = DeltaTable(str(merge.folder(CUSTOMER, home.at.settings))).to_pyarrow_table().slice(3, 2)
-    with changed(home, CUSTOMER, double):
-        found = quality.primary_key(home, CUSTOMER)
+    somebody = DeltaTable(str(merge.folder(CUSTOMER, stream.at.settings))).to_pyarrow_table().slice(3, 2)
+    with changed(stream, CUSTOMER, double):
+        found = quality.primary_key(stream, CUSTOMER)
     assert not found.ok
     assert not found.warn
     assert found.figures["keys that come more than once"] == 2
@@ -69,7 +69,7 @@ def test_a_doubled_key_and_a_null_are_seen(home: Engine) -> None:
     assert {s["customer_id"] for s in found.samples[:2]} == keys
 
 
-def test_another_type_and_an_unparsable_text_are_seen(home: Engine) -> None:
+def test_another_type_and_an_unparsable_text_are_seen(stream: Engine) -> None:
     """If this fails, the contract is broken in the lake and found out by whoever reads it."""
 
     def retype(delta: DeltaTable) -> None:
@@ -78,68 +78,68 @@ def test_another_type_and_an_unparsable_text_are_seen(home: Engine) -> None:
         text = rows.set_column(at, "year", pc.cast(rows["year"], pa.int64()).cast(pa.float64()))
         write_deltalake(delta, text, mode="overwrite", schema_mode="overwrite")
 
-    with changed(home, PRODUCT, retype):
-        found = quality.schema(home, PRODUCT)
+    with changed(stream, PRODUCT, retype):
+        found = quality.schema(stream, PRODUCT)
     assert not found.ok
     assert "year" in str(found.figures["wrong"])
     assert "double" in str(found.figures["wrong"])
 
     change = {"created_at": "'yesterday'", "created_at_ts": "NULL"}
-    with changed(home, TRANSACTIONS, lambda d: d.update(change, predicate="payment_method = 'OVO'")):
-        found = quality.schema(home, TRANSACTIONS)
+    with changed(stream, TRANSACTIONS, lambda d: d.update(change, predicate="payment_method = 'OVO'")):
+        found = quality.schema(stream, TRANSACTIONS)
     assert not found.ok
     assert found.figures["untyped created_at"] > 0
     assert found.samples[0]["created_at"] == "yesterday"
 
 
-def test_a_reference_that_leads_nowhere_is_seen(home: Engine) -> None:
+def test_a_reference_that_leads_nowhere_is_seen(stream: Engine) -> None:
     """If this fails, bookings of nobody, or of no product, reach the dashboard."""
-    booked = DeltaTable(str(merge.folder(TRANSACTIONS, home.at.settings))).to_pyarrow_table(columns=["customer_id"])
+    booked = DeltaTable(str(merge.folder(TRANSACTIONS, stream.at.settings))).to_pyarrow_table(columns=["customer_id"])
     somebody = booked["customer_id"][0].as_py()
-    with changed(home, CUSTOMER, lambda d: d.delete(f"customer_id = {somebody}")):
-        found = quality.references(home, TRANSACTIONS)
+    with changed(stream, CUSTOMER, lambda d: d.delete(f"customer_id = {somebody}")):
+        found = quality.references(stream, TRANSACTIONS)
     assert not found.ok
     assert not found.warn
     assert {s["value"] for s in found.samples if s["reference"].startswith("customer_id")} == {somebody}
-    with changed(home, PRODUCT, lambda d: d.delete("id > 0")):
-        assert not quality.references(home, CLICK_STREAM).ok
-        assert not quality.references(home, TRANSACTIONS).ok
+    with changed(stream, PRODUCT, lambda d: d.delete("id > 0")):
+        assert not quality.references(stream, CLICK_STREAM).ok
+        assert not quality.references(stream, TRANSACTIONS).ok
 
 
-def test_too_much_quarantine_is_seen(home: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_quarantine_is_seen(stream: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a source that turned to garbage passes as a small shop."""
     for bad, ok in ((5, True), (50, False)):
         found = Measurement("product", "expanded", Measure(100), {"quarantined": Measure(bad)})
-        monkeypatch.setattr(home, "look_up", lambda *_, found=found: found)
-        assert quality.quarantine_share(home, PRODUCT).ok is ok
+        monkeypatch.setattr(stream, "look_up", lambda *_, found=found: found)
+        assert quality.quarantine_share(stream, PRODUCT).ok is ok
 
 
-def test_a_key_that_is_not_unique_is_seen(home: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_unique_is_seen(stream: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a primary key that is too narrow drops nine rows of ten, and everything passes."""
     left = {"duplicates": Measure(), "conflicts": Measure(90)}
-    monkeypatch.setattr(home, "look_up", lambda *_: Measurement("product", "merged", Measure(10), left))
-    found = quality.conflicts(home, PRODUCT)
+    monkeypatch.setattr(stream, "look_up", lambda *_: Measurement("product", "merged", Measure(10), left))
+    found = quality.conflicts(stream, PRODUCT)
     assert not found.ok
     assert not found.warn
     assert found.figures["finding"] == "the key is not unique: 90 of 100 rows share one with another, different row"
-    assert quality.conflicts(home, replace(PRODUCT, conflicts_tolerated=0.9)).ok
-    assert not quality.conflicts(home, replace(PRODUCT, conflicts_tolerated=0.89)).ok
+    assert quality.conflicts(stream, replace(PRODUCT, conflicts_tolerated=0.9)).ok
+    assert not quality.conflicts(stream, replace(PRODUCT, conflicts_tolerated=0.89)).ok
 
 
-def test_an_old_topic_is_seen(home: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_topic_is_seen(stream: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a feed that died last month still looks healthy."""
     old = Offsets("id", {0: 0}, {0: 5}, 1_600_000_000)
     monkeypatch.setattr(TOPIC, "offsets", lambda *_: {"product": old})
-    found = quality.freshness(home, PRODUCT)
+    found = quality.freshness(stream, PRODUCT)
     assert not found.ok
     assert found.warn, "old, but not wrong"
     monkeypatch.setattr(TOPIC, "offsets", lambda *_: {"product": replace(old, last=4_000_000_000)})
-    assert quality.freshness(home, PRODUCT).ok
+    assert quality.freshness(stream, PRODUCT).ok
 
 
-def test_a_lopsided_and_a_missing_table_are_seen(home: Engine) -> None:
+def test_a_lopsided_and_a_missing_table_are_seen(stream: Engine) -> None:
     """If this fails, one region server does all the work, or a table is gone until somebody asks for it."""
-    settings = home.at.settings.model_copy(update={"namespace": "lopsided"})
+    settings = stream.at.settings.model_copy(update={"namespace": "lopsided"})
     path = merge.folder(CUSTOMER, settings)
     with open_home(settings) as at:
         other = engine(at, "stream")
@@ -154,18 +154,18 @@ def test_a_lopsided_and_a_missing_table_are_seen(home: Engine) -> None:
     assert found.figures["rows of the fullest region, in those of the average"] == 4
 
 
-def test_maintenance_changes_files_but_no_row(home: Engine) -> None:
+def test_maintenance_changes_files_but_no_row(stream: Engine) -> None:
     """If this fails, maintenance loses rows, or has the layers after it built again."""
-    path = merge.folder(CUSTOMER, home.at.settings)
+    path = merge.folder(CUSTOMER, stream.at.settings)
     whole = DeltaTable(str(path)).to_pyarrow_table()
 
     def seen() -> tuple[delta.Version | None, int]:
         return delta.rows_version(path), delta.measure(CUSTOMER, DeltaTable(str(path))).checksum
 
-    with changed(home, CUSTOMER, lambda d: write_deltalake(d, whole.slice(0, 50), mode="overwrite")):
+    with changed(stream, CUSTOMER, lambda d: write_deltalake(d, whole.slice(0, 50), mode="overwrite")):
         write_deltalake(str(path), whole.slice(50), mode="append")
         before = seen()
-        done = maintenance.compact_lake(home.at)
+        done = maintenance.compact_lake(stream.at)
         assert done["merged/customer"]["compacted"] >= 2
         assert seen() == before
-    assert MERGED.build(home.at, CLICK_STREAM).unchanged
+    assert MERGED.build(stream.at, CLICK_STREAM).unchanged

@@ -37,7 +37,7 @@ def live(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def home(live: Settings) -> Iterator[Engine]:
+def stream(live: Settings) -> Iterator[Engine]:
     with open_home(live) as at:
         yield engine(at, "stream")
 
@@ -61,43 +61,43 @@ def tick(sensor: dg.SensorDefinition, resource: HomeResource, cursor: str | None
         return ticked
 
 
-def build(home: Engine, *layers: str) -> None:
+def build(stream: Engine, *layers: str) -> None:
     for layer in layers:
         for table in TABLES.values():
-            home.build(layer, table)
+            stream.build(layer, table)
 
 
-def test_the_sensors_follow_the_records(home: Engine, resource: HomeResource) -> None:
+def test_the_sensors_follow_the_records(stream: Engine, resource: HomeResource) -> None:
     """If this fails, records stay in Kafka until somebody clicks, or tables are published half."""
     assert "start the job" in str(tick(sensors.due_files, resource).skip_message)
     assert "chunked and produced" in str(tick(sensors.unpublished_versions, resource).skip_message)
 
-    build(home, "raw")
+    build(stream, "raw")
     (requested,) = tick(sensors.due_files, resource).run_requests or []
     assert {key.path[0] for key in requested.asset_selection or []} == set(INGESTION)
-    build(home, *INGESTION)
+    build(stream, *INGESTION)
     assert "every file is in the topics" in str(tick(sensors.due_files, resource).skip_message)
     (requested,) = tick(sensors.unread_records, resource).run_requests or []
     assert {key.path[-1] for key in requested.asset_selection or []} == set(TABLES)
-    seen = state.progress(home.at)["click_stream"]
+    seen = state.progress(stream.at)["click_stream"]
     assert seen.offsets
-    assert f"{CLICK_STREAM.topic(home.at.settings.namespace)}[0] to {seen.offsets.ends[0]}" in str(requested.run_key)
+    assert f"{CLICK_STREAM.topic(stream.at.settings.namespace)}[0] to {seen.offsets.ends[0]}" in str(requested.run_key)
     assert "offsets are not streamed yet" in str(tick(sensors.unpublished_versions, resource).skip_message)
     observed = {e.asset_key.path[-1]: e.metadata for e in tick(sensors.topic_observations, resource).asset_events}
     assert observed["click_stream"]["rows"].value == seen.expected
     assert observed["click_stream"]["unread_offsets"].value > 0
 
-    build(home, "streamed")
+    build(stream, "streamed")
     assert "every committed record is in Delta" in str(tick(sensors.unread_records, resource).skip_message)
     (requested,) = tick(sensors.unpublished_versions, resource).run_requests or []
     assert {key.path[0] for key in requested.asset_selection or []} == {"merged", "hbase", "reconciliation", "serving"}
 
-    build(home, "merged", "hbase")
+    build(stream, "merged", "hbase")
     (requested,) = tick(sensors.unpublished_versions, resource).run_requests or []
     assert {key.path[0] for key in requested.asset_selection or []} == {"reconciliation", "serving"}
 
 
-def test_a_shop_that_never_closes(home: Engine, live: Settings) -> None:
+def test_a_shop_that_never_closes(stream: Engine, live: Settings) -> None:
     """If this fails, a live stream loses or doubles rows, or the report does not know what was sent again."""
     table = CLICK_STREAM
     stop, sent = Event(), Event()
@@ -106,14 +106,14 @@ def test_a_shop_that_never_closes(home: Engine, live: Settings) -> None:
 
     def run() -> None:
         try:
-            follow.follow(home.at, [table], TOPIC, interval=1, stop=stop, report=seen.extend)
+            follow.follow(stream.at, [table], TOPIC, interval=1, stop=stop, report=seen.extend)
         except BaseException as error:  # noqa: BLE001  told in the test's own thread
             failed.append(error)
 
     before = delta.records(streamed.folder(table, live))
     follower = Thread(target=run)
     follower.start()
-    done = TOPIC.simulate(home.at, table, sent, rate=2000, rows=5000)
+    done = TOPIC.simulate(stream.at, table, sent, rate=2000, rows=5000)
     assert done.rows >= 5000
     assert done.seconds > 1.5, "a rate is a rate"
     deadline = time.monotonic() + 60
@@ -121,17 +121,17 @@ def test_a_shop_that_never_closes(home: Engine, live: Settings) -> None:
         assert time.monotonic() < deadline, seen[-1:]
         time.sleep(0.2)
     assert streamed.is_followed(table, live)
-    assert home.build("streamed", table).rows == 0, "the bounded build waits for the other, and finds nothing"
+    assert stream.build("streamed", table).rows == 0, "the bounded build waits for the other, and finds nothing"
     stop.set()
     follower.join(30)
     assert not failed
     assert not streamed.is_followed(table, live)
     assert delta.records(streamed.folder(table, live)) == before + done.rows
 
-    assert home.due("merged", table)
+    assert stream.due("merged", table)
     for layer in ("merged", "hbase"):
-        home.build(layer, table)
-    ((_, verdict),) = report.reconcile(home, [table])
+        stream.build(layer, table)
+    ((_, verdict),) = report.reconcile(stream, [table])
     assert verdict.ok, verdict.mismatches
     found = {m.layer: m for m in verdict.measurements}
     assert found["topic"].excluded["replayed"].rows == done.rows
@@ -139,7 +139,7 @@ def test_a_shop_that_never_closes(home: Engine, live: Settings) -> None:
     assert found["hbase"].measure.same_rows(found["raw"].measure)
 
 
-def test_it_is_reconciled_while_a_producer_and_a_stream_work(home: Engine) -> None:
+def test_it_is_reconciled_while_a_producer_and_a_stream_work(stream: Engine) -> None:
     """If this fails, checks compare two moments, fail, and have sound layers rebuilt."""
     table, stop, failed = CLICK_STREAM, Event(), []
 
@@ -155,20 +155,20 @@ def test_it_is_reconciled_while_a_producer_and_a_stream_work(home: Engine) -> No
         return thread
 
     threads = [
-        guarded(lambda: TOPIC.simulate(home.at, table, stop, rate=1000)),
-        guarded(lambda: follow.follow(home.at, [table], TOPIC, interval=1, stop=stop, report=lambda _: None)),
+        guarded(lambda: TOPIC.simulate(stream.at, table, stop, rate=1000)),
+        guarded(lambda: follow.follow(stream.at, [table], TOPIC, interval=1, stop=stop, report=lambda _: None)),
     ]
-    checkpoint = Place.of(table, home.at.settings).checkpoint / "metadata"
+    checkpoint = Place.of(table, stream.at.settings).checkpoint / "metadata"
     try:
         pending = []
         for _ in range(5):
             for layer in ("merged", "hbase"):
-                home.build(layer, table)
-                verified = home.verify(layer, table)
+                stream.build(layer, table)
+                verified = stream.verify(layer, table)
                 assert not verified.mismatches, verified.mismatches
-            assert not home.verify("streamed", table).mismatches
-            assert not home.verify("topic", table).mismatches
-            ((_, verdict),) = report.reconcile(home, [table])
+            assert not stream.verify("streamed", table).mismatches
+            assert not stream.verify("topic", table).mismatches
+            ((_, verdict),) = report.reconcile(stream, [table])
             assert verdict.ok, verdict.mismatches
             topic = next(m for m in verdict.measurements if m.layer == "topic")
             pending.append(topic.excluded["pending"].rows)
@@ -183,10 +183,10 @@ def test_it_is_reconciled_while_a_producer_and_a_stream_work(home: Engine) -> No
     assert checkpoint.read_text() == kept
 
 
-def test_the_job_that_follows_topics(home: Engine, live: Settings, resource: HomeResource) -> None:
+def test_the_job_that_follows_topics(stream: Engine, live: Settings, resource: HomeResource) -> None:
     """If this fails, the live stream that Dagster runs brings in nothing, or does not end when it should."""
     before = delta.records(streamed.folder(CLICK_STREAM, live))
-    done = TOPIC.simulate(home.at, CLICK_STREAM, Event(), rate=2000, rows=1000)
+    done = TOPIC.simulate(stream.at, CLICK_STREAM, Event(), rate=2000, rows=1000)
     config = jobs.Following(interval=1, minutes=0.25, tables=[CLICK_STREAM.name])
     with dg.DagsterInstance.ephemeral() as instance:
         ended = jobs.follow.execute_in_process(
@@ -197,9 +197,9 @@ def test_the_job_that_follows_topics(home: Engine, live: Settings, resource: Hom
     assert delta.records(streamed.folder(CLICK_STREAM, live)) == before + done.rows
 
 
-def test_the_live_page_tells_how_far_the_table_is_behind(home: Engine, live: Settings) -> None:
+def test_the_live_page_tells_how_far_the_table_is_behind(stream: Engine, live: Settings) -> None:
     """If this fails, a stream that stands still looks as if it were up to date, or the other way round."""
-    table, kafka = CLICK_STREAM, home.at.addresses.kafka
+    table, kafka = CLICK_STREAM, stream.at.addresses.kafka
 
     def seen() -> tuple[page.Stream, float]:
         stream, newest = page.stream(table, live), page.topic_newest(table, live, kafka)
@@ -208,14 +208,14 @@ def test_the_live_page_tells_how_far_the_table_is_behind(home: Engine, live: Set
         assert newest
         return stream, (newest - stream.newest).total_seconds()
 
-    home.build("streamed", table)
+    stream.build("streamed", table)
     before, lag = seen()
     assert lag == 0
-    done = TOPIC.simulate(home.at, table, Event(), rate=2000, rows=300)
+    done = TOPIC.simulate(stream.at, table, Event(), rate=2000, rows=300)
     behind, lag = seen()
     assert behind.rows == before.rows
     assert lag > 0
-    home.build("streamed", table)
+    stream.build("streamed", table)
     after, lag = seen()
     assert lag == 0
     assert after.rows == before.rows + done.rows
@@ -228,15 +228,15 @@ def test_the_live_page_tells_how_far_the_table_is_behind(home: Engine, live: Set
     assert [r["_timestamp"] for r in last] == sorted((r["_timestamp"] for r in last), reverse=True)
 
 
-def test_a_simulation_begins_where_it_is_told(home: Engine, live: Settings) -> None:
+def test_a_simulation_begins_where_it_is_told(stream: Engine, live: Settings) -> None:
     """If this fails, a mistyped chunk starts from the beginning without a word."""
     with pytest.raises(TopicError, match=r"expected a chunk part-999999\.csv, got \d+ chunks from part-000000\.csv"):
-        TOPIC.simulate(home.at, PRODUCT, Event(), rate=10, start="part-999999.csv")
+        TOPIC.simulate(stream.at, PRODUCT, Event(), rate=10, start="part-999999.csv")
 
 
-def test_a_topic_that_was_created_again_is_not_skipped(home: Engine, live: Settings) -> None:
+def test_a_topic_that_was_created_again_is_not_skipped(stream: Engine, live: Settings) -> None:
     """If this fails, a topic that lost its records passes for one that was read."""
-    ends = TOPIC.offsets(home.at, [PRODUCT])["product"].ends
+    ends = TOPIC.offsets(stream.at, [PRODUCT])["product"].ends
     place = Place.of(PRODUCT, live)
     assert query.unread(place, PRODUCT, ends) == 0
     assert query.unread(place, PRODUCT, dict.fromkeys(ends, 0)) > 0

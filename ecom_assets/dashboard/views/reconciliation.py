@@ -59,7 +59,7 @@ def verdict(verdicts: dict[str, Verdict]) -> None:
     if not any(v.measurements for v in verdicts.values()):
         st.info("Nothing has been verified yet; `ecom run` builds every layer and verifies it.", icon=":material/rule:")
         return
-    wrong = [f"{layer}: {s}" for v in verdicts.values() for layer, said in v.mismatches.items() for s in said]
+    wrong = [f"{layer}: {s}" for v in verdicts.values() for layer, found in v.mismatches.items() for s in found]
     rows = sum(v.measurements[-1].measure.rows for v in verdicts.values() if v.measurements)
     if wrong:
         st.error("The layers do not balance.\n\n" + "\n".join(f"- {s}" for s in wrong), icon=":material/error:")

@@ -47,7 +47,7 @@ class NameNode(Hadoop):
             "dfs.namenode.heartbeat.recheck-interval": 15000,
             # Half a minute in safe mode after the last block has been reported serves many nodes, not two.
             "dfs.namenode.safemode.extension": 1000,
-            # A file may be closed before a datanode has told of its last block: clients would ask again half a second
+            # A file may be closed before a datanode has reported its last block: clients would ask again half a second
             # later, and a lake of many small files would do little else.
             "dfs.namenode.file.close.num-committed-allowed": 1,
         }

@@ -21,7 +21,7 @@ from ecom_assets.servers import probes
 from ecom_assets.servers.process import Record
 from ecom_assets.servers.server import Server
 
-ANYWHERE = "0.0.0.0"  # noqa: S104  told as the host, it means that others are to reach the server
+ANYWHERE = "0.0.0.0"  # noqa: S104  given as the host, it means that others are to reach the server
 
 
 JARS = (*jars.SERVERS, "hdfs")

@@ -35,7 +35,7 @@ class ZooKeeper(Node):
             "tickTime": 2000,
             "maxClientCnxns": 0,
             "admin.enableServer": "false",
-            # It keeps every snapshot for ever unless told otherwise.
+            # It keeps every snapshot for ever unless configured otherwise.
             "autopurge.snapRetainCount": 3,
             "autopurge.purgeInterval": 1,
         }
