@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-faults test-cluster soak bench dev down check diagram format clean
+.PHONY: help install run test test-unit test-automation test-faults test-cluster soak bench dev down check diagram format clean
 .PHONY: cluster-image cluster-up cluster-run cluster-down cluster-logs
 
 TOOLS := .tools
@@ -18,7 +18,7 @@ COMPOSE = docker compose --env-file docker/.env --file docker/compose.yaml \
 	--file docker/compose.$(if $(OFFICIAL),official,stores).yaml $(if $(PAGES),--file docker/compose.pages.yaml)
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 $(TOOLS)/bin/uv:
 	@echo "Installing uv into $(TOOLS)/"
@@ -42,6 +42,9 @@ test-unit: install ## Run the tests that need no servers
 
 test-cluster: install ## Test a lake in HDFS, Kafka with TLS and passwords, and a cluster whose servers are killed during a run (takes long)
 	$(RUN) pytest ecom_assets_tests/options ecom_assets_tests/cluster $(OPTS)
+
+test-automation: install ## Leave sensors alone with Dagster's own daemon, and verify what they do; SEEDS=1,2 (takes long)
+	$(if $(SEEDS),ECOM_TEST_SEEDS=$(SEEDS)) $(RUN) pytest ecom_assets_tests/automation $(OPTS)
 
 test-faults: install ## Kill servers during runs, and verify that no row is lost (takes long)
 	$(RUN) pytest ecom_assets_tests/faults $(OPTS)

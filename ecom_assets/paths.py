@@ -72,4 +72,4 @@ def engine(at: Context, path: str) -> Engine:
 def path_used(at: Context) -> str:
     """The path on which HBase was loaded last; the settings' if it was not."""
     builds = [build for build in at.books.builds() if build.layer == LAYERS[-1]]
-    return builds[-1].path if builds else at.settings.route
+    return builds[-1].path if builds else at.settings.path

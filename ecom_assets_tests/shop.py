@@ -36,7 +36,7 @@ def settings_for(home: Path, addresses: Addresses, namespace: str) -> Settings:
 
 def open_shop(settings: Settings) -> None:
     """Make the data, the merged tables, HBase's and the index, and publish."""
-    with open_home(settings.model_copy(update={"hbase_route": "thrift"})) as at:
+    with open_home(settings.model_copy(update={"hbase_loader": "thrift"})) as at:
         stream = engine(at, "stream")
         for table in TABLES.values():
             stream.build("raw", table)

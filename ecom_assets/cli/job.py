@@ -108,7 +108,7 @@ def execute(
     # Dagster's event log is stored in the home too.
     with room_for("the run", settings.home), dg.DagsterInstance.get() as instance, bars(console):
         fail_orphaned_runs(instance)
-        tags = {"ecom/source": settings.source, "ecom/route": settings.route, PROCESS_TAG: process_tag(os.getpid())}
+        tags = {"ecom/source": settings.source, "ecom/path": settings.path, PROCESS_TAG: process_tag(os.getpid())}
         try:
             with repeated_interrupts():
                 result = job.execute_in_process(
@@ -168,7 +168,7 @@ def _verdicts(settings: Settings) -> dict[str, Any]:
     from ecom_assets.reconcile import report
 
     with Books.open(settings) as books:
-        return report.recorded(books, [layer.name for layer in PATHS[settings.route]], SHOP.tables)
+        return report.recorded(books, [layer.name for layer in PATHS[settings.path]], SHOP.tables)
 
 
 def submit(job_name: str, settings: Settings, through: str, *, repair: bool = False) -> Outcome:
@@ -193,7 +193,7 @@ def submit(job_name: str, settings: Settings, through: str, *, repair: bool = Fa
     outcome = Outcome()
     try:
         client = DagsterGraphQLClient(host, port_number=port)
-        config = {"ops": _layers_config(settings.route, repair=repair)}
+        config = {"ops": _layers_config(settings.path, repair=repair)}
         run_id = client.submit_job_execution(job_name, run_config=config)
         console.print(f"run {run_id} of {job_name}, at http://{through}/runs/{run_id}", highlight=False)
         try:

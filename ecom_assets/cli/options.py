@@ -19,21 +19,21 @@ from ecom_assets.core import settings as settings_module
 from ecom_assets.core.settings import ROOT, Settings
 
 
-class Route(StrEnum):
+class PipelinePath(StrEnum):
     """Paths to HBase."""
 
     stream = "stream"
     bulk = "bulk"
 
 
-class CsvRoute(StrEnum):
+class CsvEngine(StrEnum):
     """Who expands and splits CSV files."""
 
     local = "local"
     spark = "spark"
 
 
-class HBaseRoute(StrEnum):
+class HBaseLoader(StrEnum):
     """How rows enter HBase."""
 
     hfile = "hfile"

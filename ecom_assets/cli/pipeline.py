@@ -18,11 +18,11 @@ from ecom_assets.cli import job
 from ecom_assets.cli.console import console, failed, succeeded, tell
 from ecom_assets.cli.options import (
     AsJson,
-    CsvRoute,
-    HBaseRoute,
+    CsvEngine,
+    HBaseLoader,
     Home,
     LayerName,
-    Route,
+    PipelinePath,
     Tables,
     configure,
     configure_existing,
@@ -52,19 +52,19 @@ def run(
         typer.Option(help="none, a size per table (500MB), a total size (3GB), or a factor.", show_default="none"),
     ] = None,
     home: Home = None,
-    route: Annotated[
-        Route | None,
+    path: Annotated[
+        PipelinePath | None,
         typer.Option(help="stream: through Kafka and Spark; bulk: without them.", show_default="stream"),
     ] = None,
-    csv_route: Annotated[
-        CsvRoute | None,
+    csv_engine: Annotated[
+        CsvEngine | None,
         typer.Option(
             help="Who expands and splits CSV files: local, this process, in the home; spark, its tasks, in the lake.",
             show_default="local",
         ),
     ] = None,
-    hbase_route: Annotated[
-        HBaseRoute | None,
+    hbase_loader: Annotated[
+        HBaseLoader | None,
         typer.Option(
             help="How rows enter HBase: hfile, bulk load of files written here; spark and importtsv, of files written"
             " by their tasks; thrift, row by row.",
@@ -92,16 +92,16 @@ def run(
         source=source,
         expand=expand,
         home=home,
-        route=route,
-        csv_route=csv_route,
-        hbase_route=hbase_route,
+        path=path,
+        csv_engine=csv_engine,
+        hbase_loader=hbase_loader,
     )
     dagster_home(settings)
     from ecom_assets.cli.display import start
     from ecom_assets.servers.stack import HBASE_ALONE, Stack
 
-    name = "bulk_load" if settings.route == "bulk" else "pipeline"
-    stack, needed = Stack(settings), HBASE_ALONE if settings.route == "bulk" else None
+    name = "bulk_load" if settings.path == "bulk" else "pipeline"
+    stack, needed = Stack(settings), HBASE_ALONE if settings.path == "bulk" else None
     if through:
         start(settings, console, needed=needed)
         dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
@@ -117,12 +117,12 @@ def run(
             addresses = start(settings, console, needed=needed)
             # Nobody looks at the dashboard before there are data, so the run does not wait for it.
             dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
-            if settings.route == "stream" and not (settings.lake / "streamed").exists() and not settings.spark:
+            if settings.path == "stream" and not (settings.lake / "streamed").exists() and not settings.spark:
                 from ecom_assets.dataset.shop import CUSTOMER
                 from ecom_assets.lake import warmup
 
                 warmup.begin(settings, CUSTOMER, addresses.spark)
-            outcome = job.execute(name, settings, definitions, path=settings.route, repair=repair)
+            outcome = job.execute(name, settings, definitions, path=settings.path, repair=repair)
     seconds = time.perf_counter() - began
     from ecom_assets.reconcile import report
 

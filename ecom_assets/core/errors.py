@@ -42,6 +42,10 @@ class HBaseError(EcomError):
     """An HBase table, its files or its servers."""
 
 
+class SourceError(EcomError):
+    """The place where raw files come from: a folder, Kaggle, or what a home took from them before."""
+
+
 class CsvError(EcomError):
     """A CSV file, a chunk or a manifest."""
 

@@ -90,11 +90,11 @@ class Settings(BaseSettings):
     seed: int = Field(20220731, description="Seed of the synthetic data")
     expand: str = Field("none", description="none, a size per table (500MB), 3GB in all, or a factor (2.5)")
     chunk_bytes: int = Field(100 * 1024, ge=1024, description="Target size of a chunk file")
-    route: str = Field("stream", pattern="^(stream|bulk)$", description="stream (through Kafka) or bulk")
-    csv_route: str = Field(
+    path: str = Field("stream", pattern="^(stream|bulk)$", description="stream (through Kafka) or bulk")
+    csv_engine: str = Field(
         "local",
         pattern="^(local|spark)$",
-        description="Who expands and cuts CSV files: local (the run itself, into the home) or spark (its tasks, into"
+        description="Who expands and splits CSV files: local (the run itself, into the home) or spark (its tasks, into"
         " the lake)",
     )
     namespace: str = Field("ecom", pattern="^[a-z][a-z0-9_]*$", description="Prefix of topics and HBase tables")
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         0, ge=0, le=4, description="Processes that produce a topic; 0: one for two cores, but at most four"
     )
     regions: int = Field(4, ge=1, description="Regions an HBase table is pre-split into")
-    hbase_route: str = Field(
+    hbase_loader: str = Field(
         "",
         pattern="^(hfile|spark|importtsv|thrift|)$",
         description="How rows enter HBase: hfile (bulk load), spark (the same, by its tasks), importtsv (MapReduce)"
@@ -251,7 +251,7 @@ class Settings(BaseSettings):
 
     @property
     def _csv(self) -> Location:
-        return self.lake if self.csv_route == "spark" else self.home
+        return self.lake if self.csv_engine == "spark" else self.home
 
     @property
     def quarantine(self) -> Path:
@@ -286,7 +286,7 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
 
-REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_route", "namespace", "partitions", "lake_uri")
+REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_engine", "namespace", "partitions", "lake_uri")
 """Settings that decide what a home's data are and where they are stored: fixed by its first run."""
 
 SERVERS = ("kafka", "hbase_zookeeper", "postgres", "books")

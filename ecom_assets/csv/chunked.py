@@ -59,7 +59,7 @@ class ChunkedLayer(ChunkSource):
         if not self._expanded.exists(at, table):
             raise NotBuiltError(self._expanded.name, table.name)
         with track(f"chunked/{table.name}", None) as advance:
-            if settings.csv_route == "spark":
+            if settings.csv_engine == "spark":
                 from ecom_assets.csv import spark_tasks  # pyspark, which a home without Spark can do without
 
                 chunks = spark_tasks.chunk_table(at.spark, table, settings, advance)

@@ -77,7 +77,7 @@ class ExpandedLayer(RowSource):
             raise NotBuiltError(self._raw.name, table.name)
         growth = plan(table, at.dataset, settings)
         with track(f"expanded/{table.name}", raw_file(table, settings).stat().st_size, "bytes") as advance:
-            if settings.csv_route == "spark":
+            if settings.csv_engine == "spark":
                 from ecom_assets.csv import spark_tasks  # pyspark, which a home without Spark can do without
 
                 done = spark_tasks.expand_table(at.spark, table, settings, growth, advance)
@@ -140,7 +140,7 @@ class ExpandedLayer(RowSource):
     @override
     def frame(self, at: Context, table: Table, cut: Cut) -> DataFrame:
         raise ServiceError(
-            "ECOM_HBASE_ROUTE: expected hfile, importtsv or thrift on the bulk path, got spark, which takes rows from"
+            "ECOM_HBASE_LOADER: expected hfile, importtsv or thrift on the bulk path, got spark, which takes rows from"
             " the merged tables",
             "choose one of these, or the stream path",
         )

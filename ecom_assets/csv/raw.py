@@ -25,7 +25,7 @@ from ecom_assets.csv.contract import HeaderError
 from ecom_assets.csv.plan import raw_file
 from ecom_assets.dataset.model import Dataset, Table
 
-Acquire = Callable[[Settings, Callable[[str, int, int], None] | None], Mapping[str, Path]]
+Acquire = Callable[[Settings, Dataset, Callable[[str, int, int], None] | None], Mapping[str, Path]]
 """Puts the files of all tables in their places, or finds them there; reports table, rows done and rows in all."""
 
 
@@ -136,7 +136,7 @@ def _acquired(settings: Settings, dataset: Dataset, acquire: Acquire) -> dict[st
             advance(rows - done.get(table, 0))
             done[table] = rows
 
-        acquire(settings, progress)
+        acquire(settings, dataset, progress)
     seconds = time.perf_counter() - began
     remember(settings)  # not before, or an option that makes no sense would stay with the home
     now = {name: _state(table, settings) for name, table in tables.items()}

@@ -144,7 +144,7 @@ def _done(spark: SparkSession, units: pa.Table, target: Location, write: Task, r
         raise ServiceError(
             f"{target}: expected Spark's tasks to write files, got: {last_words(error)}",
             "see that Spark's workers run ecom_assets and see the lake (ECOM_LAKE_URI); or take a home with"
-            " ECOM_CSV_ROUTE=local",
+            " ECOM_CSV_ENGINE=local",
         ) from error
 
 

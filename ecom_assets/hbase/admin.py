@@ -258,7 +258,7 @@ class HBaseAdmin:
             f"HBase table {name}, bulk load of {folder}",
             lambda: tool.bulkLoad(self._name(name), self._jvm.org.apache.hadoop.fs.Path(hadoop_uri(folder))),
             "if HBase runs elsewhere, its servers must see this folder under this path: set ECOM_HBASE_STAGING to a"
-            " shared one, or load with ECOM_HBASE_ROUTE=thrift",
+            " shared one, or load with ECOM_HBASE_LOADER=thrift",
         )
 
     def flush(self, name: str) -> None:

@@ -71,7 +71,7 @@ class HBaseLayer(Layer):
 
     def loader(self, settings: Settings) -> str:
         """How rows are loaded: as the setting says, else by files; by Spark's tasks if the lake is in HDFS."""
-        return settings.hbase_route or ("spark" if settings.lake_uri and self.path == "stream" else "hfile")
+        return settings.hbase_loader or ("spark" if settings.lake_uri and self.path == "stream" else "hfile")
 
     def rows(self, at: Context, table: Table, cut: Cut) -> rebuild.Rows:
         """What the table is loaded from, at a cut."""

@@ -71,7 +71,7 @@ def load(
         except PySparkException as error:
             raise HBaseError(
                 f"HBase table {name}: expected Spark's tasks to write files into {staging}, got: {last_words(error)}",
-                "see that Spark's workers run ecom_assets and may write there; or load with ECOM_HBASE_ROUTE=hfile",
+                "see that Spark's workers run ecom_assets and may write there; or load with ECOM_HBASE_LOADER=hfile",
             ) from error
     return steps.total
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import happybase
 from thriftpy2.thrift import TException
 
+from ecom_assets.core.errors import EcomError
 from ecom_assets.dataset.model import Column, HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
 from ecom_assets.hbase import get, thrift
@@ -42,7 +43,7 @@ MOST = 1000
 """Most rows that a lookup shows."""
 
 
-class LookupUnavailableError(RuntimeError):
+class LookupUnavailableError(EcomError):
     """HBase cannot be read now; the message names the remedy."""
 
 

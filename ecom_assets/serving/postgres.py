@@ -20,6 +20,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from ecom_assets.core.errors import EcomError
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
@@ -39,7 +40,7 @@ _SIMPLE_LITERAL = rf"^(\[({_ITEM}(, )?)*\]|{_ITEM})$"
 """Python literals that are JSON once their quotes are doubled: nearly all there are."""
 
 
-class PostgresError(RuntimeError):
+class PostgresError(EcomError):
     """The tables could not be loaded or read; the message names the remedy."""
 
 

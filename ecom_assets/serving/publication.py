@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from ecom_assets.core.books import Books
+from ecom_assets.core.errors import EcomError
 from ecom_assets.core.location import Location, last_commit
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import TABLES
@@ -25,7 +26,7 @@ KEY = "publication"
 """Key of the books' state."""
 
 
-class NotPublishedError(RuntimeError):
+class NotPublishedError(EcomError):
     """There is nothing to answer from yet; the message names the remedy."""
 
 

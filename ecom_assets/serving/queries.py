@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.books import Books
-from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.errors import EcomError, ServiceError
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TRANSACTIONS
@@ -41,7 +41,7 @@ WARMERS = 3
 """Questions computed concurrently when all results are precomputed."""
 
 
-class BadQuestionError(ValueError):
+class BadQuestionError(EcomError):
     """The question is not valid; the message names what was expected."""
 
 

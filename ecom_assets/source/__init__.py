@@ -1,6 +1,6 @@
 """Where the raw files come from: Kaggle, a folder, or the generator.
 
-What belongs here: putting the four CSV files under the home's ``raw`` folder and
+What belongs here: putting the CSV files under the home's ``raw`` folder and
 remembering whose they are. Each source has a module of its own; what the files
 contain is checked elsewhere.
 """
@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ecom_assets.core.errors import SourceError
 from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Dataset
 
-__all__ = ["KaggleError", "SourceChanged", "SourceMismatch", "SourceNotFound", "acquire"]
+__all__ = ["KaggleError", "SourceChangedError", "SourceMismatchError", "SourceNotFoundError", "acquire"]
 
 log = logging.getLogger(__name__)
 
@@ -23,46 +25,47 @@ RECORD = "source.json"
 """Next to the raw files: which source they came from, and their sizes and times."""
 
 
-class SourceMismatch(ValueError):  # noqa: N818  (reads as a statement)
+class SourceMismatchError(SourceError):
     """The home holds data of another source, scale or seed than the one requested."""
 
 
-class SourceNotFound(FileNotFoundError):  # noqa: N818
+class SourceNotFoundError(SourceError):
     """The source lacks a file, or is not there at all."""
 
 
-class KaggleError(RuntimeError):
+class KaggleError(SourceError):
     """Kaggle did not provide the data set; the message names the cause and the remedy."""
 
 
-class SourceChanged(RuntimeError):  # noqa: N818
+class SourceChangedError(SourceError):
     """The source no longer provides the files the home was built from."""
 
 
-def acquire(settings: Settings, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Path]:
-    """Put the four raw files under ``settings.raw``, or find that they are there already.
+def acquire(
+    settings: Settings, dataset: Dataset, progress: Callable[[str, int, int], None] | None = None
+) -> dict[str, Path]:
+    """Put the raw files under ``settings.raw``, or find that they are there already.
 
     Files of a folder or of Kaggle are linked, not copied, where the file system allows it.
 
     Args:
         settings: Source, scale, seed and home.
+        dataset: The tables whose files are expected.
         progress: Called with table, rows done and rows in all while rows are generated.
 
     Returns:
         Table -> raw file.
 
     Raises:
-        SourceMismatch: The home holds data of another source, scale or seed, or of none that is known.
-        SourceChanged: A file of the source has another size than when the home was built.
-        SourceNotFound: The folder or one of its files is missing.
+        SourceMismatchError: The home holds data of another source, scale or seed, or of none that is known.
+        SourceChangedError: A file of the source has another size than when the home was built.
+        SourceNotFoundError: The folder or one of its files is missing.
         KaggleError: Kaggle did not provide the data set.
         ValueError: The scale is too small, or the seed negative.
         OSError: The home can't be written.
     """
-    from ecom_assets.dataset.shop import TABLES
-
     raw, requested = settings.raw, _requested(settings)
-    files = {table: raw / TABLES[table].csv for table in TABLES}
+    files = {name: raw / table.csv for name, table in dataset.tables.items()}
     held = _read(raw / RECORD)
     _refuse_other(settings, held, requested, files)
     known: dict[str, dict[str, int]] = held.get("files", {})
@@ -73,11 +76,11 @@ def acquire(settings: Settings, progress: Callable[[str, int, int], None] | None
     for change in changes if known else ():
         log.warning("%s; fetching it from the source again", change)
 
-    extra = _take(settings, requested, files, known, progress)
+    extra = _take(settings, dataset, requested, known, progress)
     now = {table: _measure(file) for table, file in files.items()}
     for table, file in files.items():
         if known and now[table]["bytes"] != known[table]["bytes"]:
-            raise SourceChanged(
+            raise SourceChangedError(
                 f"{file}: expected {known[table]['bytes']} bytes as when this home was built, "
                 f"found {now[table]['bytes']} in {_described(requested)}; "
                 "bring the old file back, or build the new data in another home (--home, ECOM_HOME)"
@@ -104,7 +107,7 @@ def _described(source: dict[str, Any]) -> str:
 
 def _refuse_other(settings: Settings, held: dict[str, Any], requested: dict[str, Any], files: dict[str, Path]) -> None:
     if not held and (strange := [str(f) for f in files.values() if f.exists() or f.is_symlink()]):
-        raise SourceMismatch(
+        raise SourceMismatchError(
             f"{settings.home}: expected an empty home or one with {RECORD}, found {', '.join(strange)} of unknown "
             "origin; move them to a folder and set --source (ECOM_SOURCE) to it, or choose another --home (ECOM_HOME)"
         )
@@ -112,7 +115,7 @@ def _refuse_other(settings: Settings, held: dict[str, Any], requested: dict[str,
     if held.get("files") and {k: held.get(k) for k in ("source", "scale", "seed")} != {
         k: requested.get(k) for k in ("source", "scale", "seed")
     }:
-        raise SourceMismatch(
+        raise SourceMismatchError(
             f"{settings.home}: this home holds {_described(held)}, but {_described(requested)} was requested; "
             "choose another home for it (--home, ECOM_HOME), or request what this one holds"
         )
@@ -120,8 +123,8 @@ def _refuse_other(settings: Settings, held: dict[str, Any], requested: dict[str,
 
 def _take(
     settings: Settings,
+    dataset: Dataset,
     requested: dict[str, Any],
-    files: dict[str, Path],
     known: dict[str, dict[str, int]],
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
@@ -138,11 +141,13 @@ def _take(
         synthetic.generate(settings.raw, settings.scale, settings.seed, progress)
         return {}
     from_kaggle = requested["source"] == "kaggle"
-    found = kaggle.download() if from_kaggle else folder.locate(Path(requested["source"]))
+    found = kaggle.download(dataset) if from_kaggle else folder.locate(Path(requested["source"]), dataset)
     begin()
-    for table, file in found.items():
-        folder.place(file, files[table])
-    return {"published": kaggle.recognize(files)} if from_kaggle else {}
+    for name, file in found.items():
+        folder.place(file, settings.raw / dataset.tables[name].csv)
+    if not from_kaggle:
+        return {}
+    return {"published": kaggle.recognize({name: settings.raw / t.csv for name, t in dataset.tables.items()})}
 
 
 def _measure(file: Path) -> dict[str, int]:
@@ -168,7 +173,7 @@ def _read(record: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except json.JSONDecodeError as error:
-        raise SourceMismatch(
+        raise SourceMismatchError(
             f"{record}: expected JSON that names the source of the raw files, found something else ({error}); "
             "choose another --home (ECOM_HOME), or remove this home"
         ) from error

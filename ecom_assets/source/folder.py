@@ -10,41 +10,42 @@ import gzip
 import shutil
 from pathlib import Path
 
-from ecom_assets.dataset.shop import TABLES
-from ecom_assets.source import SourceNotFound
+from ecom_assets.dataset.model import Dataset
+from ecom_assets.source import SourceNotFoundError
 
 
-def locate(folder: Path) -> dict[str, Path]:
+def locate(folder: Path, dataset: Dataset) -> dict[str, Path]:
     """Find ``<table>.csv`` or ``<table>.csv.gz`` for every table; upper and lower case do not matter.
 
     Args:
         folder: The folder; subfolders are not searched.
+        dataset: Its tables.
 
     Returns:
         Table -> file; where both are there, the plain one.
 
     Raises:
-        SourceNotFound: The folder or one of the files is missing.
+        SourceNotFoundError: The folder or one of the files is missing.
     """
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing of that name"
-        raise SourceNotFound(
-            f"{folder}: expected a folder with {_expected()}, found {what}; "
+        raise SourceNotFoundError(
+            f"{folder}: expected a folder with {_expected(dataset)}, found {what}; "
             "set --source (ECOM_SOURCE) to that folder, to kaggle, or to synthetic"
         )
     # Plain files sort after .gz, and so take their place.
     present = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: (p.suffix.lower() != ".gz", p.name))
     by_name = {p.name.lower().removesuffix(".gz"): p for p in present}
-    missing = [t.csv for t in TABLES.values() if t.csv not in by_name]
+    missing = [t.csv for t in dataset.tables.values() if t.csv not in by_name]
     if missing:
         names = sorted(p.name for p in folder.iterdir())
         found = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "an empty folder"
-        raise SourceNotFound(
-            f"{folder}: expected {_expected()}, each plain or as .csv.gz; {', '.join(missing)} "
+        raise SourceNotFoundError(
+            f"{folder}: expected {_expected(dataset)}, each plain or as .csv.gz; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing, found {found}; "
             "put the missing files there, or set --source (ECOM_SOURCE) to another folder, to kaggle, or to synthetic"
         )
-    return {t.name: by_name[t.csv] for t in TABLES.values()}
+    return {t.name: by_name[t.csv] for t in dataset.tables.values()}
 
 
 def place(file: Path, at: Path) -> None:
@@ -81,5 +82,5 @@ def _link(file: Path, at: Path) -> None:
     shutil.copystat(file, at)
 
 
-def _expected() -> str:
-    return ", ".join(t.csv for t in TABLES.values())
+def _expected(dataset: Dataset) -> str:
+    return ", ".join(t.csv for t in dataset.tables.values())

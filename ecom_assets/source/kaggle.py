@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ecom_assets.dataset.model import Dataset
 from ecom_assets.source import KaggleError
 from ecom_assets.source.folder import locate
 
@@ -34,22 +35,25 @@ _OTHERWISE = (
 )
 
 
-def download() -> dict[str, Path]:
+def download(dataset: Dataset) -> dict[str, Path]:
     """Download the data set into kagglehub's cache, or find it there.
+
+    Args:
+        dataset: The tables whose files are expected.
 
     Returns:
         Table -> file in the cache.
 
     Raises:
         KaggleError: No network, no or wrong credentials, no consent, or a broken download.
-        SourceNotFound: The data set came without one of the four files.
+        SourceNotFoundError: The data set came without one of the files.
     """
     with _explained():
         # Imported late: it is slow to load, and of use to this one source alone.
         import kagglehub
 
         folder = Path(kagglehub.dataset_download(HANDLE))
-    return locate(folder)
+    return locate(folder, dataset)
 
 
 def recognize(files: dict[str, Path]) -> dict[str, bool]:

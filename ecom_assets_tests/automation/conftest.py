@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture
 def shop_home(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Home]:
     """A fresh home on the session's servers, with webserver, daemon and code server of its own."""
-    namespace = f"auto_{abs(hash(request.node.name)) % 10**8}"
+    namespace = f"auto_{zlib.crc32(request.node.name.encode()):08x}"
     env = environment(tmp_path / "home", stack.addresses(), namespace) | {
         "ECOM_SCALE": SCALE,
         "ECOM_STREAM_SECONDS": "5",

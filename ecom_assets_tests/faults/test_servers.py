@@ -46,7 +46,7 @@ MOMENTS = {
         "thrift",
         verified("merged"),
         built("hbase"),
-        {"ECOM_HBASE_ROUTE": "thrift"},
+        {"ECOM_HBASE_LOADER": "thrift"},
     ),
 }
 

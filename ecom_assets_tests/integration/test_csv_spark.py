@@ -52,7 +52,7 @@ def here(settings: Settings, tmp_path: Path, raw: Path) -> Settings:
 def there(settings: Settings, tmp_path: Path, raw: Path) -> Settings:
     """A home that lets Spark do it."""
     shutil.copytree(raw, tmp_path / "spark" / "raw")
-    own = {"home": tmp_path / "spark", "chunk_bytes": 5000, "csv_route": "spark", "namespace": f"csv_{uuid4().hex}"}
+    own = {"home": tmp_path / "spark", "chunk_bytes": 5000, "csv_engine": "spark", "namespace": f"csv_{uuid4().hex}"}
     return settings.model_copy(update=own)
 
 

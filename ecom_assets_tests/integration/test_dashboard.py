@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ import redis
 from deltalake import DeltaTable, write_deltalake
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from ecom_assets.core.books import Books, Verification
+from ecom_assets.core.books import Books
 from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.dashboard import charts, figures
 from ecom_assets.dashboard.figures import Filter
@@ -93,8 +95,8 @@ def started(**environment: str) -> Generator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    settings = load(home=Path(environment["ECOM_HOME"]))
-    server = Dashboard(settings)
+    servers = {name: environment[f"ECOM_{name.upper()}"] for name in SERVERS if f"ECOM_{name.upper()}" in environment}
+    server = Dashboard(load(home=Path(environment["ECOM_HOME"]), **servers))
     server.make_folders()
     server.prepare({"http": port})
     process = subprocess.Popen(
@@ -121,8 +123,8 @@ def address(shop: Settings) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The dashboard of a home that went all the way, with a bad row, by both ways."""
+def verified(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home that went all the way, with a bad row, on both paths."""
     source = tmp_path_factory.mktemp("source")
     synthetic.generate(source, 0.0005, 3)
     with (source / CUSTOMER.csv).open("a") as file:
@@ -136,7 +138,13 @@ def whole(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         for name in analysis.ANALYSES:
             analysis.analyse(at.spark, settings, settings.postgres, name)
             analysis.keep(name, settings, settings.redis)
-    with dashboard_of(settings) as address:
+    return settings
+
+
+@pytest.fixture(scope="module")
+def whole(verified: Settings) -> Iterator[str]:
+    """The dashboard of that home."""
+    with dashboard_of(verified) as address:
         yield address
 
 
@@ -285,13 +293,17 @@ def test_thrift_and_redis_killed_under_a_page(shop: Settings, stack: Stack, addr
 @pytest.fixture(scope="module")
 def lonely(tmp_path_factory: pytest.TempPathFactory, shop: Settings) -> Iterator[str]:
     """The dashboard of the small shop, none of whose servers is there."""
+    home = tmp_path_factory.mktemp("lonely") / "home"
+    shutil.copytree(shop.home, home)
+    known = json.loads((home / "home.json").read_text())
+    (home / "home.json").write_text(json.dumps({k: v for k, v in known.items() if k not in SERVERS}))
     nowhere = dict.fromkeys(("ECOM_KAFKA", "ECOM_HBASE_THRIFT", "ECOM_HBASE_ZOOKEEPER"), "127.0.0.1:1")
     nowhere |= {
         "ECOM_SPARK": "sc://127.0.0.1:1",
         "ECOM_POSTGRES": "postgresql://ecom:secret@127.0.0.1:1/postgres",
         "ECOM_REDIS": "redis://:secret@127.0.0.1:1/0",
     }
-    with started(ECOM_HOME=str(shop.home), **nowhere) as address:
+    with started(ECOM_HOME=str(home), **nowhere) as address:
         yield address
 
 
@@ -381,15 +393,17 @@ def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page
             publication.publish(shop, books)
 
 
-def test_a_failed_check_is_red(shop: Settings, address: str, browser: Browser) -> None:
+def test_a_failed_check_is_red(verified: Settings, whole: str, browser: Browser) -> None:
     """An error box on the reconciliation page is what a damaged layer must look like."""
     page = browser.new_page()
-    with Books.open(shop) as books:
+    with Books.open(verified) as books:
         before = books.verification("expanded", "customer")
+        assert before
         try:
-            books.record_verification(Verification("expanded", "customer", "stream", "x", ("expected 2 rows, got 1",)))
-            page.goto(f"{address}/reconciliation")
-            expect(page.locator("[data-testid=stAlertContentError]")).to_contain_text("expected 2 rows, got 1")
+            books.record_verification(replace(before, mismatches=("expected 2 rows, got 1",)))
+            page.goto(f"{whole}/reconciliation")
+            error = page.locator("[data-testid=stAlertContentError]")
+            expect(error).to_contain_text("expected 2 rows, got 1", timeout=SECONDS)
         finally:
-            books.record_verification(before or Verification("expanded", "customer", "stream", "x"))
+            books.record_verification(before)
             page.close()

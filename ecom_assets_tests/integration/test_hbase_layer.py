@@ -221,7 +221,7 @@ def stamps(at: Context, key: bytes) -> set[int]:
 @pytest.mark.parametrize("loader", ["hfile", "thrift"])
 def test_the_layer_from_build_to_delete(loader: str, opened: Open, admin: HBaseAdmin) -> None:
     """Broken: what the engine asks of the layer is not what HBase holds, or is of another version than was loaded."""
-    at = opened(hbase_route=loader, regions=3)
+    at = opened(hbase_loader=loader, regions=3)
     source = Given(random_rows(TRANSACTIONS, ROWS))
     layer = HBaseLayer(source, "stream")
     with pytest.raises(NotBuiltError, match=r"hbase/transactions: expected it to be built"):

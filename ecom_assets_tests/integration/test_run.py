@@ -215,7 +215,7 @@ def test_damage_is_repaired_on_request_and_never_without(at: Context, env: dict[
 
 def test_the_bulk_path_ends_in_the_same_tables(env: dict[str, str], first: dict[str, Any]) -> None:
     """If this fails, the two paths into HBase disagree."""
-    code, told, err = ecom(env, "run", "--route", "bulk", "--json")
+    code, told, err = ecom(env, "run", "--path", "bulk", "--json")
     assert code == 0, err
     for name, layers in first["tables"].items():
         assert set(told["tables"][name]) >= {"raw", "expanded", "hbase"}
@@ -269,7 +269,7 @@ def test_dirt_is_quarantined_and_counted(tmp_path: Path, addresses: Addresses) -
     bad = [json.loads(x) for x in expand.quarantine_file(CLICK_STREAM, settings_of(env)).read_text().splitlines()]
     assert [b["line"] for b in bad] == [len(events) + 4, len(events) + 5]
 
-    code, bulk, err = ecom(env, "run", "--route", "bulk", "--json")
+    code, bulk, err = ecom(env, "run", "--path", "bulk", "--json")
     assert code == 0, err
     assert bulk["tables"]["customer"]["hbase"]["checksum"] == shop["customer"]["hbase"]["checksum"]
     assert bulk["tables"]["customer"]["quarantined"] == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
@@ -128,7 +128,7 @@ def test_stopped_between_batches(spark: SparkSession, make_topic: MakeTopic, mon
     monkeypatch.setattr(kafka_source, "RECORDS_PER_BATCH", 10)
 
     @contextmanager
-    def stopping(*_: object) -> Iterator[Callable[[int], None]]:
+    def stopping(*_: object) -> Generator[Callable[[int], None]]:
         def stop(rows: int) -> None:
             if rows:
                 raise KeyboardInterrupt

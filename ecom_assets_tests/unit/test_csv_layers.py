@@ -24,7 +24,7 @@ from ecom_assets.csv.plan import raw_file
 from ecom_assets.csv.raw import RawLayer
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TRANSACTIONS
-from ecom_assets.source import acquire
+from ecom_assets.source import SourceNotFoundError, acquire
 
 RAW = RawLayer(acquire)
 EXPANDED = ExpandedLayer(RAW)
@@ -130,7 +130,7 @@ def test_one_acquisition_brings_all_tables(open_home: Callable[..., Context]) ->
 def test_a_wrong_source_is_not_remembered(open_home: Callable[..., Context], tmp_path: Path) -> None:
     """If this fails, a mistyped folder stays with the home, and every later command is refused."""
     at = open_home(source=str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SourceNotFoundError):
         RAW.build(at, CUSTOMER)
     assert not (at.settings.home / "home.json").exists()
     build(open_home(), RAW)
@@ -341,7 +341,7 @@ def test_the_bulk_path_takes_each_key_once(open_home: Callable[..., Context]) ->
     some = EXPANDED.sample(at, TRANSACTIONS, columns)
     assert some.column_names == columns
     assert some.equals(EXPANDED.sample(at, TRANSACTIONS, columns))
-    with pytest.raises(ServiceError, match="ECOM_HBASE_ROUTE"):
+    with pytest.raises(ServiceError, match="ECOM_HBASE_LOADER"):
         EXPANDED.frame(at, TRANSACTIONS, Cut())
 
 

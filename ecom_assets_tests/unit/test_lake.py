@@ -44,14 +44,14 @@ def test_the_lake_lies_where_the_setting_says(tmp_path: Path) -> None:
     assert bulk_load.folder("one_product", shared) == tmp_path / "one_product"
     for place in (expand.folder, chunk.folder):
         assert local(place(PRODUCT, there)).is_relative_to(tmp_path)
-        assert str(place(PRODUCT, there.model_copy(update={"csv_route": "spark"}))).startswith(
+        assert str(place(PRODUCT, there.model_copy(update={"csv_engine": "spark"}))).startswith(
             "hdfs://n:8020/lake/one/"
         )
 
 
 def test_one_machine_does_not_write_into_hdfs(tmp_path: Path) -> None:
     """Files of a home would be looked for in HDFS, or made there by the wrong one."""
-    there = Settings(home=tmp_path, lake_uri="hdfs://n:8020/lake", csv_route="spark")
+    there = Settings(home=tmp_path, lake_uri="hdfs://n:8020/lake", csv_engine="spark")
     with pytest.raises(LakeError, match=r"^hdfs://n:8020/lake/ecom/chunked/product: expected a folder of this machine"):
         chunk.build(PRODUCT, there)
 

@@ -26,8 +26,17 @@ from typer.testing import CliRunner
 
 from ecom_assets.cli.app import app
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import TABLES
-from ecom_assets.source import SourceChanged, SourceMismatch, SourceNotFound, acquire, folder, infer, kaggle, synthetic
+from ecom_assets.dataset.shop import SHOP, TABLES
+from ecom_assets.source import (
+    SourceChangedError,
+    SourceMismatchError,
+    SourceNotFoundError,
+    acquire,
+    folder,
+    infer,
+    kaggle,
+    synthetic,
+)
 from ecom_assets.source.kaggle import KaggleError
 
 SCALE = 0.01
@@ -464,11 +473,11 @@ def settings(home: Path, source: object = "synthetic", scale: float = 0.0005, se
 def test_acquire_is_idempotent(tmp_path, caplog):
     """Each run would make 2 GB anew, and change the times other assets look at."""
     caplog.set_level(logging.INFO)
-    files = acquire(settings(tmp_path))
+    files = acquire(settings(tmp_path), SHOP)
     assert files == {table: tmp_path / "raw" / f"{table}.csv" for table in TABLES}
     before = {f: (f.stat().st_ino, f.stat().st_mtime_ns) for f in files.values()}
     assert "nothing to do" not in caplog.text
-    assert acquire(settings(tmp_path)) == files
+    assert acquire(settings(tmp_path), SHOP) == files
     assert {f: (f.stat().st_ino, f.stat().st_mtime_ns) for f in files.values()} == before
     assert "scale 0.0005 and seed 1; nothing to do" in caplog.text
 
@@ -476,10 +485,12 @@ def test_acquire_is_idempotent(tmp_path, caplog):
 @pytest.mark.parametrize("other", [{"scale": 0.0006}, {"seed": 2}, {"source": "kaggle"}, {"source": "/elsewhere"}])
 def test_home_remembers_its_source(tmp_path, other):
     """Layers of two data sets would mix in one home."""
-    acquire(settings(tmp_path))
+    acquire(settings(tmp_path), SHOP)
     before = digests(tmp_path / "raw")
-    with pytest.raises(SourceMismatch, match=r"holds synthetic data of scale 0.0005 and seed 1, but .* choose another"):
-        acquire(settings(tmp_path, **other))
+    with pytest.raises(
+        SourceMismatchError, match=r"holds synthetic data of scale 0.0005 and seed 1, but .* choose another"
+    ):
+        acquire(settings(tmp_path, **other), SHOP)
     assert digests(tmp_path / "raw") == before
 
 
@@ -487,8 +498,8 @@ def test_files_of_unknown_origin_are_left_alone(tmp_path):
     """Files that a user put into the raw folder would be overwritten."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "product.csv").write_text("mine")
-    with pytest.raises(SourceMismatch, match="unknown origin"):
-        acquire(settings(tmp_path))
+    with pytest.raises(SourceMismatchError, match="unknown origin"):
+        acquire(settings(tmp_path), SHOP)
     assert (tmp_path / "raw" / "product.csv").read_text() == "mine"
 
 
@@ -497,10 +508,10 @@ def test_files_of_unknown_origin_are_left_alone(tmp_path):
 )
 def test_damaged_synthetic_files_are_generated_again(tmp_path, caplog, damage):
     """A file that vanished or was cut would go unnoticed."""
-    files = acquire(settings(tmp_path))
+    files = acquire(settings(tmp_path), SHOP)
     before = {t: f.read_bytes() for t, f in files.items()}
     damage(files["transactions"])
-    acquire(settings(tmp_path))
+    acquire(settings(tmp_path), SHOP)
     assert {t: f.read_bytes() for t, f in files.items()} == before
     assert f"{files['transactions']}: " in caplog.text
     assert "fetching it from the source again" in caplog.text
@@ -513,10 +524,10 @@ def test_interrupted_acquire_is_finished_later(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        acquire(settings(tmp_path), interrupt)
+        acquire(settings(tmp_path), SHOP, interrupt)
     (tmp_path / "raw" / ".click_stream.csv.partial").write_text("left by a kill")
     (tmp_path / "raw" / "customer.csv").write_text("left by a kill")
-    acquire(settings(tmp_path, seed=2))
+    acquire(settings(tmp_path, seed=2), SHOP)
     synthetic.generate(tmp_path / "again", 0.0005, 2)
     got = digests(tmp_path / "raw")
     assert got.pop("source.json")
@@ -526,9 +537,9 @@ def test_interrupted_acquire_is_finished_later(tmp_path):
 def test_folder_is_linked_and_untouched(tmp_path, user_files):
     """A second copy of 2 GB would be made, or the user's files be changed."""
     before = digests(user_files)
-    files = acquire(settings(tmp_path / "home", user_files))
+    files = acquire(settings(tmp_path / "home", user_files), SHOP)
     assert all(file.samefile(user_files / file.name.upper()) for file in files.values())
-    assert acquire(settings(tmp_path / "home", f"{user_files}/../mine")) == files
+    assert acquire(settings(tmp_path / "home", f"{user_files}/../mine"), SHOP) == files
     assert digests(user_files) == before
 
 
@@ -540,7 +551,7 @@ def test_folder_is_copied_where_links_are_not_to_be_had(tmp_path, user_files, mo
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    files = acquire(settings(tmp_path / "home", user_files))
+    files = acquire(settings(tmp_path / "home", user_files), SHOP)
     for file in files.values():
         assert not file.is_symlink()
         assert file.read_bytes() == (user_files / file.name.upper()).read_bytes()
@@ -550,17 +561,17 @@ def test_packed_files_are_unpacked(tmp_path, user_files):
     """A folder of .csv.gz would not do, or be preferred to the plain file beside it."""
     plain = user_files / "PRODUCT.CSV"
     (user_files / "product.csv.gz").write_bytes(gzip.compress(b"packed"))
-    assert folder.locate(user_files)["product"] == plain
+    assert folder.locate(user_files, SHOP)["product"] == plain
     plain.unlink()
-    files = acquire(settings(tmp_path / "home", user_files))
+    files = acquire(settings(tmp_path / "home", user_files), SHOP)
     assert files["product"].read_bytes() == b"packed"
 
 
 def test_missing_file_is_said_once_and_clearly(tmp_path, user_files):
     """The user would not learn which file is missing, where, and what to do."""
     (user_files / "PRODUCT.CSV").rename(user_files / "products.csv")
-    with pytest.raises(SourceNotFound) as error:
-        acquire(settings(tmp_path / "home", user_files))
+    with pytest.raises(SourceNotFoundError) as error:
+        acquire(settings(tmp_path / "home", user_files), SHOP)
     for part in (str(user_files), "product.csv is missing", "products.csv", "CUSTOMER.CSV", "put the missing files"):
         assert part in str(error.value)
     assert not (tmp_path / "home").exists()
@@ -571,23 +582,25 @@ def test_missing_folder_is_said(tmp_path, make, found):
     """A misspelt source would end in a bare traceback."""
     if make:
         (tmp_path / "gone").touch()
-    with pytest.raises(SourceNotFound, match=rf"gone: expected a folder with customer.csv.*{found}.*set --source"):
-        acquire(settings(tmp_path / "home", tmp_path / "gone"))
+    with pytest.raises(SourceNotFoundError, match=rf"gone: expected a folder with customer.csv.*{found}.*set --source"):
+        acquire(settings(tmp_path / "home", tmp_path / "gone"), SHOP)
 
 
 def test_changed_folder_is_said(tmp_path, user_files, caplog):
     """A home would silently mix the old and the new data of its source."""
-    acquire(settings(tmp_path / "home", user_files))
+    acquire(settings(tmp_path / "home", user_files), SHOP)
     old = (user_files / "CUSTOMER.CSV").read_bytes()
     (user_files / "CUSTOMER.CSV").write_bytes(old + b"2\n")
     for _ in range(2):
-        with pytest.raises(SourceChanged, match=rf"customer.csv: expected {len(old)} bytes .* found {len(old) + 2}"):
-            acquire(settings(tmp_path / "home", user_files))
+        with pytest.raises(
+            SourceChangedError, match=rf"customer.csv: expected {len(old)} bytes .* found {len(old) + 2}"
+        ):
+            acquire(settings(tmp_path / "home", user_files), SHOP)
     (user_files / "CUSTOMER.CSV").write_bytes(old)
-    acquire(settings(tmp_path / "home", user_files))
+    acquire(settings(tmp_path / "home", user_files), SHOP)
     (user_files / "CUSTOMER.CSV").unlink()
-    with pytest.raises(SourceNotFound, match=r"customer.csv is missing"):
-        acquire(settings(tmp_path / "home", user_files))
+    with pytest.raises(SourceNotFoundError, match=r"customer.csv is missing"):
+        acquire(settings(tmp_path / "home", user_files), SHOP)
     assert "customer.csv: vanished" in caplog.text
 
 
@@ -595,8 +608,8 @@ def test_spoilt_record_is_said(tmp_path):
     """A home with a spoilt record would end in a bare traceback."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "source.json").write_text("{")
-    with pytest.raises(SourceMismatch, match=r"source.json: expected JSON"):
-        acquire(settings(tmp_path))
+    with pytest.raises(SourceMismatchError, match=r"source.json: expected JSON"):
+        acquire(settings(tmp_path), SHOP)
 
 
 # -------------------------------------------------------------------- kaggle
@@ -611,12 +624,12 @@ def test_kaggle_files_are_linked_and_recognized(tmp_path, user_files, monkeypatc
     same_size = (user_files / "CUSTOMER.CSV").stat().st_size
     published = kaggle.PUBLISHED | {"product": (len(content), digest[:8]), "customer": (same_size, "00000000")}
     monkeypatch.setattr(kaggle, "PUBLISHED", published)
-    files = acquire(settings(tmp_path / "home", "kaggle"))
+    files = acquire(settings(tmp_path / "home", "kaggle"), SHOP)
     assert asked == ["bytadit/transactional-ecommerce"]
     assert files["product"].samefile(user_files / "PRODUCT.CSV")
     record = json.loads((tmp_path / "home" / "raw" / "source.json").read_text())
     assert record["published"] == {"product": True, "customer": False, "transactions": False, "click_stream": False}
-    assert acquire(settings(tmp_path / "home", "kaggle")) == files
+    assert acquire(settings(tmp_path / "home", "kaggle"), SHOP) == files
     assert len(asked) == 1
 
 
@@ -646,7 +659,7 @@ def test_kaggle_failures_tell_the_remedy(tmp_path, monkeypatch, raised, said):
 
     monkeypatch.setattr(kagglehub, "dataset_download", fail)
     with pytest.raises(KaggleError, match=rf"(?s){said}.*--source synthetic") as error:
-        acquire(settings(tmp_path / "home", "kaggle"))
+        acquire(settings(tmp_path / "home", "kaggle"), SHOP)
     assert error.value.__cause__ is raised
     assert not (tmp_path / "home").exists()
 
@@ -658,7 +671,7 @@ def test_kaggle_without_network(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(KaggleError, match=r"can't be reached.*Check the network"):
-        acquire(settings(tmp_path / "home", "kaggle"))
+        acquire(settings(tmp_path / "home", "kaggle"), SHOP)
     assert not (tmp_path / "home").exists()
 
 

@@ -14,7 +14,7 @@ from ecom_assets.core.location import exists
 from ecom_assets.dashboard.common import ago, card, guarded, header, service, settings, when
 from ecom_assets.dataset.shop import TABLES
 from ecom_assets.lake import quarantine as lake_quarantine
-from ecom_assets.paths import LAYERS, PATHS
+from ecom_assets.paths import PATHS, open_home, path_used
 from ecom_assets.reconcile import report
 from ecom_assets.reconcile.report import Verdict
 from ecom_assets.serving import analysis, history
@@ -41,11 +41,8 @@ def page() -> None:
         "Reconciliation",
         "Each layer holds the rows of the one before it, plus what was left out: by count and checksum.",
     )
-    with guarded("The reconciliation report"):
-        books = service().books
-        used = [build.path for build in books.builds() if build.layer == LAYERS[-1]]
-        path = used[-1] if used else settings().route
-        verdict(report.recorded(books, [layer.name for layer in PATHS[path]], TABLES))
+    with guarded("The reconciliation report"), open_home(settings()) as at:
+        verdict(report.recorded(at.books, [layer.name for layer in PATHS[path_used(at)]], at.dataset.tables))
     with guarded("The quarantine"):
         quarantine()
     with guarded("The two paths"):
