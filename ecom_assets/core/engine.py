@@ -194,21 +194,18 @@ class Engine:
         """
         layer = self.layer(name)
         build = self.at.books.build(name, table.name)
-        for attempt in range(1, STEADY + 1):
+        for _ in range(STEADY):
             position = layer.position(self.at, table, cut)
             try:
                 found = layer.measure(self.at, table, cut)
             except Exception as error:
                 if is_transient(error):
                     raise
-                found = Measurement(
-                    table.name,
-                    name,
-                    Measure(),
-                    problems=(f"{name}/{table.name} cannot be read: {str(error) or type(error).__name__}",),
-                )
-            if layer.position(self.at, table, cut) == position or attempt == STEADY:
+                found = _unreadable(name, table, f"cannot be read: {str(error) or type(error).__name__}")
+            if layer.position(self.at, table, cut) == position:
                 break
+        else:
+            position, found = "", _unreadable(name, table, f"was rebuilt during each of {STEADY} attempts to read it")
         found = replace(found, position=position, build_seconds=build.seconds if build else 0.0)
         if not found.problems:
             self.at.books.record_measurement(found)
@@ -303,3 +300,7 @@ class Engine:
                 self.at.books.forget(layer.name, table.name)
                 gone.append(f"{layer.name}/{table.name}")
         return gone
+
+
+def _unreadable(name: str, table: Table, why: str) -> Measurement:
+    return Measurement(table.name, name, Measure(), problems=(f"{name}/{table.name} {why}",))

@@ -231,7 +231,7 @@ def test_the_layer_from_build_to_delete(loader: str, opened: Open, admin: HBaseA
     first = layer.fingerprint(at, TRANSACTIONS)
     began = int(time.time() * 1000)
     built = build(layer, at)
-    assert (built.rows, built.notes) == (ROWS, {"cut": {"merged": 0}, "regions": 3})
+    assert (built.rows, built.notes) == (ROWS, {"cut": {"merged": "t@0"}, "regions": 3})
     assert layer.exists(at, TRANSACTIONS)
     assert layer.fingerprint(at, TRANSACTIONS) == first
     source.versions.append(changed(source.versions[0]).slice(0, ROWS - 1))
@@ -248,7 +248,7 @@ def test_the_layer_from_build_to_delete(loader: str, opened: Open, admin: HBaseA
 
     (key,) = Layout(TRANSACTIONS).keys(source.versions[1].slice(0, 1)).to_pylist()
     old = stamps(at, key)
-    assert build(layer, at).notes["cut"] == {"merged": 1}
+    assert build(layer, at).notes["cut"] == {"merged": "t@1"}
     assert held(at) == expected(TRANSACTIONS, source.versions[1])
     assert layer.position(at, TRANSACTIONS, Cut()) != found.position
     new = stamps(at, key)

@@ -186,6 +186,28 @@ def test_a_layer_that_cannot_be_read_is_a_measurement_with_a_problem(engine: Eng
         engine.verify("second", PRODUCT)
 
 
+def test_a_layer_is_measured_while_it_holds_still(engine: Engine, at: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, rows of one build would be recorded, and compared, as those of another."""
+    build_all(engine)
+    second, rebuilds = layers(engine)[1], 1
+    measure = second.measure
+
+    def rebuilt(at: Context, table: Table, cut: Cut) -> Measurement:
+        nonlocal rebuilds
+        found = measure(at, table, cut)
+        if rebuilds:
+            rebuilds -= 1
+            second.file(at).write_text(json.dumps([*second.numbers(at), 0]))
+        return found
+
+    monkeypatch.setattr(second, "measure", rebuilt)
+    assert engine.measure("second", PRODUCT, Cut()).measure.rows == 4
+    rebuilds = 3
+    found = engine.measure("second", PRODUCT, Cut())
+    assert found.problems == ("second/product was rebuilt during each of 3 attempts to read it",)
+    assert found.position == ""
+
+
 def test_a_reconciliation_needs_every_layer(engine: Engine, at: Context) -> None:
     """If it failed, the report on an empty home, or after a reset, would pass."""
     verdict = dict(report.reconcile(engine, [PRODUCT]))["product"]
