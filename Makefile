@@ -35,7 +35,7 @@ run: install ## Run the pipeline from CSV to verified HBase tables at 1 % of ful
 	$(RUN) ecom run $(OPTS)
 
 test: install ## Run the unit and integration tests, those on the real stack included; OPTS='-k name' and the like
-	$(RUN) pytest $(OPTS)
+	$(RUN) pytest -n 2 --dist loadgroup $(OPTS)
 
 test-unit: install ## Run the tests that need no servers
 	$(RUN) pytest ecom_assets_tests/unit $(OPTS)

@@ -303,5 +303,5 @@ class Stage:
             log=self.folder / f"tool-{next(self._numbers)}.log",
             heap=TOOL_MEMORY,
             expected=f"expected {main} to do its work",
-            remedy="see to what the message says, then measure again; `--only` leaves other steps out",
+            remedy="fix the cause above, then measure again; `--only` leaves other steps out",
         )

@@ -18,6 +18,13 @@ from ecom_assets_tests.shop import open_shop, settings_for
 from ecom_assets_tests.topics import MakeTopic, Topic
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (`pytest -n 2 --dist loadgroup`), one runs all tests on servers: it alone has a stack."""
+    for item in items:
+        if "unit" not in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("servers"))
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home of the session's own."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ecom_assets.core.errors import EcomError
+from ecom_assets.core.home import hint
 
 FULL = 1 << 20
 """Free bytes below which nothing can be written."""
@@ -53,8 +54,8 @@ def room_for(what: str, *folders: Path) -> Generator[None]:
         room = " and of ".join(f"{folder} ({free / 1e6:,.1f} MB free)" for folder, free in where.items())
         raise DiskFullError(
             f"{what}: expected room on the disk of {room}, got: {reason or messages[0]}",
-            "free some space (old homes, `ecom doctor` shows what it needs), then run again: what is complete stays,"
-            " and the rest is built",
+            f"free some space (old homes, `{hint('doctor')}` shows what it needs), then run again: what is complete"
+            " stays, and the rest is built",
         ) from error
 
 

@@ -117,10 +117,12 @@ class Engine:
             DiskFullError: A disk is full.
         """
         settings, what = self.at.settings, f"{name}/{table.name}"
+        # The servers' data may be on another disk than the home, and so may the lake.
+        folders = [settings.home, settings.stack, settings.lake, settings.staging]
         with (
             locks.shared(settings, f"the build of {what}"),
             locks.layer(settings, name, table.name),
-            room_for(what, settings.home, *(p for p in (settings.lake, settings.staging) if isinstance(p, Path))),
+            room_for(what, *(p for p in folders if isinstance(p, Path))),
         ):
             return self._build(name, table, repair=repair)
 

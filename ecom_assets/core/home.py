@@ -24,14 +24,16 @@ MARKS = ("home.json", "stack", "dagster", "raw")
 """What is found in any home: one of these at least."""
 
 
-def hint(command: str, settings: Settings) -> str:
+def hint(command: str, settings: Settings | None = None) -> str:
     """A command line for a home, as a person can paste it.
 
     Args:
         command: Words after ``ecom``, such as ``up``.
-        settings: The home; its folder is named where it is not the default of the current folder.
+        settings: The home; its folder is named where it is not the default of the current folder. Where settings are
+            not at hand, the home of this process counts: every command sets ``ECOM_HOME`` for itself and its children.
     """
-    named = "" if settings.home == DEFAULT.resolve() else f" --home {shlex.quote(str(settings.home))}"
+    folder = settings.home if settings else Path(os.environ.get("ECOM_HOME") or DEFAULT).expanduser().resolve()
+    named = "" if folder == DEFAULT.resolve() else f" --home {shlex.quote(str(folder))}"
     return f"ecom {command}{named}"
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar,
 from urllib.parse import urlsplit
 
 from ecom_assets.core.errors import LakeError
+from ecom_assets.core.home import hint
 
 if TYPE_CHECKING:
     from hdfs_native import Client
@@ -167,7 +168,7 @@ class HdfsPath:
             message = str(error).partition("\\n")[0].partition("\n")[0]
             raise LakeError(
                 f"{self}: expected HDFS to answer at {self.at}, got: {message}; see that its namenode and datanodes run"
-                " (`ecom status`), that its disks have room, and that ECOM_LAKE_URI points to it"
+                f" (`{hint('status')}`), that its disks have room, and that ECOM_LAKE_URI points to it"
             ) from error
 
 

@@ -15,6 +15,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql.connect.client import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
 
+from ecom_assets.core.home import hint
+
 TIMEOUT = 10.0
 """Seconds within which a server must respond to a new session."""
 
@@ -72,7 +74,7 @@ def connect(address: str, timeout: float = TIMEOUT) -> SparkSession:
     except grpc.FutureTimeoutError:
         raise SparkConnectionError(
             f"Spark: no Spark Connect server has responded at {address} within {timeout:g} s;"
-            " `ecom status` shows which servers run, `ecom up` starts them"
+            f" `{hint('status')}` shows which servers run, `{hint('up')}` starts them"
         ) from None
     finally:
         channel.close()
@@ -81,6 +83,45 @@ def connect(address: str, timeout: float = TIMEOUT) -> SparkSession:
     for key, value in SESSION.items():
         session.conf.set(key, value)
     return session
+
+
+AWAY = (
+    "UNAVAILABLE",
+    "failed to connect",
+    "Connection refused",
+    "Socket closed",
+    "INVALID_HANDLE.SESSION",
+    "INVALID_HANDLE.OPERATION",
+    "Channel closed",
+    "closed channel",
+)
+"""How Spark and gRPC report that the server, or the session that it had, is gone."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error of Spark's client means that the server or the session is gone, not that a query failed."""
+    return any(sign in str(error) for sign in AWAY)
+
+
+@contextmanager
+def reachable(what: str) -> Generator[None]:
+    """Turn the loss of the server into an error that passes by itself, so that the step is retried.
+
+    Args:
+        what: What is done, such as ``the merge of product``.
+
+    Raises:
+        SparkConnectionError: The server went away, or came back without the session.
+    """
+    try:
+        yield
+    except (PySparkException, grpc.RpcError, ValueError) as error:  # ValueError: a closed channel
+        if not is_away(error):
+            raise
+        raise SparkConnectionError(
+            f"Spark went away during {what} ({str(error).splitlines()[0][:200]});"
+            f" `{hint('status')}` shows whether it runs, `{hint('up')}` starts it"
+        ) from error
 
 
 @contextmanager

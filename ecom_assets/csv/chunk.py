@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from ecom_assets.core import row_hash
 from ecom_assets.core.errors import NotBuiltError
+from ecom_assets.core.home import hint
 from ecom_assets.core.layer import Chunk
 from ecom_assets.core.location import Location, emptied, local, replace
 from ecom_assets.core.measure import Measure
@@ -214,7 +215,7 @@ def _sums(batch: pa.RecordBatch, chunks: Sequence[Chunk], table: Table) -> list[
 
 
 def _again(table: str) -> str:
-    return f"materialize chunked/{table} again, or `ecom run --repair`"
+    return f"materialize chunked/{table} again, or `{hint('run --repair')}`"
 
 
 def _blocks(source: Location, table: Table) -> Iterator[Block]:
@@ -227,7 +228,7 @@ def _rows(block: Block, table: Table) -> tuple[records.Parsed, np.ndarray]:
     if parsed.bad:
         raise DamagedError(
             f"expanded/{table.name}, line {parsed.bad[0].line}: {parsed.bad[0].reason}",
-            f"materialize expanded/{table.name} again, or `ecom run --repair`",
+            f"materialize expanded/{table.name} again, or `{hint('run --repair')}`",
         )
     return parsed, row_hash.batch_hashes(parsed.batch, table.names)
 

@@ -62,7 +62,8 @@ class ExpandedLayer(RowSource):
 
     @override
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:
-        return {"schema": states.digest(table.avsc)}
+        # Keys decide what is renewed in copies and how long a text may be; by the primary key, HBase's rows are chosen.
+        return {"schema": states.digest(table.avsc), "keys": dict(table.keys), "primary_key": table.primary_key}
 
     @override
     def exists(self, at: Context, table: Table) -> bool:

@@ -24,7 +24,7 @@ from ecom_assets.core.layer import Chunk
 from ecom_assets.core.location import Location, emptied, move, replace
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
-from ecom_assets.core.spark import last_words
+from ecom_assets.core.spark import is_away, last_words
 from ecom_assets.csv import chunk, expand
 from ecom_assets.csv.blocks import Block, record_ends
 from ecom_assets.csv.expand import Expansion
@@ -145,6 +145,7 @@ def _done(spark: SparkSession, units: pa.Table, target: Location, write: Task, r
             f"{target}: expected Spark's tasks to write files, got: {last_words(error)}",
             "see that Spark's workers run ecom_assets and see the lake (ECOM_LAKE_URI); or take a home with"
             " ECOM_CSV_ENGINE=local",
+            transient=is_away(error),
         ) from error
 
 

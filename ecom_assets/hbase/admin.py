@@ -23,6 +23,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import HBaseError
+from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location, hadoop_uri
 from ecom_assets.hbase.thrift import TRANSIENT
 from ecom_assets.java import jars
@@ -114,7 +115,7 @@ class HBaseAdmin:
         except Py4JError as error:
             raise HBaseError(
                 f"HBase does not respond at the ZooKeeper quorum {self.zookeeper}: {_cause(error)}",
-                "run `ecom status`; if HBase runs elsewhere, correct ECOM_HBASE_ZOOKEEPER",
+                f"run `{hint('status')}`; if HBase runs elsewhere, correct ECOM_HBASE_ZOOKEEPER",
                 transient=True,
             ) from error
 
@@ -303,7 +304,7 @@ class HBaseAdmin:
             away = any(name in cause for name in TRANSIENT)
             raise HBaseError(
                 f"{what}: expected it to succeed, got {cause}",
-                remedy or ("run `ecom status`; see HBase's log" if away else ""),
+                remedy or (f"run `{hint('status')}`; see HBase's log" if away else ""),
                 transient=away,
             ) from error
         except Py4JError as error:  # such a call fails in one of several ways, but the process tells

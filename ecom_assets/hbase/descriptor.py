@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ecom_assets.core.home import hint
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase import thrift
@@ -47,10 +48,10 @@ def problems(table: Table, settings: Settings, addresses: Addresses) -> list[str
 
     found = thrift.retry(attempt, f"HBase table {name}, its descriptor")
     if found is None:
-        return [f"HBase table {name}: expected a table, got none; `ecom run --repair` loads it"]
+        return [f"HBase table {name}: expected a table, got none; `{hint('run --repair', settings)}` loads it"]
     return [
         f"HBase table {name}: expected {expected}, got {got}; run `alter '{name}', {change}` in HBase's shell, then"
-        " `ecom run --repair`"
+        f" `{hint('run --repair', settings)}`"
         for expected, got, change in _differences(table, found)
     ]
 

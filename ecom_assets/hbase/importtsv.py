@@ -163,7 +163,7 @@ def _run(  # noqa: PLR0917 - a private step of load
         log=scratch / "importtsv.log",
         heap="1g",
         expected=f"HBase table {target.name}: expected ImportTsv to make files of {text}",
-        remedy="see to what the message says (mostly disk space or rights), and run again; or load with"
+        remedy="fix the cause above (mostly disk space or permissions) and run again; or load with"
         " ECOM_HBASE_LOADER=hfile",
     )
 

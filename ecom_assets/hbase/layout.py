@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.core.errors import HBaseError
+from ecom_assets.core.home import hint
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.rpc import Cells as CellColumns
@@ -189,7 +190,7 @@ class Layout:
     def _damaged(self, key: bytes, expected: str, got: str) -> HBaseError:
         return HBaseError(
             f"{self.table.name}, row key {key!r}: expected {expected}, got {got};"
-            " something else wrote to the table, `ecom run --repair` loads it again"
+            f" something else wrote to the table, `{hint('run --repair')}` loads it again"
         )
 
 

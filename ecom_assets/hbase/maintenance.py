@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecom_assets.core import locks
 from ecom_assets.core.context import Context
 from ecom_assets.core.progress import note, track
 from ecom_assets.hbase.admin import admin_of
@@ -15,10 +16,14 @@ def compact(at: Context) -> list[str]:
         The tables.
 
     Raises:
+        HomeError: Another process deletes or repairs in the home.
         HBaseError: HBase does not respond, or a compaction does not end.
     """
     done = []
-    with track("maintenance of HBase", len(at.dataset.tables), "tables") as advance:
+    with (
+        locks.shared(at.settings, "maintenance of HBase"),
+        track("maintenance of HBase", len(at.dataset.tables), "tables") as advance,
+    ):
         for table in at.dataset.tables.values():
             if exists(table, at.settings, at.addresses):
                 name = table.hbase_table(at.settings.namespace)

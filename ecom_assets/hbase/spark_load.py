@@ -23,7 +23,7 @@ from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location, emptied
 from ecom_assets.core.progress import Advance
 from ecom_assets.core.settings import Settings
-from ecom_assets.core.spark import last_words
+from ecom_assets.core.spark import is_away, last_words
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.bulk_load import Region, Steps, folder, loading
@@ -72,6 +72,7 @@ def load(
             raise HBaseError(
                 f"HBase table {name}: expected Spark's tasks to write files into {staging}, got: {last_words(error)}",
                 "see that Spark's workers run ecom_assets and may write there; or load with ECOM_HBASE_LOADER=hfile",
+                transient=is_away(error),
             ) from error
     return steps.total
 

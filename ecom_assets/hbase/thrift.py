@@ -29,6 +29,7 @@ from thriftpy2.thrift import TApplicationException, TException, TMessageType
 from thriftpy2.transport import TCyBufferedTransport, TTransportException
 
 from ecom_assets.core.errors import HBaseError
+from ecom_assets.core.home import hint
 from ecom_assets.hbase.rpc import RegionError
 
 T = TypeVar("T")
@@ -370,7 +371,7 @@ def retry(work: Callable[[], T], what: str) -> T:
                 continue
             reason = message(error).strip().splitlines() or [type(error).__name__]
             passing = transient(error)
-            remedy = "run `ecom status`, and see HBase's log" if passing else ""
+            remedy = f"run `{hint('status')}`, and see HBase's log" if passing else ""
             raise HBaseError(
                 f"{what}: failed after {attempt} tries with {reason[0]}", remedy, transient=passing
             ) from error

@@ -59,7 +59,9 @@ class TopicLayer(OffsetSource):
         """
         build = at.books.build(self._chunks.name, table.name)
         if build is None:
-            raise NotBuiltError(self._chunks.name, table.name)
+            # Chunks need layers of their own first, so "materialize them" would only lead to the next such error.
+            remedy = "start the job `ingest`, which builds everything from the raw file to the topic"
+            raise NotBuiltError(self._chunks.name, table.name, remedy)
         parts = [build.fingerprint, at.settings.namespace, at.addresses.kafka]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable
 
+from ecom_assets.core import locks
 from ecom_assets.core.location import Location, exists
 from ecom_assets.core.progress import note, track
 from ecom_assets.dataset.model import Table
@@ -29,6 +30,9 @@ def compact_lake(at: Context) -> dict[str, dict[str, int]]:
 
     Returns:
         Table -> files compacted, files written for them, files deleted.
+
+    Raises:
+        HomeError: Another process deletes or repairs in the home.
     """
     done = {}
     places: dict[str, tuple[Location, list[int]]] = {}
@@ -38,7 +42,10 @@ def compact_lake(at: Context) -> dict[str, dict[str, int]]:
             f"merged/{name}": (merge.folder(table, at.settings), _loaded_from(at, table)),
             f"quarantine/{name}": (quarantine.folder(table, at.settings), []),
         }
-    with track("maintenance of the lake", len(places), "tables") as advance:
+    with (
+        locks.shared(at.settings, "maintenance of the lake"),
+        track("maintenance of the lake", len(places), "tables") as advance,
+    ):
         for name, (path, needed) in places.items():
             if exists(path):
                 table = DeltaTable(str(path))

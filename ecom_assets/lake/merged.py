@@ -21,6 +21,7 @@ from ecom_assets.core.location import exists, remove
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import reachable
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import companions, delta, merge, owner, quarantine, streamed
 from ecom_assets.lake.delta import Version
@@ -79,7 +80,7 @@ class MergedLayer(RowSource):
         version, path = self._streamed(at, table), merge.folder(table, at.settings)
         if not repair and exists(path) and merge.merged_version(DeltaTable(str(path)), version.id) == version:
             return Built(unchanged=True)
-        with track(f"{self.name}/{table.name}", None):
+        with track(f"{self.name}/{table.name}", None), reachable(f"the merge of {table.name}"):
             left = (merge.rebuild if repair else merge.merge)(at, table, version)
         notes = {
             "duplicates": left.duplicates.rows,
@@ -111,7 +112,7 @@ class MergedLayer(RowSource):
         """Read the table back without Spark, and find again by Spark what merging left out."""
         path = merge.folder(table, at.settings)
         version = Version.parse(cut.merged or "")
-        with track(f"verification: {self.name}/{table.name}", None):
+        with track(f"verification: {self.name}/{table.name}", None), reachable(f"the check of merged/{table.name}"):
             held = delta.at_version(path, version)
             found = delta.measure(table, held)
             problems = companions.mismatches(at.spark, table, path, held)

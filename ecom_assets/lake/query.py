@@ -23,6 +23,7 @@ from deltalake import DeltaTable, Schema
 from pyspark.errors import PySparkException
 
 from ecom_assets.core.errors import LakeError, NotBuiltError
+from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import last_words
@@ -82,7 +83,7 @@ def create(table: Table, target: Location) -> None:
             raise LakeError(
                 f"table {table.name}: expected the columns {_columns(wanted)} of schemas/{table.name}.avsc in"
                 f" {target}, got {_columns(found)}",
-                "`ecom run --repair` reads the topic again from its start",
+                f"`{hint('run --repair')}` reads the topic again from its start",
             )
         return
     configuration = {
@@ -249,5 +250,7 @@ def failure(settings: Settings, table: Table, topic: str, kafka: str, error: PyS
             f" {table.name} --home {settings.home}`, then run again: all chunks are sent to a new topic"
         )
     else:
-        remedy = "see the server's log (`ecom status` names it) and run again: it resumes where it stopped"
+        remedy = (
+            f"see the server's log (`{hint('status', settings)}` names it) and run again: it resumes where it stopped"
+        )
     return LakeError(f"table {table.name}, topic {topic} at {kafka}: {cause}", remedy, transient=not lost)

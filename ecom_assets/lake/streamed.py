@@ -31,12 +31,13 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
 from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.spark import reachable
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, owner, quarantine, query
 from ecom_assets.lake.query import Place
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column
+    from pyspark.sql import Column, DataFrame
 
     from ecom_assets.core.context import Context
 
@@ -263,7 +264,13 @@ def quarantine_undecoded(at: Context, table: Table) -> None:
     if not undecoded(DeltaTable(str(path))):
         quarantine.replace(None, table, at.settings, "topic")
         return
-    bad = (
+    with reachable(f"the quarantine of {table.name}"):
+        quarantine.replace(_undecoded_rows(at, path), table, at.settings, "topic")
+
+
+def _undecoded_rows(at: Context, path: Location) -> DataFrame:
+    """The undecodable records, as the quarantine has them."""
+    return (
         at.spark.read.format("delta")
         .load(str(path))
         .where("_undecoded IS NOT NULL")
@@ -275,7 +282,6 @@ def quarantine_undecoded(at: Context, table: Table) -> None:
             sf.col("_undecoded.reason").alias("reason"),
         )
     )
-    quarantine.replace(bad, table, at.settings, "topic")
 
 
 def _undecoded(found: DeltaTable) -> Measure:

@@ -24,14 +24,17 @@ from deltalake import DeltaTable
 
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import LakeError
-from ecom_assets.core.layer import Cut, OffsetSource
+from ecom_assets.core.layer import Cut, Measurement, OffsetSource
 from ecom_assets.core.location import exists
+from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import Reference, Table
 from ecom_assets.hbase.layout import row_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.lake import delta, merge, quarantine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ecom_assets.core.context import Context
 
 MEMORY = "1GB"
@@ -91,12 +94,16 @@ def quarantine_share(engine: Engine, table: Table) -> Finding:
 
 def quarantine_samples(at: Context, table: Table, rows: int) -> list[dict[str, Any]]:
     """The first quarantined records of a raw file: file, line, reason, and the beginning of the raw text."""
-    path = at.settings.quarantine / f"{table.name}.jsonl"
+    bad = _json_lines(at.settings.quarantine / f"{table.name}.jsonl", rows)
+    return [b | {"raw": b["raw"][:200]} for b in bad]
+
+
+def _json_lines(path: Path, rows: int) -> list[dict[str, Any]]:
+    """The first objects of a file of JSON lines; none where there is no file."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8") as lines:
-        bad = [json.loads(line) for line in islice(lines, rows)]
-    return [b | {"raw": b["raw"][:200]} for b in bad]
+        return [json.loads(line) for line in islice(lines, rows)]
 
 
 def freshness(engine: Engine, table: Table) -> Finding:
@@ -116,18 +123,36 @@ def conflicts(engine: Engine, table: Table) -> Finding:
     """No two different rows share a primary key, but for the few that the declaration tolerates."""
     merged = engine.layer("merged")
     found = engine.look_up(merged.name, table, merged.extend(engine.at, table, Cut()))
-    left, rows = found.excluded["conflicts"].rows, found.measure.rows
-    if left <= table.conflicts_tolerated * (rows + left):
-        return Finding(True, {"conflicts": left, "tolerated_share": table.conflicts_tolerated})
-    finding = f"the key is not unique: {left:,} of {rows + left:,} rows share one with another, different row"
-    path = quarantine.folder(table, engine.at.settings)
-    samples = []
-    if exists(path):
+
+    def samples() -> list[dict[str, Any]]:
+        path = quarantine.folder(table, engine.at.settings)
+        if not exists(path):
+            return []
         columns = ["source", "line_or_offset", "key", "raw", "reason"]
         kept = DeltaTable(str(path)).to_pyarrow_dataset()
-        samples = kept.head(SAMPLES, columns=columns, filter=pc.field("stage") == "merge").to_pylist()
-    figures = {"primary key": table.primary_key, "conflicts": left, "rows": rows, "finding": finding}
-    return Finding(False, figures | {"tolerated_share": table.conflicts_tolerated}, samples)
+        return kept.head(SAMPLES, columns=columns, filter=pc.field("stage") == "merge").to_pylist()
+
+    return _bounded(table, found, samples)
+
+
+def conflicts_at_load(engine: Engine, table: Table) -> Finding:
+    """The same where HBase is loaded without a merged layer; behind one, a load leaves nothing out."""
+    path = engine.at.settings.quarantine / f"{table.name}.conflicts.jsonl"
+
+    def samples() -> list[dict[str, Any]]:
+        return [{name: str(value) for name, value in row.items()} for row in _json_lines(path, SAMPLES)]
+
+    return _bounded(table, engine.look_up("hbase", table, Cut()), samples)
+
+
+def _bounded(table: Table, found: Measurement, samples: Callable[[], list[dict[str, Any]]]) -> Finding:
+    """Whether a layer leaves out no more conflicts than the declaration tolerates."""
+    left, rows = found.excluded.get("conflicts", Measure()).rows, found.measure.rows
+    figures: dict[str, Any] = {"conflicts": left, "tolerated_share": table.conflicts_tolerated}
+    if left <= table.conflicts_tolerated * (rows + left):
+        return Finding(True, figures)
+    finding = f"the key is not unique: {left:,} of {rows + left:,} rows share one with another, different row"
+    return Finding(False, figures | {"primary key": table.primary_key, "rows": rows, "finding": finding}, samples())
 
 
 def schema(engine: Engine, table: Table) -> Finding:
@@ -245,6 +270,7 @@ CHECKS = (
     Check("primary_key", "merged", "The primary key is unique and required columns are not null.", primary_key),
     Check("conflicts", "merged", "No two different rows share a primary key, beyond what is declared.", conflicts),
     Check("references", "merged", "Foreign keys resolve.", references),
+    Check("conflicts", "hbase", "No two different rows share a primary key where no layer merges.", conflicts_at_load),
     Check("health", "hbase", "Every region is served, and none is far larger than the others.", health),
 )
 """All kinds of checks, in addition to parity."""

@@ -1,6 +1,6 @@
 """What would keep the stack from starting, and what a crash left behind.
 
-Looks and tells; it changes nothing. Every finding that is not good says what to do.
+It only looks and changes nothing. Every finding that is not good names a remedy.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from pathlib import Path
 import psutil
 
 from ecom_assets.core.errors import ServiceError
+from ecom_assets.core.home import hint
 from ecom_assets.core.process import created, running
 
 _CHILDREN: list[subprocess.Popen[bytes]] = []
@@ -86,7 +87,7 @@ class Record:
         except (ValueError, TypeError) as e:
             raise ServiceError(
                 f"{path}: expected the record of a server, got something else ({e})",
-                "remove the file; a server that still runs for this home is shown by `ecom doctor`",
+                f"remove the file; a server that still runs for this home is shown by `{hint('doctor')}`",
             ) from e
 
     def process(self) -> psutil.Process | None:

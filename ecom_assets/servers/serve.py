@@ -90,7 +90,7 @@ def check(server: Server, role: str, ports: dict[str, int]) -> None:
         for name in server.needs:
             if not getattr(server.peers, name):
                 raise ServiceError(
-                    f"{role}: expected ECOM_{name.upper()} to tell where its peers are, got none",
+                    f"{role}: expected ECOM_{name.upper()} to name its peers, got none",
                     f"set it: {str(Settings.model_fields[name].description).partition(';')[0]}",
                 )
         if isinstance(server, Broker) and not server.number:

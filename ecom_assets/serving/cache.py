@@ -21,6 +21,7 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 from redis.retry import Retry
 
+from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
 
 TIMEOUT = 0.5
@@ -132,7 +133,9 @@ class Cache:
         """
         self._keep(key, Cached(table, made_by, made_by, time.time()))
         if not self.available:
-            raise ConnectionError("Redis does not answer; `ecom status` shows whether it runs, `ecom up` starts it")
+            raise ConnectionError(
+                f"Redis does not answer; `{hint('status')}` shows whether it runs, `{hint('up')}` starts it"
+            )
 
     def get(self, key: str) -> tuple[Cached | None, int]:
         """Find an answer without computing it.

@@ -19,6 +19,7 @@ from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
 
 from ecom_assets.core.errors import LakeError, ServiceError
+from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, answers, connect
@@ -66,7 +67,9 @@ class SparkEngine:
         try:
             return _settled(ask_spark(session, question, tables))
         except grpc.RpcError as error:
-            raise SparkConnectionError(f"Spark: the server went away ({type(error).__name__}); `ecom up`") from error
+            raise SparkConnectionError(
+                f"Spark: the server went away ({type(error).__name__}); `{hint('up', self.settings)}` starts it"
+            ) from error
 
     def _session(self) -> SparkSession:
         with self._lock:  # the owner of a given one opens it at its first use, too
@@ -148,8 +151,8 @@ def _published(name: str, published: Publication, settings: Settings) -> tuple[L
     label = published.merged[name]
     if not label:
         raise NotPublishedError(
-            f"there is no merged table {name} to answer from (the bulk path builds none); `ecom run` on the stream path"
-            " builds it"
+            f"there is no merged table {name} to answer from (the bulk path builds none);"
+            f" `{hint('run', settings)}` on the stream path builds it"
         )
     folder = merge.folder(TABLES[name], settings)
     try:
@@ -161,7 +164,7 @@ def _published(name: str, published: Publication, settings: Settings) -> tuple[L
 def _gone(name: str, published: Publication) -> NotPublishedError:
     return NotPublishedError(
         f"the merged table {name}, published at {published.at}, is not there any more;"
-        " `ecom run` builds it again and publishes it"
+        f" `{hint('run')}` builds it again and publishes it"
     )
 
 

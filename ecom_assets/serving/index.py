@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from ecom_assets.core import row_hash
+from ecom_assets.core import locks, row_hash
 from ecom_assets.core.context import Context
 from ecom_assets.core.layer import Built, Cut
 from ecom_assets.core.measure import Measure
@@ -33,9 +33,15 @@ def build_index(at: Context, hbase: HBaseLayer) -> Built:
         hbase: The layer that the bookings were loaded by.
 
     Raises:
+        HomeError: Another process deletes or repairs in the home.
         NotBuiltError: The bookings are not in HBase yet.
         HBaseError: HBase refused, or did not respond.
     """
+    with locks.shared(at.settings, f"the build of serving/{ORDERS.name}"):
+        return _build_index(at, hbase)
+
+
+def _build_index(at: Context, hbase: HBaseLayer) -> Built:
     table = at.dataset.tables[ORDERS.of]
     cut, position = hbase.extend(at, table, Cut()), hbase.position(at, table, Cut())
     last = at.books.state(STATE)

@@ -17,6 +17,7 @@ import polars as pl
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from deltalake import DeltaTable
 
+from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location, last_commit
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
@@ -142,6 +143,7 @@ def topic_newest(table: Table, settings: Settings, kafka: str) -> datetime | Non
                 latest = max(latest, message.timestamp()[1])
     except KafkaException as error:
         raise ConnectionError(
-            f"Kafka does not answer at {kafka} ({error.args[0].str()}); `ecom status` shows which servers run"
+            f"Kafka does not answer at {kafka} ({error.args[0].str()}); "
+            f"`{hint('status', settings)}` shows which servers run"
         ) from error
     return datetime.fromtimestamp(latest / 1000, UTC) if latest else None

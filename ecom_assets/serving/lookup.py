@@ -20,6 +20,7 @@ import happybase
 from thriftpy2.thrift import TException
 
 from ecom_assets.core.errors import EcomError
+from ecom_assets.core.home import hint
 from ecom_assets.dataset.model import Column, HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
 from ecom_assets.hbase import get, thrift
@@ -143,7 +144,8 @@ def _read(table: Table, settings: Settings, addresses: Addresses, read: Callable
             text = thrift.message(error)
             if "TableNotFound" in text:
                 raise LookupUnavailableError(
-                    f"HBase holds no table {name}; `ecom run` loads it, `ecom dev` shows what is missing"
+                    f"HBase holds no table {name}; `{hint('run', settings)}` loads it,"
+                    f" `{hint('dev', settings)}` shows what is missing"
                 ) from error
             if attempt < ATTEMPTS and thrift.transient(error):
                 time.sleep(0.25 * 2**attempt)
@@ -151,6 +153,6 @@ def _read(table: Table, settings: Settings, addresses: Addresses, read: Callable
             where = ":".join(map(str, addresses.hbase_thrift))
             raise LookupUnavailableError(
                 f"HBase does not answer at {where} ({text.strip().splitlines()[0] if text.strip() else error!r});"
-                " `ecom status` shows which servers run, `ecom up` starts them"
+                f" `{hint('status', settings)}` shows which servers run, `{hint('up', settings)}` starts them"
             ) from error
     raise AssertionError("unreachable")

@@ -20,7 +20,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from ecom_assets.core import locks
 from ecom_assets.core.errors import EcomError
+from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
@@ -132,7 +134,7 @@ def connect(url: str) -> psycopg.Connection:
     except psycopg.OperationalError as error:
         message = " ".join(str(error).split())  # host and port, never the password
         raise PostgresError(
-            f"PostgreSQL does not take a connection: {message}; `ecom status` shows whether it runs"
+            f"PostgreSQL does not take a connection: {message}; `{hint('status')}` shows whether it runs"
         ) from None
 
 
@@ -150,13 +152,14 @@ def load(
         What was loaded, by table; empty if PostgreSQL already holds these very rows.
 
     Raises:
+        HomeError: Another process deletes or repairs in the home.
         PostgresError: PostgreSQL went away or refused.
         OwnedError: Another home owns the schema.
         FileNotFoundError: A table has not been expanded yet.
     """
     owner = Owner.of(settings)
     new, old = f"{settings.namespace}__new", f"{settings.namespace}__old"
-    with connect(url) as connection:
+    with locks.shared(settings, "the load of PostgreSQL"), connect(url) as connection:
         owner.check(_owner(connection, settings), f"PostgreSQL schema {settings.namespace}")
         origin = inputs(settings)
         if _version(connection, settings) == origin:
@@ -174,7 +177,7 @@ def load(
         except psycopg.OperationalError as error:
             raise PostgresError(
                 f"PostgreSQL went away while the tables were loaded ({str(error).strip().splitlines()[0]});"
-                " the tables from before are untouched: `ecom up`, then load again"
+                f" the tables from before are untouched: `{hint('up', settings)}`, then load again"
             ) from error
     return loaded
 

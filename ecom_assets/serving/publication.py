@@ -17,6 +17,7 @@ from typing import Any
 
 from ecom_assets.core.books import Books
 from ecom_assets.core.errors import EcomError
+from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location, last_commit
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import TABLES
@@ -108,7 +109,8 @@ def latest(settings: Settings, books: Books) -> Publication:
     found = last(books)
     if found is None:
         raise NotPublishedError(
-            f"nothing is published in {settings.home} yet; `ecom run` loads the data, verifies it and publishes it"
+            f"nothing is published in {settings.home} yet;"
+            f" `{hint('run', settings)}` loads the data, verifies it and publishes it"
         )
     return found
 

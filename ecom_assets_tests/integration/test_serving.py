@@ -495,7 +495,7 @@ def test_bad_questions_are_told(shop: Settings, queries: Queries, settings: Sett
             ask(text)
     assert asked.customer("999999999").table.num_rows == 0
     assert asked.events_of("none").table.num_rows == 0
-    with pytest.raises(NotPublishedError, match="`ecom run`"):
+    with pytest.raises(NotPublishedError, match="`ecom run"):
         Queries(settings).snapshot()
     bulk_only = dataclasses.replace(asked.published, merged=dict.fromkeys(TABLES, ""))
     with pytest.raises(NotPublishedError, match="no merged table"):
@@ -508,9 +508,9 @@ def test_bad_questions_are_told(shop: Settings, queries: Queries, settings: Sett
         lookup.customer("1", elsewhere, queries.addresses)
     with pytest.raises(PostgresError, match="holds no table"):
         list(postgres.parts(shop.postgres, PRODUCT, elsewhere, 2))
-    with pytest.raises(PostgresError, match=r"does not take a connection: .* `ecom status`"):
+    with pytest.raises(PostgresError, match=r"does not take a connection: .* `ecom status"):
         postgres.load(shop, "postgresql://ecom:secret@127.0.0.1:1/postgres")
-    with pytest.raises(ConnectionError, match=r"Kafka does not answer at 127.0.0.1:1 .* `ecom status`"):
+    with pytest.raises(ConnectionError, match=r"Kafka does not answer at 127.0.0.1:1 .* `ecom status"):
         live.topic_newest(CLICK_STREAM, shop, "127.0.0.1:1")
 
 
@@ -606,7 +606,7 @@ def test_thrift_restarted_under_a_look_up(shop: Settings, stack: Stack, queries:
     assert pid
     os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
-    with pytest.raises(lookup.LookupUnavailableError, match="`ecom up` starts them"):
+    with pytest.raises(lookup.LookupUnavailableError, match=r"`ecom up.*` starts them"):
         queries.snapshot().orders_of("2")
     assert time.monotonic() - began < 15
     stack.up()

@@ -11,11 +11,12 @@ import psutil
 import pytest
 
 from ecom_assets import cli
-from ecom_assets.cli import app, job
+from ecom_assets.cli import app, job, servers
 from ecom_assets.cli.options import LayerName
 from ecom_assets.core import locks
+from ecom_assets.core.errors import TopicError
 from ecom_assets.core.settings import load
-from ecom_assets.paths import LAYERS
+from ecom_assets.paths import LAYERS, TOPIC
 
 LOST = """
 import os, signal, time
@@ -194,3 +195,21 @@ with compute_logs.execute_posix_tail(os.devnull, sys.stderr) as pids:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_doctor_names_settings_of_topics_that_lose_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, compaction keeps one event of each session, and `ecom doctor` finds nothing."""
+    settings = load(home=tmp_path)
+    wrong = "topic ecom.product: expected cleanup.policy=delete, got compact: records are lost; `kafka-configs …`"
+    monkeypatch.setattr(TOPIC, "check_settings", lambda _, table: [wrong] if table.name == "product" else [])
+    assert servers._topics(settings) == [], "there is no home"
+    (tmp_path / "raw").mkdir()
+    (found,) = servers._topics(settings)
+    assert (found.level, found.remedy) == ("fail", "`kafka-configs …`")
+    assert found.what.startswith("topic ecom.product: expected cleanup.policy=delete")
+
+    def away(*_: object) -> list[str]:
+        raise TopicError("no broker responded")
+
+    monkeypatch.setattr(TOPIC, "check_settings", away)
+    assert servers._topics(settings) == [], "the stack's own findings say that it does not run"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ecom_assets.core import engine as engine_module
 from ecom_assets.core.context import Context
 from ecom_assets.core.engine import Engine, RepairNeededError
 from ecom_assets.core.errors import NotBuiltError, ServiceError
@@ -228,3 +230,12 @@ def test_a_reconciliation_needs_every_layer(engine: Engine, at: Context) -> None
     ):
         assert list(verdicts["product"].mismatches) == ["second", "third"]
         assert "materialize second/product first" in verdicts["product"].mismatches["second"][0]
+
+
+def test_a_build_looks_at_the_disks_of_servers_and_lake_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, people would be told to free the home's disk when the broker's or the lake's is full."""
+    asked: list[Path] = []
+    monkeypatch.setattr(engine_module, "room_for", lambda _, *folders: nullcontext(asked.extend(folders)))
+    engine.build("first", PRODUCT)
+    home = engine.at.settings.home
+    assert asked == [home, home / "stack", home / "lake", home / "staging"]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from ecom_assets.core.books import Build
 from ecom_assets.core.layer import Offsets
-from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.core.settings import load
+from ecom_assets.dataset.shop import PRODUCT, TABLES
 from ecom_assets.definitions import defs
-from ecom_assets.defs import sensors
+from ecom_assets.defs import sensors, state
 from ecom_assets.defs.names import asset_key
 from ecom_assets.defs.state import Progress
+from ecom_assets.paths import engine, open_home
 
 KEYS = [dg.AssetKey(["streamed", "product"])]
 
@@ -108,6 +114,44 @@ def test_nothing_is_built_on_what_a_check_has_rejected(instance: dg.DagsterInsta
     assert sensors.forbidden(instance, graph, ["topic"], [PRODUCT]) == ""
     assert evaluated(passed=False, severity=dg.AssetCheckSeverity.WARN) == ""
     assert evaluated(passed=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("sensor", "layer", "progress"),
+    [
+        (sensors._ingestion, "raw", ()),
+        (sensors._stream, "topic", ({0: 9}, 8, 8, 0, {}, 0, "", "")),
+        (sensors._publication, "topic", ({0: 9}, 8, 8, 0, {0: 20}, 8, "v", "")),
+        (sensors._publication, "streamed", ({0: 9}, 8, 8, 0, {0: 20}, 8, "v", "")),
+    ],
+    ids=["ingest", "stream", "publish after topic", "publish after streamed"],
+)
+def test_each_sensor_asks_for_the_last_checks(
+    sensor: Callable[..., dg.RunRequest],
+    layer: str,
+    progress: tuple[Any, ...],
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If this fails, a sensor builds on what a blocking check of another run has rejected."""
+    monkeypatch.setattr(state, "progress", lambda _: {"product": Progress("product", OFFSETS, *progress)})
+    monkeypatch.setattr(state, "is_live", lambda *_: False)
+    with open_home(load(home=tmp_path)) as at:
+        stream = engine(at, "stream")
+        monkeypatch.setattr(stream, "due", lambda name, _: "it has not been built" if name == "expanded" else "")
+        for each in ("fingerprint", "exists"):
+            monkeypatch.setattr(type(stream.layer("expanded")), each, lambda *_: "state")
+        for name in TABLES:
+            at.books.record_build(Build("raw", name, "f"))
+        home = SimpleNamespace(at=at, engine=lambda _: stream)
+        context = dg.build_sensor_context(instance, definitions=defs())
+        key = asset_key(layer, PRODUCT)
+        instance.report_runless_asset_event(dg.AssetCheckEvaluation(key, "parity", True, {}))
+        assert sensor(context, home).asset_selection
+        instance.report_runless_asset_event(dg.AssetCheckEvaluation(key, "parity", False, {}))
+        with pytest.raises(sensors.NotNowError, match=f"parity of {layer}/product failed: nothing is built on it"):
+            sensor(context, home)
 
 
 OFFSETS = Offsets("id", {0: 0}, {0: 20}, 1.0)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import socket
 import time
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from pyspark.errors import AnalysisException
+from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+from pyspark.sql import SparkSession
 
 from ecom_assets.core.context import Context
-from ecom_assets.core.errors import LakeError, OwnedError
+from ecom_assets.core.errors import LakeError, OwnedError, is_transient
+from ecom_assets.core.layer import Cut
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, connect
 from ecom_assets.dataset.shop import PRODUCT, SHOP
-from ecom_assets.lake import delta
+from ecom_assets.lake import companions, delta, merge
 from ecom_assets.lake.kafka_source import java_kafka_config
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import MERGED, STREAMED
@@ -176,3 +181,62 @@ def test_another_home_may_not_touch_a_lake(tmp_path: Path) -> None:
     for layer in (STREAMED, MERGED):
         with pytest.raises(OwnedError, match=f"{settings.home}"):
             layer.delete(at, PRODUCT)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (SparkConnectGrpcException('status = StatusCode.UNAVAILABLE, details = "failed to connect to all"'), True),
+        (SparkConnectGrpcException("[INVALID_HANDLE.SESSION_NOT_FOUND] The handle is invalid."), True),
+        (SparkConnectGrpcException("[INVALID_HANDLE.SESSION_CHANGED] The existing Spark server driver is gone"), True),
+        (ValueError("Cannot invoke RPC on closed channel!"), True),
+        (SparkConnectGrpcException("Job aborted due to stage failure: OutOfMemoryError"), False),
+        (AnalysisException("[UNRESOLVED_COLUMN] no such column"), False),
+        (ValueError("another"), False),
+    ],
+    ids=["away", "without the session", "restarted", "closed", "a failed job", "a wrong query", "another error"],
+)
+def test_a_spark_that_is_away_is_told_from_a_query_that_fails(
+    error: Exception, passes: bool, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it failed, a Spark that restarts would fail a run, or count as damage of the table that it was reading."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    for module, name in ((merge, "merge"), (companions, "mismatches")):
+        monkeypatch.setattr(module, name, fail)
+    version = delta.rows_version(lake)
+    monkeypatch.setattr(merge, "folder", lambda *_: lake)
+    monkeypatch.setattr(delta, "measure", lambda *_: None)
+    monkeypatch.setattr(type(MERGED), "_streamed", lambda *_: version)
+    session = cast("SparkSession", None)
+    at = Context(Settings(home=tmp_path), SHOP, lambda: pytest.fail("no server is needed"), lambda: session)
+    for work in (
+        lambda: MERGED.build(at, PRODUCT),
+        lambda: MERGED.measure(at, PRODUCT, Cut(merged=str(version), streamed=str(version))),
+    ):
+        with pytest.raises((SparkConnectionError, type(error))) as failed:
+            work()
+        assert is_transient(failed.value) is passes
+        assert ("`ecom up" in str(failed.value)) is passes
+
+
+def test_versions_outlive_the_log(tmp_path: Path) -> None:
+    """A log that was cleaned up after 30 days would leave no version to check, or rows of another one."""
+    path = tmp_path / "t"
+    for number in range(3):
+        write_deltalake(path, pa.table({"id": [number]}), mode="append")
+    before = delta.rows_version(path)
+    assert before
+    assert before.number == 2
+    table = DeltaTable(str(path))
+    table.optimize.compact()
+    table.create_checkpoint()
+    for number in range(3):  # what is left is maintenance alone
+        (path / "_delta_log" / f"{number:020d}.json").unlink()
+    now = delta.rows_version(path)
+    assert now
+    assert now.id == before.id
+    for version in (before, now):  # as other layers were built from it, and as it is named from now on
+        assert sorted(delta.at_version(path, version).to_pyarrow_table()["id"].to_pylist()) == [0, 1, 2]

@@ -5,19 +5,27 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
+import pytest
+from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecom_assets.core.context import Context
+from ecom_assets.core.errors import NotBuiltError
 from ecom_assets.core.layer import Chunk
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.row_hash import MODULUS
-from ecom_assets.dataset.shop import CLICK_STREAM
-from ecom_assets.kafka import ledger
+from ecom_assets.core.settings import load
+from ecom_assets.dataset.shop import CLICK_STREAM, SHOP
+from ecom_assets.kafka import ledger, producer
 from ecom_assets.kafka.layer import TopicLayer
 from ecom_assets.kafka.ledger import REPLAY, LedgerEntry, Totals
 from ecom_assets.kafka.measurement import Position, Sums, steps
+from ecom_assets.kafka.producer import Load
 from ecom_assets.kafka.reader import Found, Span
 from ecom_assets.paths import CHUNKED as CHUNKS
 
@@ -103,3 +111,30 @@ def test_the_hash_of_a_bad_record_depends_on_its_place() -> None:
 def test_the_layer_can_be_sent_to_processes() -> None:
     """If it failed, several processes could not produce a topic."""
     assert isinstance(pickle.loads(pickle.dumps(TopicLayer(CHUNKS))), TopicLayer)
+
+
+def test_entries_go_into_the_partition_that_is_read() -> None:
+    """If it failed, an entry's key would decide where it goes, and those of other partitions would never be read."""
+    sent: list[tuple[object, ...]] = []
+
+    class Recording:
+        def produce(self, *message: object) -> None:
+            sent.append(message)
+
+    chunks = [Chunk(f"part-{number:06d}.csv", 1, 9, number) for number in range(40)]
+    entries = [LedgerEntry("click_stream", chunk, "id", "run/0", 1) for chunk in chunks]
+    load = Load(chunks, [b"k"], [b"v"])
+    producer._send(cast("Producer", Recording()), 2, topic="t", load=load, ledger="t.ledger", entries=entries)
+    booked = [message for message in sent if message[0] == "t.ledger"]
+    assert len(booked) == 40
+    assert {message[3] for message in booked} == {0}
+    assert sent[0] == ("t", b"v", b"k"), "rows go where their key says"
+
+
+def test_a_topic_without_chunks_says_where_to_begin(tmp_path: Path) -> None:
+    """If it failed, who materializes a topic in a new home would be led from one missing layer to the next."""
+    with (
+        Context(load(home=tmp_path), SHOP, lambda: pytest.fail("no server is needed")) as at,
+        pytest.raises(NotBuiltError, match=r"(?s)chunked/click_stream.*start the job `ingest`"),
+    ):
+        TopicLayer(CHUNKS).fingerprint(at, CLICK_STREAM)

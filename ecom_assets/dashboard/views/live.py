@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import polars as pl
 import streamlit as st
 
+from ecom_assets.core.home import hint
 from ecom_assets.dashboard import charts
 from ecom_assets.dashboard.common import ago, card, guarded, header, settings
 from ecom_assets.dataset.model import Table
@@ -27,8 +28,8 @@ def page() -> None:
         streams = {name: live.stream(table, settings()) for name, table in TABLES.items()}
         if not any(streams.values()):
             st.info(
-                "Nothing has been streamed yet. `ecom run` loads rows through Kafka into the streamed tables;"
-                " this page then shows them as they arrive.",
+                f"Nothing has been streamed yet. `{hint('run', settings())}` loads rows through Kafka into the streamed"
+                " tables; this page then shows them as they arrive.",
                 icon=":material/hourglass_empty:",
             )
             return

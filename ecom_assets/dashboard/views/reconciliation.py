@@ -10,6 +10,7 @@ import pyarrow as pa
 import streamlit as st
 from deltalake import DeltaTable
 
+from ecom_assets.core.home import hint
 from ecom_assets.core.location import exists
 from ecom_assets.dashboard.common import ago, card, guarded, header, service, settings, when
 from ecom_assets.dataset.shop import TABLES
@@ -54,7 +55,8 @@ def page() -> None:
 def verdict(verdicts: dict[str, Verdict]) -> None:
     """The report, table by table."""
     if not any(v.measurements for v in verdicts.values()):
-        st.info("Nothing has been verified yet; `ecom run` builds every layer and verifies it.", icon=":material/rule:")
+        text = f"Nothing has been verified yet; `{hint('run', settings())}` builds every layer and verifies it."
+        st.info(text, icon=":material/rule:")
         return
     wrong = [f"{layer}: {s}" for v in verdicts.values() for layer, found in v.mismatches.items() for s in found]
     rows = sum(v.measurements[-1].measure.rows for v in verdicts.values() if v.measurements)
@@ -170,20 +172,27 @@ def checks_and_runs() -> None:
     """What each check found last, and the last runs."""
     st.header("Checks and runs", anchor=False)
     if not (settings().dagster / "dagster.yaml").exists():
-        st.info("No run yet; `ecom run` starts one.", icon=":material/history:")
+        st.info(f"No run yet; `{hint('run', settings())}` starts one.", icon=":material/history:")
         return
     instance = _instance(str(settings().dagster))
     records = instance.get_run_records(limit=RUNS)
-    with card("checks", "Checks", f"What each found last, by the last {RUNS} runs; `ecom check` evaluates all."):
+    with card(
+        "checks",
+        "Checks",
+        f"What each found last, by the last {RUNS} runs; `{hint('check', settings())}` evaluates all.",
+    ):
         checks(history.checks(instance, [r.dagster_run.run_id for r in records]))
-    with card("runs", "Runs of this home", f"The links open in Dagster while `ecom dev` runs, at {DAGSTER}."):
+    with card(
+        "runs", "Runs of this home", f"The links open in Dagster while `{hint('dev', settings())}` runs, at {DAGSTER}."
+    ):
         runs(records)
 
 
 def checks(found: list[dict[str, str]]) -> None:
     """What each check found, the worst first."""
     if not found:
-        st.info("No check has been evaluated yet; `ecom run` and `ecom check` do so.", icon=":material/rule:")
+        text = f"No check has been evaluated yet; `{hint('check', settings())}` does so."
+        st.info(text, icon=":material/rule:")
         return
     count = {state: sum(c["state"] == state for c in found) for state in history.STATES}
     text = f"{count['passed']} passed, {count['warns']} warn, {count['failed']} failed."
@@ -197,7 +206,7 @@ def checks(found: list[dict[str, str]]) -> None:
 def runs(records: Sequence[RunRecord]) -> None:
     """The last runs."""
     if not records:
-        st.info("No run yet; `ecom run` starts one.", icon=":material/history:")
+        st.info(f"No run yet; `{hint('run', settings())}` starts one.", icon=":material/history:")
         return
     lines = []
     for record in records:

@@ -1,0 +1,47 @@
+"""What of a table's declaration is built into each layer: a corrected key must be noticed where it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ecom_assets.core.context import Context
+from ecom_assets.core.layer import Layer
+from ecom_assets.core.settings import load
+from ecom_assets.dataset.model import HBaseLayout, Table
+from ecom_assets.dataset.shop import CLICK_STREAM, SHOP
+from ecom_assets.paths import EXPANDED, HBASE, MERGED, TOPIC
+
+LAYOUT = CLICK_STREAM.hbase
+KEY = replace(CLICK_STREAM, primary_key="session_id")
+ENTITY = replace(CLICK_STREAM, entity_key="event_id")
+DOMAINS = replace(CLICK_STREAM, keys={"event_id": "event"})
+ROW_KEY = replace(CLICK_STREAM, hbase=replace(LAYOUT, row_key=(*LAYOUT.row_key, "event_name")))
+FAMILIES = replace(CLICK_STREAM, hbase=HBaseLayout(LAYOUT.table, {"all": tuple(CLICK_STREAM.names)}, LAYOUT.row_key))
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Context]:
+    with Context(load(home=tmp_path), SHOP, lambda: pytest.fail("no server is needed")) as at:
+        yield at
+
+
+@pytest.mark.parametrize(
+    ("layer", "changed"),
+    [
+        pytest.param(EXPANDED, KEY, id="expanded, by whose primary key the bulk path chooses rows"),
+        pytest.param(EXPANDED, DOMAINS, id="expanded, whose copies have renewed keys"),
+        pytest.param(TOPIC, ENTITY, id="topic"),
+        pytest.param(MERGED, KEY, id="merged"),
+        pytest.param(HBASE["stream"], ROW_KEY, id="row key"),
+        pytest.param(HBASE["bulk"], ROW_KEY, id="row key on the bulk path"),
+        pytest.param(HBASE["bulk"], FAMILIES, id="families"),
+    ],
+)
+def test_a_corrected_declaration_is_noticed(layer: Layer, changed: Table, at: Context) -> None:
+    """If this fails, a corrected key changes nothing on a home that is there, and nobody is told."""
+    assert layer.declaration(at, replace(CLICK_STREAM)) == layer.declaration(at, CLICK_STREAM)
+    assert layer.declaration(at, changed) != layer.declaration(at, CLICK_STREAM)
