@@ -34,6 +34,10 @@ from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.home import hint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ecom_assets.core.settings import Settings
+    from ecom_assets.reconcile.report import Verdict
     from ecom_assets.servers.stack import Stack
 
 
@@ -131,6 +135,8 @@ def run(
     print_report(verdicts)
     for error in outcome.errors:
         failed(error)
+    for remedy in _remedies(verdicts, settings, settings.path):
+        tell(remedy)
     if ok:
         same = "nothing changed; " if outcome.unchanged else ""
         succeeded(f"{same}every layer reconciles ({seconds:.0f} s, home {settings.home})")
@@ -154,6 +160,17 @@ def run(
     raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
 
 
+def _remedies(verdicts: Mapping[str, Verdict], settings: Settings, path: str) -> Iterator[str]:
+    """What to do about each layer at fault, a sentence each; one that is only missing needs no more than a run."""
+    from ecom_assets.dataset.shop import SHOP
+    from ecom_assets.paths import PATHS
+
+    layers = {layer.name: layer for layer in PATHS[path]}
+    for table, verdict in verdicts.items():
+        for layer in verdict.mismatches.keys() - verdict.missing:
+            yield f"{layer}/{table}: {layers[layer].remedy(settings, SHOP.tables[table])}"
+
+
 def reconcile(
     *,
     home: Home = None,
@@ -168,9 +185,12 @@ def reconcile(
 
     names = known_tables(table)
     with locks.shared(settings, "ecom reconcile", tell=tell), bars(console), open_home(settings) as at:
-        verdicts = dict(report.reconcile(engine(at, path_used(at)), [at.dataset.tables[name] for name in names]))
+        path = path_used(at)
+        verdicts = dict(report.reconcile(engine(at, path), [at.dataset.tables[name] for name in names]))
     ok = all(v.ok for v in verdicts.values())
     print_report(verdicts)
+    for remedy in _remedies(verdicts, settings, path):
+        tell(remedy)
     if ok:
         succeeded("every layer reconciles")
     else:

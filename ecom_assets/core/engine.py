@@ -17,6 +17,7 @@ from ecom_assets.core.books import Build, Verification
 from ecom_assets.core.context import Context
 from ecom_assets.core.disk import room_for
 from ecom_assets.core.errors import EcomError, HomeError, NotBuiltError, is_transient
+from ecom_assets.core.home import hint
 from ecom_assets.core.layer import Built, Cut, Layer, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import note
@@ -130,14 +131,11 @@ class Engine:
         layer, began = self.layer(name), time.perf_counter()
         last, damage = self.at.books.build(name, table.name), self.damage(name, table)
         if damage and repair and not layer.replaceable and layer.upstream is not None:
-            raise RepairNeededError(
-                f"{name}/{table.name}: {damage}; it is not replaced, since others may read it",
-                f"`ecom reset {name} --table {table.name} --home {self.at.settings.home}`, then run again",
-            )
+            raise RepairNeededError(f"{name}/{table.name}: {damage}", layer.remedy(self.at.settings, table))
         if damage.startswith("the declaration") and not repair:
             raise RepairNeededError(
                 f"{name}/{table.name}: {damage}",
-                f"`ecom run --repair --home {self.at.settings.home}` rebuilds it and what is built from it",
+                f"`{hint('run --repair', self.at.settings)}` rebuilds it and what is built from it",
             )
         repair = repair and bool(damage) and layer.replaceable
         if last and not repair and not self.due(name, table):
@@ -260,6 +258,20 @@ class Engine:
         if wrong and not found.problems and not before.problems:
             wrong += layer.differences(self.at, table, cut)
         return self._verified(found, before, wrong)
+
+    def ahead(self, name: str, table: Table, cut: Cut) -> tuple[str, ...]:
+        """Verify a layer as it is now, if its rows may differ from those at a cut: readers see the newest.
+
+        Returns:
+            What differs; empty if the layer has not changed since the cut.
+        """
+        layer = self.layer(name)
+        if layer.append_only or layer.upstream is None:
+            return ()
+        newest = layer.extend(self.at, table, Cut())
+        if layer.position(self.at, table, newest) == layer.position(self.at, table, cut):
+            return ()
+        return self.verify(name, table).mismatches
 
     def changes(self, found: Measurement) -> list[str]:
         """What differs between a first layer and what it was first measured to hold; that is recorded here."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from ecom_assets.core.home import hint
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
@@ -144,6 +145,8 @@ class Layer(Protocol):
         pool: Builds and checks of one pool run one at a time.
         kinds: Technologies, for the UI.
         replaceable: Whether it may be rebuilt and swapped; a topic may not, since others read it.
+        append_only: Whether new content leaves the old as it is, as in a log; what comes behind a cut can wait for the
+            next one.
         description: What it holds, one sentence for the UI.
     """
 
@@ -152,6 +155,7 @@ class Layer(Protocol):
     pool: str
     kinds: frozenset[str]
     replaceable: bool = True
+    append_only: bool = False
     description: str
 
     @abstractmethod
@@ -183,6 +187,15 @@ class Layer(Protocol):
                 replaceable.
         """
         ...
+
+    def remedy(self, settings: Settings, table: Table) -> str:
+        """What to do about a layer whose check failed, as a clause that follows its name."""
+        if self.upstream is None:
+            return "bring the file back as it was, or load the new one into another home"
+        if self.replaceable:
+            return f"`{hint('run --repair', settings)}` rebuilds it and what is built from it"
+        reset = hint(f"reset {self.name} --table {table.name}", settings)
+        return f"others may read it, so nothing replaces it; `{reset}` deletes it, `{hint('run', settings)}` builds it"
 
     def extend(self, at: Context, table: Table, cut: Cut) -> Cut:  # noqa: ARG002  the default
         """Fix this layer in a cut, and the point of the layer before it that this one was built from."""

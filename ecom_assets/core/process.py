@@ -34,8 +34,10 @@ def running(pid: int, created: float, command: Sequence[str] = ()) -> psutil.Pro
 
 
 def _is_of(words: list[str], command: list[str]) -> bool:
+    if not words:  # Linux shows none for an instant, while a process becomes another program
+        return True
     shorter = min(len(words), len(command))
-    return shorter > 0 and words[-shorter:] == command[-shorter:]
+    return words[-shorter:] == command[-shorter:]
 
 
 def created(pid: int | None = None) -> float:

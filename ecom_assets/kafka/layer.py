@@ -45,6 +45,7 @@ class TopicLayer(OffsetSource):
     pool = "kafka"
     kinds = frozenset({"kafka", "avro"})
     replaceable = False
+    append_only = True
     description = "One Avro record per row; each chunk is in one transaction with its ledger record."
 
     def __init__(self, upstream: ChunkSource) -> None:

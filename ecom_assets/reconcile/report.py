@@ -32,11 +32,13 @@ class Verdict:
         path: Names of the layers that a complete report holds, in order.
         measurements: The layers that were measured, in order.
         mismatches: Layer at fault -> what differs, or why it was not measured.
+        missing: Layers that are not built, or not verified since.
     """
 
     path: tuple[str, ...]
     measurements: tuple[Measurement, ...]
     mismatches: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
 
     @property
     def ok(self) -> bool:
@@ -46,6 +48,8 @@ class Verdict:
 
 def reconcile(engine: Engine, tables: Iterable[Table], *, fresh: bool = True) -> Iterator[tuple[str, Verdict]]:
     """Measure every layer at one cut, table by table, judge, and record what was found.
+
+    The cut is that of the last layer. A layer whose rows were changed since is verified once more as it is now.
 
     Args:
         engine: The path.
@@ -82,6 +86,11 @@ def _reconciled(engine: Engine, table: Table, *, fresh: bool) -> Verdict:
             measurements.append(found)
     changed = engine.changes(measurements[0]) if measurements and measurements[0].layer == names[0] else []
     verdict = judge(names, measurements, missing, changed)
+    measured = [found.layer for found in measurements]
+    ahead = {name: engine.ahead(name, table, cut) for name in measured if name not in verdict.mismatches}
+    if now := {name: sentences for name, sentences in ahead.items() if sentences}:
+        wrong = {name: (*verdict.mismatches.get(name, ()), *now.get(name, ())) for name in names}
+        verdict = replace(verdict, mismatches={name: sentences for name, sentences in wrong.items() if sentences})
     for found in measurements:
         engine.record(found, verdict.mismatches.get(found.layer, ()))
     return verdict
@@ -128,7 +137,7 @@ def judge(
     if changed:
         found.setdefault(path[0], []).extend(s for s in changed if s not in found.get(path[0], ()))
     ordered = dict(sorted(found.items(), key=lambda item: order[item[0]]))
-    return Verdict(tuple(path), tuple(measurements), ordered)
+    return Verdict(tuple(path), tuple(measurements), ordered, frozenset(path) - measured)
 
 
 def quarantined(measurements: Sequence[Measurement]) -> int:
@@ -203,13 +212,15 @@ def recorded(books: Books, path: Sequence[str], tables: Iterable[str]) -> dict[s
 
 
 def _recorded(books: Books, path: Sequence[str], table: str) -> Verdict:
-    measurements, wrong = [], {}
+    measurements, wrong, missing = [], {}, set()
     for layer in path:
         build, verification = books.build(layer, table), books.verification(layer, table)
         if build is None:
             wrong[layer] = [_reason(NotBuiltError(layer, table))]
+            missing.add(layer)
         elif verification is None:
             wrong[layer] = [f"{layer}/{table} has not been verified since it was built"]
+            missing.add(layer)
         else:
             if found := books.measurement(layer, table, verification.position):
                 measurements.append(replace(found, build_seconds=build.seconds))
@@ -217,4 +228,4 @@ def _recorded(books: Books, path: Sequence[str], table: str) -> Verdict:
                 wrong[layer] = list(verification.mismatches)
             elif not found:
                 wrong[layer] = [f"{layer}/{table}: its last measurement is not in the books any more; reconcile again"]
-    return Verdict(tuple(path), tuple(measurements), wrong)
+    return Verdict(tuple(path), tuple(measurements), wrong, frozenset(missing))

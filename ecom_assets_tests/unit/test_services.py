@@ -76,6 +76,12 @@ def test_reused_pid_is_not_our_server(record: Record) -> None:
     assert record.stopped().process() is None
 
 
+def test_a_process_that_shows_no_command_line_yet_runs(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a server that was started a moment ago is taken for ended, and `ecom up` gives up."""
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda _: [])
+    assert record.process()
+
+
 def test_ended_process_is_not_running(record: Record) -> None:
     """A child that ended stays as a zombie until it is waited for; it does not serve."""
     child = subprocess.Popen([sys.executable, "-c", ""])
