@@ -3,7 +3,7 @@
 What belongs here: rounds, medians, ranges, ratios and goals. What does not: what is timed, and how it is reported.
 
 Figures drift by tens of per cent with whatever else a machine does. So ways take turns, in the opposite order every
-other round, and a ratio is taken within each round: its median is what counts, and its range says how far to trust it.
+other round, and a ratio is taken within each round: its median is what counts, and its range is how far to trust it.
 """
 
 from __future__ import annotations

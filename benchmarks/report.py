@@ -41,7 +41,7 @@ Json = dict[str, Any]
 
 
 def machine(load_before: float) -> Json:
-    """What matters of the machine, and nothing that tells whose it is; and the most memory that this process took."""
+    """What matters of the machine, nothing that identifies its owner, and the peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, on macOS in bytes
     return {
         "cores": os.cpu_count(),

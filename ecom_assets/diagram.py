@@ -1,6 +1,6 @@
 """The asset graph as a diagram: ``make diagram`` draws docs/architecture.md's from the definitions.
 
-A box is a group of assets (a layer), an arrow says that some asset of one is built from one of the other. A diagram
+A box is a group of assets (a layer), an arrow means that some asset of one is built from one of the other. A diagram
 drawn by hand would be wrong after the next change of the graph; a test verifies that this one is current.
 """
 

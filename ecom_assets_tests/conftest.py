@@ -1,4 +1,4 @@
-"""One real stack for all integration tests of a session."""
+"""One real stack for all integration tests of a session, or of each worker of one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,6 @@ from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.hdfs import Hdfs, hdfs_in
 from ecom_assets_tests.shop import open_shop, settings_for
 from ecom_assets_tests.topics import MakeTopic, Topic
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (`pytest -n 2 --dist loadgroup`), one runs all tests on servers: it alone has a stack."""
-    for item in items:
-        if "unit" not in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 @pytest.fixture(scope="session")

@@ -88,10 +88,10 @@ def beginning(layer: str, settings: Settings) -> Condition:
 
 def finish(env: dict[str, str]) -> dict[str, Any]:
     """Run again what was broken off: it must end well, its report balanced; returns what it reports of the tables."""
-    code, told, err = ecom(env, "run", "--json")
+    code, reported, err = ecom(env, "run", "--json")
     assert code == 0, err
-    assert told["ok"] is True
-    return told["tables"]
+    assert reported["ok"] is True
+    return reported["tables"]
 
 
 def settings_of(env: dict[str, str]) -> Settings:

@@ -33,6 +33,6 @@ def succeeded(text: str) -> None:
     console.print(f"[green]✓[/green] {escape(text)}", highlight=False, soft_wrap=True)
 
 
-def tell(text: str) -> None:
+def inform(text: str) -> None:
     """Print a note for people."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)

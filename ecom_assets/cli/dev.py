@@ -25,7 +25,7 @@ from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.settings import ROOT
 
 SUPERSEDED = "ignore:Function `dev_command`:FutureWarning"
-"""Dagster's advice to run another of its commands: whoever types `ecom dev` can do nothing about it."""
+"""Dagster's advice to run another of its commands; it does not apply to `ecom dev`."""
 
 STOP_SECONDS = 60
 """Seconds that Dagster is given to stop its own processes."""

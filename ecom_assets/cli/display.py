@@ -1,4 +1,4 @@
-"""Live lines while servers start or stop, for whoever watches a terminal.
+"""Live lines while servers start or stop, for a person at a terminal.
 
 What belongs here: showing it, and starting the stack with it. What is started is decided in ``servers.stack``.
 """

@@ -43,11 +43,11 @@ def repeated_interrupts() -> Generator[None]:
     clean-up of a driver): the run that people wanted to stop would continue.
     """
     ended = Event()
-    heard, tell = socket.socketpair()
-    tell.setblocking(False)
+    receive, send = socket.socketpair()
+    send.setblocking(False)
 
     def insist() -> None:
-        while number := heard.recv(1):
+        while number := receive.recv(1):
             while number[0] == signal.SIGINT and not ended.wait(REPEAT):
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -57,7 +57,7 @@ def repeated_interrupts() -> Generator[None]:
 
     watch = Thread(target=insist, daemon=True)
     usual, sys.unraisablehook = sys.unraisablehook, hook
-    before = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
     watch.start()
     try:
         yield
@@ -65,9 +65,9 @@ def repeated_interrupts() -> Generator[None]:
         ended.set()
         signal.set_wakeup_fd(before)
         sys.unraisablehook = usual
-        tell.close()
+        send.close()
         watch.join()
-        heard.close()
+        receive.close()
 
 
 @contextmanager

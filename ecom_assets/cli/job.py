@@ -148,7 +148,7 @@ def execute(
 
 
 def sentence(message: str) -> str:
-    """What an error says, without the name of its class and without a count of those in its group."""
+    """The text of an error, without the name of its class and without a count of those in its group."""
     text = re.sub(r"^[\w.]*(?:Error|Exception|ExceptionGroup): ", "", message.strip())
     return re.sub(r" \(\d+ sub-exceptions?\)$", "", text)
 

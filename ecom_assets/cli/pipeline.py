@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from ecom_assets.cli import job
-from ecom_assets.cli.console import console, failed, succeeded, tell
+from ecom_assets.cli.console import console, failed, inform, succeeded
 from ecom_assets.cli.options import (
     AsJson,
     CsvEngine,
@@ -112,9 +112,9 @@ def run(
         outcome = job.submit(name, settings, through, repair=repair)
     else:
         with (
-            locks.exclusive(settings, "ecom run --repair", tell=tell)
+            locks.exclusive(settings, "ecom run --repair", log=inform)
             if repair
-            else locks.shared(settings, "ecom run", tell=tell)
+            else locks.shared(settings, "ecom run", log=inform)
         ):
             # Dagster and the definitions take seconds to import, and the servers take longer to start.
             definitions = job.meanwhile(job.definitions)
@@ -136,7 +136,7 @@ def run(
     for error in outcome.errors:
         failed(error)
     for remedy in _remedies(verdicts, settings, settings.path):
-        tell(remedy)
+        inform(remedy)
     if ok:
         same = "nothing changed; " if outcome.unchanged else ""
         succeeded(f"{same}every layer reconciles ({seconds:.0f} s, home {settings.home})")
@@ -184,13 +184,13 @@ def reconcile(
     from ecom_assets.reconcile import report
 
     names = known_tables(table)
-    with locks.shared(settings, "ecom reconcile", tell=tell), bars(console), open_home(settings) as at:
+    with locks.shared(settings, "ecom reconcile", log=inform), bars(console), open_home(settings) as at:
         path = path_used(at)
         verdicts = dict(report.reconcile(engine(at, path), [at.dataset.tables[name] for name in names]))
     ok = all(v.ok for v in verdicts.values())
     print_report(verdicts)
     for remedy in _remedies(verdicts, settings, path):
-        tell(remedy)
+        inform(remedy)
     if ok:
         succeeded("every layer reconciles")
     else:
@@ -211,7 +211,7 @@ def check(
     """
     settings = configure_existing(home=home)
     dagster_home(settings)
-    with locks.shared(settings, "ecom check", tell=tell):
+    with locks.shared(settings, "ecom check", log=inform):
         outcome = job.execute("reconcile", settings)
     grid = Grid(title="Checks", title_justify="left")
     grid.add_column("asset")
@@ -248,7 +248,7 @@ def reset(
     if not yes:
         downstream = f"{layer.value} and everything downstream"
         typer.confirm(f"Delete {downstream}, of {', '.join(names)}, in {settings.home}?", abort=True)
-    with locks.exclusive(settings, "ecom reset", tell=tell), open_home(settings) as at:
+    with locks.exclusive(settings, "ecom reset", log=inform), open_home(settings) as at:
         stream = engine(at, "stream")  # it passes all layers
         for name in names:
             for gone in stream.reset(layer.value, at.dataset.tables[name]):

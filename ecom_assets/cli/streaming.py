@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table as Grid
 
-from ecom_assets.cli.console import console, succeeded, tell
+from ecom_assets.cli.console import console, inform, succeeded
 from ecom_assets.cli.interrupts import stop_on_signal
 from ecom_assets.cli.options import Home, Tables, configure_existing, known_tables
 from ecom_assets.core import locks
@@ -41,7 +41,7 @@ def stream(
     names = known_tables(table)
     grid = _progress(interval)
     with (
-        locks.shared(settings, "ecom stream", tell=tell),
+        locks.shared(settings, "ecom stream", log=inform),
         open_home(settings) as at,
         stop_on_signal() as stop,
         Display(console=console, refresh_per_second=2) as display,
@@ -104,7 +104,7 @@ def simulate(
     (name,) = known_tables([table])
     with (
         bars(console),
-        locks.shared(settings, "ecom simulate", tell=tell),
+        locks.shared(settings, "ecom simulate", log=inform),
         open_home(settings) as at,
         stop_on_signal() as stop,
         track(f"topic/{name}", rows) as advance,

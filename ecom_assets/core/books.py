@@ -31,7 +31,7 @@ BUSY_SECONDS = 60
 """Seconds that a writer of SQLite waits for another."""
 
 CREATION = 0x65636F6D
-"""PostgreSQL's advisory lock of whoever creates books."""
+"""PostgreSQL's advisory lock of the process that creates books."""
 
 
 @dataclass(frozen=True)

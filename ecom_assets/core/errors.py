@@ -12,7 +12,7 @@ class EcomError(RuntimeError):
 
     Args:
         message: What was expected, what came, and where.
-        remedy: What to do, as a clause without a full stop; empty where the message says it.
+        remedy: What to do, as a clause without a full stop; empty where the message includes it.
         transient: Whether it passes by itself, such as a server that restarts.
 
     Attributes:

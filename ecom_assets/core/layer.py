@@ -306,7 +306,7 @@ class ChunkSource(Layer, Protocol):
         """The rows of some chunks, in order, verified against the chunks' row counts and checksums.
 
         Raises:
-            CsvError: A chunk is not what its entry says; names it and the remedy.
+            CsvError: A chunk differs from its manifest entry; names it and the remedy.
         """
         ...
 

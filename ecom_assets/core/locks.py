@@ -74,7 +74,7 @@ class Holder:
 
 
 def shared(
-    settings: Settings, what: str, timeout: float = TIMEOUT, tell: Callable[[str], object] = note
+    settings: Settings, what: str, timeout: float = TIMEOUT, log: Callable[[str], object] = note
 ) -> AbstractContextManager[None]:
     """Hold the home while building in it; others may do so too, and nobody deletes meanwhile.
 
@@ -82,16 +82,16 @@ def shared(
         settings: The home.
         what: What is done, such as ``ecom stream``; shown to those who wait.
         timeout: Seconds to wait for one that holds it exclusively.
-        tell: Called with one sentence if it has to wait.
+        log: Called with one sentence if it has to wait.
 
     Raises:
         HomeError: It was not released in time; names who holds it. Transient.
     """
-    return _held(_file(settings, "home"), settings, what, timeout, tell, exclusive=False)
+    return _held(_file(settings, "home"), settings, what, timeout, log, exclusive=False)
 
 
 def exclusive(
-    settings: Settings, what: str, timeout: float = TIMEOUT, tell: Callable[[str], object] = note
+    settings: Settings, what: str, timeout: float = TIMEOUT, log: Callable[[str], object] = note
 ) -> AbstractContextManager[None]:
     """Hold the home alone, to delete or to repair.
 
@@ -101,12 +101,12 @@ def exclusive(
         settings: The home.
         what: What is done, such as ``ecom reset``; shown to those who wait.
         timeout: Seconds to wait for all that hold it.
-        tell: Called with one sentence if it has to wait.
+        log: Called with one sentence if it has to wait.
 
     Raises:
         HomeError: It was not released in time; names who holds it. Transient.
     """
-    return _held(_file(settings, "home"), settings, what, timeout, tell, exclusive=True)
+    return _held(_file(settings, "home"), settings, what, timeout, log, exclusive=True)
 
 
 def layer(settings: Settings, layer: str, table: str, timeout: float = BUILD_TIMEOUT) -> AbstractContextManager[None]:
@@ -144,7 +144,7 @@ class _Lock:
         self.blocks: Counter[int] = Counter()
         """Thread -> how many of its blocks hold the lock."""
 
-    def acquire(self, what: str, timeout: float, tell: Callable[[str], object], *, exclusive: bool) -> None:
+    def acquire(self, what: str, timeout: float, log: Callable[[str], object], *, exclusive: bool) -> None:
         me, began, noted = threading.get_ident(), time.monotonic(), False
         with self.changed:
             while not self._joins(me, exclusive=exclusive) and not self._locks(exclusive=exclusive):
@@ -155,7 +155,7 @@ class _Lock:
                     raise self._refusal(what, timeout)
                 if not noted and waited >= NOTE_AFTER:
                     noted = True
-                    tell(f"{what} waits for {_named(_holders(self.path))}")
+                    log(f"{what} waits for {_named(_holders(self.path))}")
                 self.changed.wait(min(POLL, timeout))
             self.blocks[me] += 1
             if self.blocks.total() == 1:
@@ -208,13 +208,13 @@ _mutex = threading.Lock()
 
 @contextmanager
 def _held(
-    path: Path, settings: Settings, what: str, timeout: float, tell: Callable[[str], object], *, exclusive: bool
+    path: Path, settings: Settings, what: str, timeout: float, log: Callable[[str], object], *, exclusive: bool
 ) -> Generator[None]:
     home.create(settings)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with _mutex:
         lock = _locks.setdefault(path, _Lock(path))
-    lock.acquire(what, timeout, tell, exclusive=exclusive)
+    lock.acquire(what, timeout, log, exclusive=exclusive)
     try:
         yield
     finally:

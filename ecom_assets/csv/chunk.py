@@ -180,7 +180,7 @@ def verified(table: Table, chunks: Sequence[Chunk], data: Sequence[bytes]) -> pa
     All are parsed as one; only if that does not fit is each parsed alone, to find the one to name.
 
     Raises:
-        DamagedError: A chunk is not what its entry says.
+        DamagedError: A chunk differs from its manifest entry.
     """
     if whole := records.joined(list(data), table):
         try:

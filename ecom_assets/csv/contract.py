@@ -4,9 +4,9 @@ What belongs here: what any reader of CSV files must obey. What does not: any re
 nothing but this module, so that a mistake of one of them is noticed by the other (``records`` and ``audit``).
 
 **Dialect.** RFC 4180 (https://www.rfc-editor.org/rfc/rfc4180): comma, double quote, quotes doubled inside quotes, LF or
-CRLF. A field is quoted if its first byte is a quote; a quote elsewhere in an unquoted field stands for itself. A CR
-that no LF follows is a byte like any other. An unquoted empty field is null, a quoted one is an empty text. An empty
-line holds no data. The line end behind the last record may be missing.
+CRLF. A field is quoted if its first byte is a quote; elsewhere in an unquoted field a quote is a byte like any other,
+and so is a CR that no LF follows. An unquoted empty field is null, a quoted one is an empty text. An empty line holds
+no data. The line end behind the last record may be missing.
 
 **Records.** A record is *whole* if every quote that opens a field is closed, right before a comma or a line end, and
 the record's line end lies within its first ``MAX_RECORD`` bytes. A whole record is judged as one: it is a row, or all

@@ -175,7 +175,7 @@ def write_copies(
 def copy_texts(parsed: records.Parsed, table: Table, growth: Plan) -> Iterator[bytes | bytearray]:
     """Write the copies of some rows, from the second on, each with fresh keys.
 
-    Where all keys are UUIDs, nothing is written again: they are found once, and renewed where they stand in the rows'
+    Where all keys are UUIDs, nothing is written again: they are found once, and renewed in place in the rows'
     own text. Any other key may grow.
     """
     heads = _heads(parsed, table)

@@ -58,7 +58,7 @@ class Heads:
 
     @classmethod
     def find(cls, text: bytes | bytearray, begins: np.ndarray, ends: np.ndarray) -> Heads | None:
-        """Read the digits of the keys that stand in some places; ``None`` if a key does not begin with eight."""
+        """Read the digits of the keys at some positions; ``None`` if a key does not begin with eight."""
         if (ends - begins < _DIGITS).any():
             return None
         found = _words(text)[begins]
@@ -66,7 +66,7 @@ class Heads:
         return cls(begins, digits) if np.array_equal(_hexadecimal(digits), found) else None
 
     def renew(self, text: bytearray, step: int) -> None:
-        """Renew the keys in the text that they stand in."""
+        """Renew the keys in their text, in place."""
         digits = bytes(int(digit, 16) for digit in f"{_mask(step):0{_DIGITS}x}")
         _words(text)[self.at] = _hexadecimal(self.digits ^ np.frombuffer(digits, "<u8"))
 

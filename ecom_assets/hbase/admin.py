@@ -307,7 +307,7 @@ class HBaseAdmin:
                 remedy or (f"run `{hint('status')}`; see HBase's log" if away else ""),
                 transient=away,
             ) from error
-        except Py4JError as error:  # such a call fails in one of several ways, but the process tells
+        except Py4JError as error:  # such a call fails in one of several ways, but the process shows which
             if not self._ended():
                 raise
             self._close()

@@ -5,7 +5,7 @@ writes files of one region after the other, which HBase then loads as it does th
 
 ImportTsv has no way to escape anything, and takes an empty field for an absent one. So a field is ended by a control
 character and a row by a rare sign, not by a tab and a line break; and rows that hold one of these, or an empty text
-beside nulls, go in by ``write.load``. Source: https://hbase.apache.org/book.html#importtsv
+next to nulls, are written by ``write.load``. Source: https://hbase.apache.org/book.html#importtsv
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class HBaseLayer(Layer):
         return Built(rows, notes={"cut": fixed, "regions": regions})
 
     def loader(self, settings: Settings) -> str:
-        """How rows are loaded: as the setting says, else by files; by Spark's tasks if the lake is in HDFS."""
+        """How rows are loaded: as configured, else by HFiles; by Spark's tasks if the lake is in HDFS."""
         return settings.hbase_loader or ("spark" if settings.lake_uri and self.path == "stream" else "hfile")
 
     def rows(self, at: Context, table: Table, cut: Cut) -> rebuild.Rows:

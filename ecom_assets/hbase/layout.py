@@ -90,7 +90,7 @@ class Layout:
             rows: Rows that have at least the columns of the row key.
 
         Raises:
-            HBaseError: A row would get no key, an empty one, or one that is too long; says which.
+            HBaseError: A row would get no key, an empty one, or one that is too long; names the row.
         """
         parts = [_text(rows.column(c)) for c in self.table.hbase.row_key]
         keys = pc.binary_join_element_wise(*parts, KEY_SEPARATOR)

@@ -8,7 +8,7 @@ where that is not so, or where region servers cannot be reached, there is the Th
 **Connection.** ``HBas``, version 0, kind of authentication 80 (none); int32 size and the connection header, which
 asks for cells as ``KeyValueCodec`` writes them. **Call.** int32 size of the rest; header and parameters, each a
 delimited protobuf message. **Reply.** int32 size of the rest; header, result, then the cells of all rows in one
-block: int32 size and bytes of each (see ``hfile`` for these bytes); the result says how many belong to each row.
+block: int32 size and bytes of each (see ``hfile`` for these bytes); the result gives the number of cells of each row.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ class Cells:
 def plain_counts(result: memoryview) -> np.ndarray:
     """The cells of the first rows, as long as each takes two bytes: the field's number, and fewer than 128.
 
-    A result tells of thousands of rows, and begins with these: to read them one by one would take a fifth of the time.
+    A result covers thousands of rows and begins with these; reading them one by one would take a fifth of the time.
     """
     pairs = np.frombuffer(result, np.uint8, len(result) // 2 * 2).reshape(-1, 2)
     other = (pairs[:, 0] != 1 << 3) | (pairs[:, 1] > 127)

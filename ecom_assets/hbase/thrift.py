@@ -347,7 +347,7 @@ def transient(error: Exception) -> bool:
 
 
 def message(error: Exception) -> str:
-    """What an error says; of an exception of Java's, its stack trace too."""
+    """The text of an error; for a Java exception, its stack trace too."""
     text = getattr(error, "message", None) or str(error)
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 

@@ -34,7 +34,7 @@ POLL_SECONDS = 0.01
 class TransactionLock:
     """The lock of a table's transactions, for threads and processes of a home.
 
-    ``flock`` on two files: whoever wants it exclusively closes a turnstile first, which producers pass on their way
+    ``flock`` on two files: one that wants it exclusively closes a turnstile first, which producers pass on their way
     in, so that no stream of overlapping transactions can keep a cut waiting. Every call that enters the system costs
     a producer up to 5 ms, for another thread of it takes the interpreter's lock meanwhile; so its files stay open.
 

@@ -94,7 +94,7 @@ class TopicLayer(OffsetSource):
 
         Raises:
             NotBuiltError: There are no chunks yet.
-            CsvError: A chunk is not what its entry says; nothing of it is committed.
+            CsvError: A chunk differs from its manifest entry; nothing of it is committed.
             OwnedError: Another home owns the topics.
             TopicError: The ledger does not fit the chunks, the topic's settings would lose records, another producer
                 fenced this one, or Kafka did not do its part.

@@ -37,7 +37,7 @@ def check(access: Clients, admin: AdminClient, settings: Settings) -> Owner | No
     return found
 
 
-def claim(access: Clients, admin: AdminClient, settings: Settings) -> None:
+def register(access: Clients, admin: AdminClient, settings: Settings) -> None:
     """Make a home the owner of its namespace, if it has none.
 
     Of two homes that write at once, the one whose record comes first is the owner: each has a key of its own, so

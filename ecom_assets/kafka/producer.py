@@ -96,7 +96,7 @@ def produce(
 
     Raises:
         NotBuiltError: There are no chunks yet.
-        CsvError: A chunk is not what its entry says; nothing of it is committed.
+        CsvError: A chunk differs from its manifest entry; nothing of it is committed.
         OwnedError: Another home owns the topics.
         TopicError: The ledger does not fit the chunks, the topic's settings would lose records, another producer
             fenced this one, or Kafka did not do its part.
@@ -236,7 +236,7 @@ def load(upstream: ChunkSource, table: Table, chunks: Sequence[Chunk], data: Seq
     """Verify and encode chunks.
 
     Raises:
-        CsvError: A chunk is not what its entry says; names it.
+        CsvError: A chunk differs from its manifest entry; names it.
     """
     batch = upstream.rows(table, chunks, data)
     keys = batch.column(table.entity_key).cast(pa.string()).cast(pa.binary())
@@ -299,7 +299,7 @@ class Worker:
 
 
 class Ingest:
-    """A table's topic, open for its chunks: whoever had it open before is fenced.
+    """A table's topic, open for its chunks: a process that had it open before is fenced.
 
     Attributes:
         done: The table's own chunks that were in at the start, by name.
@@ -317,7 +317,7 @@ class Ingest:
     def __init__(self, access: Clients, chunks: list[Chunk], table: Table, settings: Settings) -> None:
         name, book = table.topic(settings.namespace), ledger.topic_of(table, settings.namespace)
         admin = access.admin()
-        owner.claim(access, admin, settings)
+        owner.register(access, admin, settings)
         # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
         writer = _fence(access, table, settings)
         topics.ensure(admin, book, 1, settings.replication, topics.FOREVER)

@@ -155,7 +155,7 @@ def follow(
         LakeError: Another process streams a table, or a query failed for good.
         TopicError: Kafka was away for ten minutes.
     """
-    owner.claim(at)
+    owner.register(at)
     with ExitStack() as held:
         held.enter_context(locks.shared(at.settings, "the continuous stream"))
         for table in (chosen := list(tables)):

@@ -76,7 +76,7 @@ class MergedLayer(RowSource):
         Raises:
             LakeError: There is no streamed table.
         """
-        owner.claim(at)
+        owner.register(at)
         version, path = self._streamed(at, table), merge.folder(table, at.settings)
         if not repair and exists(path) and merge.merged_version(DeltaTable(str(path)), version.id) == version:
             return Built(unchanged=True)
@@ -135,7 +135,7 @@ class MergedLayer(RowSource):
 
     def delete(self, at: Context, table: Table) -> None:
         """Delete the table and its quarantine."""
-        owner.claim(at)
+        owner.register(at)
         quarantine.replace(None, table, at.settings, "merge")
         remove(merge.folder(table, at.settings))
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ecom_assets.core.context import Context
 
 
-def claim(at: Context) -> None:
+def register(at: Context) -> None:
     """Write this home into the lake as its owner, or check that it is there already.
 
     Raises:

@@ -84,7 +84,7 @@ class StreamedLayer(Layer):
             LakeError: The topic is missing, or the query failed.
             TopicError: No broker responded.
         """
-        owner.claim(at)
+        owner.register(at)
         rows = self._known_rows(at, table)
         with track(f"{self.name}/{table.name}", rows) as advance:
             streamed = self._rebuild(at, table, advance) if repair else self._resume(at, table, advance)
@@ -189,7 +189,7 @@ class StreamedLayer(Layer):
 
     def delete(self, at: Context, table: Table) -> None:
         """Delete the table, its checkpoint and its quarantine; the topic stays."""
-        owner.claim(at)
+        owner.register(at)
         quarantine.replace(None, table, at.settings, "topic")
         Place.of(table, at.settings).remove()
         Place.next_to(table, at.settings).remove()

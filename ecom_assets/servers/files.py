@@ -1,6 +1,6 @@
 """Files that several servers are configured by: ``.properties``, ``hbase-site.xml``, a small jar, a password.
 
-What belongs here: how such a file is written. What does not: what it says.
+What belongs here: how such a file is written. What does not: its content.
 """
 
 from __future__ import annotations

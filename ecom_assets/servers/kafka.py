@@ -102,7 +102,7 @@ class Kafka(Server):
         (self.conf / "server.properties").write_text(properties(self.properties(ports, data)), encoding="ascii")
 
     def properties(self, ports: dict[str, int], data: Path) -> dict[str, object]:
-        """What its ``server.properties`` says."""
+        """The content of its ``server.properties``."""
         host = self.settings.host
         return {
             "process.roles": "broker,controller",

@@ -108,12 +108,12 @@ class Postgres(Native):
     def _await_orphans(self) -> None:
         """Wait until the children of a server that was killed have ended too: they hold its shared memory.
 
-        Then its lock file tells of nobody, but PostgreSQL cannot know that of a zombie or of a pid used again.
+        Then its lock file names no running process, but PostgreSQL cannot know that of a zombie or of a pid used again.
         """
         end = time.monotonic() + 10
         while any(_works_in(p, self.data) for p in psutil.process_iter()):
             if time.monotonic() > end:
-                return  # PostgreSQL says it better
+                return  # PostgreSQL reports it better
             time.sleep(0.05)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 

@@ -50,20 +50,20 @@ def _json(host: str, port: int, path: str) -> Any:
 
 
 def _bean(host: str, port: int, query: str) -> dict[str, Any]:
-    """The first bean that a Hadoop server's ``/jmx`` tells for a query."""
+    """The first bean that a Hadoop server's ``/jmx`` returns for a query."""
     found = _json(host, port, f"/jmx?qry={query}")
     beans = found.get("beans") if isinstance(found, dict) else None
     return beans[0] if beans else {}
 
 
 def kafka(host: str, port: int) -> bool:
-    """A broker tells which versions of requests it knows (ApiVersions 0, correlation id 7, no client id)."""
+    """A broker returns which versions of requests it knows (ApiVersions 0, correlation id 7, no client id)."""
     answer = exchange(host, port, struct.pack(">ihhih", 10, 18, 0, 7, -1))
     return answer[4:10] == struct.pack(">ih", 7, 0)
 
 
 def zookeeper(host: str, port: int) -> bool:
-    """ZooKeeper's ``srvr``; one that has no leader says that it does not serve."""
+    """ZooKeeper's ``srvr``; one that has no leader responds that it does not serve."""
     return exchange(host, port, b"srvr").startswith(b"Zookeeper")
 
 
@@ -98,7 +98,7 @@ def hbase_master(host: str, port: int) -> bool:
 
 
 def regionserver(host: str, port: int) -> bool:
-    """A region server knows its cluster, which the master tells it when it is let in."""
+    """A region server knows its cluster, which it learns from the master when it registers."""
     state = _bean(host, port, "Hadoop:service=HBase,name=RegionServer,sub=Server")
     return bool(state.get("tag.clusterId"))
 
@@ -117,7 +117,7 @@ def spark_master(host: str, port: int) -> bool:
 
 
 def spark_worker(host: str, port: int) -> bool:
-    """A worker that has its master's word says so by the master's page."""
+    """A worker that has registered is listed on the master's page."""
     return bool(_json(host, port, "/json/").get("masterwebuiurl"))
 
 
@@ -139,7 +139,7 @@ def redis(host: str, port: int) -> bool:
 
 
 def dagster(host: str, port: int) -> bool:
-    """Dagster's webserver tells its version."""
+    """Dagster's webserver returns its version."""
     return bool(_json(host, port, "/server_info").get("dagster_version"))
 
 

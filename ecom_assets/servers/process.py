@@ -1,6 +1,6 @@
 """Processes, ports and what is remembered of them on disk.
 
-Knows nothing of Kafka, HBase or Spark: a record says which process serves which
+Knows nothing of Kafka, HBase or Spark: a record names which process serves which
 ports, and whether that process is still the one that was started.
 """
 
@@ -50,7 +50,7 @@ class Record:
         host: Interface it listens on.
         ports: Port by its purpose; kept after a stop, so that a home keeps its addresses.
         pid: Process, or ``None`` after a clean stop.
-        created: When the system says the process began, epoch seconds; a reused pid has another.
+        created: Start of the process as the system reports it, epoch seconds; a reused pid has another.
         command: The command line.
         started_at: ISO 8601, UTC, for people.
     """

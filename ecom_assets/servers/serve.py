@@ -45,7 +45,7 @@ signal.signal(signal.SIGTERM, lambda *_: child.send_signal(int(sys.argv[1])))
 signal.signal(signal.SIGINT, lambda *_: child.send_signal(int(sys.argv[1])))
 sys.exit(child.wait() & 255)
 """
-"""A program that runs another one, and says SIGTERM to it in another way."""
+"""A program that runs another one, and passes SIGTERM on to it as another signal."""
 
 
 def serve(role: str, settings: Settings) -> NoReturn:
@@ -56,7 +56,7 @@ def serve(role: str, settings: Settings) -> NoReturn:
         settings: Its data folder, its peers, where it listens and under which name it is reached.
 
     Raises:
-        ServiceError: It cannot start; says what is missing.
+        ServiceError: It cannot start; names what is missing.
     """
     server = ROLES[role](settings)
     server.foreground = True
@@ -138,7 +138,7 @@ def made_by(server: Server, role: str) -> None:
 
 
 def signature(server: Server, role: str) -> dict[str, str]:
-    """What a data folder's signature says."""
+    """The content of a data folder's signature."""
     name = MADE_BY.get(role, "")
     if ":" in name:
         made = next(jar.version for jar in jars.load() if jar.coordinate.startswith(f"{name}:"))

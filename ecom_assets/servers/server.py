@@ -38,7 +38,7 @@ appender.out.layout.pattern = %d{{ISO8601}} %p %c{{1}}: %m%n
 rootLogger.level = {level}
 rootLogger.appenderRef.out.ref = out
 """
-"""For a server in the foreground, whose starter keeps what it says."""
+"""For a server in the foreground, whose starter keeps its output."""
 
 
 ARCHIVES_KEPT = 3

@@ -41,7 +41,7 @@ class Spark(Server):
         (self.conf / "spark.properties").write_text(properties(lines, " "), encoding="ascii")
 
     def properties(self, ports: dict[str, int]) -> dict[str, object]:
-        """What its ``spark.properties`` says."""
+        """The content of its ``spark.properties``."""
         host, cores = self.settings.host, os.cpu_count() or 2
         return {
             "spark.master": "local[*]",

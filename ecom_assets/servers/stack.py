@@ -126,7 +126,7 @@ class Stack:
                 raise ServiceError(
                     f"{server.name}: nothing that does {server.name}'s work answers at {address}",
                     "start that server or correct its address in the settings"
-                    f"{' (or what ECOM_KAFKA_CONFIG says)' if server.name.startswith('kafka') else ''}, or leave the"
+                    f"{' (or ECOM_KAFKA_CONFIG)' if server.name.startswith('kafka') else ''}, or leave the"
                     " address empty for one of our own",
                 )
         if own:
@@ -210,7 +210,7 @@ class Stack:
         running = record.process()
         try:
             address = server.address(record.host, record.ports)
-        except ServiceError:  # its password is gone; `ecom up` says so
+        except ServiceError:  # its password is gone; `ecom up` reports that
             return Status(server.name, "crashed", False, "", log=server.log)
         shown = server.public(address)
         if not running:

@@ -1,7 +1,7 @@
 """Starting the servers of one home together, and stopping one.
 
-What belongs here: who is started, found running or replaced, in which order they wait for one another, and what is
-said when one does not come up. What does not: which servers a home has (``stack``), and what a server is (its module).
+What belongs here: what is started, found running or replaced, in which order they wait for one another, and what is
+reported when one does not start. What does not: the servers of a home (``stack``), and what a server is (its module).
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def keep(name: str, settings: Settings, url: str) -> Result:
         raise FileNotFoundError(f"analysis/{name} has not been built yet; materialize it first")
     cache = Cache(url, settings.namespace, ttl=TTL)
     try:
-        cache.claim(Owner.of(settings))
+        cache.register(Owner.of(settings))
         cache.put(f"analysis:{name}", found.table, f"{SOURCE}, version {found.version[:12]}")
     finally:
         cache.close()

@@ -110,7 +110,7 @@ class Cache:
             finally:
                 self._unlock(lock)
 
-    def claim(self, owner: Owner) -> None:
+    def register(self, owner: Owner) -> None:
         """Write a home's name into Redis, or check that it is there already; nothing without Redis.
 
         Raises:

@@ -48,7 +48,7 @@ def degrees(values: Ints, decimals: int) -> Text:
     """Angles given in units of 10**-decimals degrees."""
     size = np.abs(values)
     sign = np.where(values < 0, np.uint8(ord("-")), np.uint8(0))[:, None]
-    return beside(sign, number(size // 10**decimals), ".", digits(size % 10**decimals, decimals))
+    return concat(sign, number(size // 10**decimals), ".", digits(size % 10**decimals, decimals))
 
 
 def uuids(rng: np.random.Generator, count: int) -> Text:
@@ -72,10 +72,10 @@ def moment(micros: Ints) -> Text:
     """Moments as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
     seconds, fraction = np.divmod(micros, SECOND)
     days, seconds = np.divmod(seconds, 86_400)
-    return beside(day(days), "T", _clock()[seconds], ".", digits(fraction, 6), "Z")
+    return concat(day(days), "T", _clock()[seconds], ".", digits(fraction, 6), "Z")
 
 
-def beside(*columns: Text | str) -> Text:
+def concat(*columns: Text | str) -> Text:
     """Columns side by side; a ``str`` is the same in each row."""
     rows = next(len(c) for c in columns if not isinstance(c, str))
     parts = [np.frombuffer(c.encode(), np.uint8)[None] if isinstance(c, str) else c for c in columns]

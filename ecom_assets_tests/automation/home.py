@@ -43,7 +43,7 @@ class Home:
         self.at.close()
 
     def ingest(self) -> None:
-        """Load the source into Kafka, as the README says."""
+        """Load the source into Kafka, as the README does."""
         assert self.dagster.wait_for(self.dagster.launch("ingest")) == "SUCCESS"
 
     def topics(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A cluster that cannot start says why in a sentence, and leaves nothing running."""
+"""A cluster that cannot start reports why in a sentence, and leaves nothing running."""
 
 from __future__ import annotations
 

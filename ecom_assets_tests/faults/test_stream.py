@@ -76,13 +76,13 @@ def test_a_damaged_checkpoint_is_refused(spark: SparkSession, make_topic: MakeTo
     topic.send(*rows[10:])
     log = last(checkpoint_of(topic) / "offsets")
     log.write_bytes(log.read_bytes()[:left])
-    said = f"(?s){log} is damaged.*delete {checkpoint_of(topic)};"
-    with pytest.raises(LakeError, match=said):
+    message = f"(?s){log} is damaged.*delete {checkpoint_of(topic)};"
+    with pytest.raises(LakeError, match=message):
         topic.stream()
-    with pytest.raises(LakeError, match=said):
+    with pytest.raises(LakeError, match=message):
         STREAMED.unread(topic.at, PRODUCT)
     assert rows_of(spark, PRODUCT, topic.settings) == rows[:10]
-    # What the message says is the remedy.
+    # The remedy that the message names works.
     remove(checkpoint_of(topic))
     assert topic.stream() == 10
     assert rows_of(spark, PRODUCT, topic.settings) == rows
@@ -101,8 +101,8 @@ def test_records_that_aged_out_are_not_skipped(spark: SparkSession, make_topic: 
     gone = TopicPartition(topic.name, 0, before + 5)
     admin = Clients(topic.kafka).admin()  # a future does not outlive its client
     admin.delete_records([gone])[gone].result()
-    said = f"{topic.name}, partition 0: expected to resume at offset {before}, got {before + 5} .*`ecom reset topic"
-    with pytest.raises(LakeError, match=f"(?s){said}"):
+    message = f"{topic.name}, partition 0: expected to resume at offset {before}, got {before + 5} .*`ecom reset topic"
+    with pytest.raises(LakeError, match=f"(?s){message}"):
         topic.stream()
     assert delta.records(streamed.folder(PRODUCT, topic.settings)) == read
     assert plain_stream(spark, topic, data_loss=True) == len(rows) - read - 5, "the control skips them"

@@ -106,10 +106,10 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
     size = (here.raw / table.csv).stat().st_size
     grown = {"expand": "2.5", "chunk_bytes": max(2000, size // 40)}
     here, there = (each.model_copy(update=grown) for each in (here, there))
-    told: list[int] = []
-    assert expanded_by_spark(spark, table, there, told.append) == expanded_here(table, here)
-    parts = len(told)
-    assert sum(told) == pytest.approx(size, abs=300)
+    reported: list[int] = []
+    assert expanded_by_spark(spark, table, there, reported.append) == expanded_here(table, here)
+    parts = len(reported)
+    assert sum(reported) == pytest.approx(size, abs=300)
     files = held(expand.folder(table, there))
     assert len(files) == 3 * parts
     assert parts > 2
@@ -119,9 +119,9 @@ def test_many_tasks_write_the_same_bytes(spark: SparkSession, here: Settings, th
     assert [replace(copy, bytes=0) for copy in ours.copies] == [replace(copy, bytes=0) for copy in theirs.copies]
     assert ours.measure.same_rows(theirs.measure)
 
-    told.clear()
-    chunks = spark_tasks.chunk_table(spark, table, there, told.append)
-    assert sum(told) == sum(c.rows for c in chunks) == ours.measure.rows
+    reported.clear()
+    chunks = spark_tasks.chunk_table(spark, table, there, reported.append)
+    assert sum(reported) == sum(c.rows for c in chunks) == ours.measure.rows
     shutil.rmtree(here.home / "expanded" / table.name)
     for name, data in files.items():
         path = here.home / "expanded" / table.name / name
@@ -203,5 +203,5 @@ def test_a_task_that_fails_says_why(spark: SparkSession, there: Settings) -> Non
     with pytest.raises(ServiceError, match=r"chunked/customer: expected .*DamagedError: expanded/customer, line \d+"):
         spark_tasks.chunk_table(spark, CUSTOMER, there)
     assert not chunk.folder(CUSTOMER, there).exists()
-    (told,) = {json.loads(line)["table"] for line in expand.quarantine_file(CUSTOMER, there).open()}
-    assert told == CUSTOMER.name
+    (reported,) = {json.loads(line)["table"] for line in expand.quarantine_file(CUSTOMER, there).open()}
+    assert reported == CUSTOMER.name

@@ -70,7 +70,7 @@ SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
         re.compile(r"✓ \d+ passed, 0 warn, 0 failed"),
     ),
 }
-"""What a page says, beside what it draws."""
+"""The text of a page, next to its plots."""
 SERVERS = ("kafka", "spark", "hbase_thrift", "hbase_zookeeper", "postgres", "redis")
 
 
@@ -243,10 +243,10 @@ def test_a_look_up_answers_and_tells_what_is_wrong(address: str, page: Page) -> 
     settled(page)
     expect(page.locator(".st-key-card-orders")).to_contain_text("orders")
     box = page.get_by_label("Customer number")
-    for text, said in (("999999999", "There is no customer 999999999"), ("x; --", "Expected a customer number")):
+    for text, message in (("999999999", "There is no customer 999999999"), ("x; --", "Expected a customer number")):
         box.fill(text)
         box.press("Enter")
-        expect(page.get_by_text(said)).to_be_visible()
+        expect(page.get_by_text(message)).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0
 
 
@@ -308,7 +308,7 @@ def lonely(tmp_path_factory: pytest.TempPathFactory, shop: Settings) -> Iterator
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("", "DuckDB ·"),
         ("live", "Kafka does not answer at 127.0.0.1:1"),
@@ -317,10 +317,10 @@ def lonely(tmp_path_factory: pytest.TempPathFactory, shop: Settings) -> Iterator
     ],
     ids=["overview", "live", "lookup", "reconciliation"],
 )
-def test_without_any_server_pages_say_what_is_missing(lonely: str, page: Page, path: str, said: str) -> None:
+def test_without_any_server_pages_name_what_is_missing(lonely: str, page: Page, path: str, message: str) -> None:
     """After a restart of the machine people must read what to do, and still see what needs no server."""
     page.goto(f"{lonely}/{path}")
-    expect(page.get_by_text(said).first).to_be_visible(timeout=2 * SECONDS)
+    expect(page.get_by_text(message).first).to_be_visible(timeout=2 * SECONDS)
     if path == "":
         settled(page)
     elif path in ("live", "lookup"):
@@ -340,7 +340,7 @@ def empty(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("", "Nothing is published"),
         ("live", "Nothing has been streamed yet"),
@@ -349,10 +349,10 @@ def empty(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     ],
     ids=["overview", "live", "lookup", "reconciliation"],
 )
-def test_an_empty_home_says_what_to_do(empty: str, page: Page, path: str, said: str) -> None:
+def test_an_empty_home_shows_what_to_do(empty: str, page: Page, path: str, message: str) -> None:
     """The first thing that many will see."""
     page.goto(f"{empty}/{path}")
-    expect(page.get_by_text(said).first).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text(message).first).to_be_visible(timeout=SECONDS)
     expect(page.get_by_text("ecom run").first).to_be_visible()
     settled(page)
 

@@ -118,13 +118,14 @@ def stored(request: pytest.FixtureRequest, make: Make) -> Stored:
 
 def test_every_row_comes_back(stored: Stored, addresses: Addresses) -> None:
     """Broken: rows or cells are lost, doubled or mangled on their way into HBase, out of it, or by a second load."""
-    told: list[int] = []
-    first = scan.measure(stored.table, stored.here, addresses, told.append)
+    reported: list[int] = []
+    first = scan.measure(stored.table, stored.here, addresses, reported.append)
     assert found(first) == expected(stored.table, stored.rows)
-    assert sum(told) == stored.rows.num_rows
-    told.clear()
-    assert write.load(target(stored.table, stored.here), [stored.rows], addresses, told.append) == stored.rows.num_rows
-    assert sum(told) == stored.rows.num_rows
+    assert sum(reported) == stored.rows.num_rows
+    reported.clear()
+    here = target(stored.table, stored.here)
+    assert write.load(here, [stored.rows], addresses, reported.append) == stored.rows.num_rows
+    assert sum(reported) == stored.rows.num_rows
     assert found(scan.measure(stored.table, stored.here, addresses)) == expected(stored.table, stored.rows)
 
 

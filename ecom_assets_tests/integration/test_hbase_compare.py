@@ -55,11 +55,11 @@ def test_rows_are_named(here: Settings, stack: Stack, monkeypatch: pytest.Monkey
         table.put(changed, {b"payment_info:extra": b""})
         table.put(b"7-surplus", {b"transaction_summary:total_amount": b"1"})
         borders = [(r["start_key"], r["end_key"]) for r in table.regions()]
-        told = differences()
-    assert len(told) == 3
+        reported = differences()
+    assert len(reported) == 3
     for key, what in ((lost, "is missing"), (changed, "differs"), (b"7-surplus", "should not be there")):
         (start, stop) = next((a, b) for a, b in borders if a <= key and (key < b or not b))
-        (sentence,) = (s for s in told if repr(key) in s.rpartition("row of key")[2])
+        (sentence,) = (s for s in reported if repr(key) in s.rpartition("row of key")[2])
         assert sentence.endswith(what)
         assert sentence.startswith(f"HBase table {NAME}, region from key {start!r} to {stop!r}, keys from b'")
 
@@ -68,6 +68,6 @@ def test_many_differences_are_counted(here: Settings, stack: Stack) -> None:
     """Broken: a table that is lost as a whole ends in a report of millions of lines."""
     rows = random_rows(TRANSACTIONS, 4000).slice(2000)
     keys = row_keys(rows, TRANSACTIONS)
-    told = compare.differences(TRANSACTIONS, lambda: [rows], keys, here, stack.addresses())
-    assert 4 < len(told) < 60
-    assert "more of" in told[-1]
+    reported = compare.differences(TRANSACTIONS, lambda: [rows], keys, here, stack.addresses())
+    assert 4 < len(reported) < 60
+    assert "more of" in reported[-1]

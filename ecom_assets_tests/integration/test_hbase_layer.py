@@ -378,7 +378,7 @@ def test_the_beginning_of_a_first_load_is_no_table(opened: Open, admin: HBaseAdm
 
 
 def test_a_changed_descriptor_is_a_problem(opened: Open, admin: HBaseAdmin) -> None:
-    """Broken: with a TTL that somebody has set, all rows vanish at some time and no check says so before."""
+    """Broken: with a TTL that somebody has set, all rows expire at some time and no check fails before."""
     at = opened()
     layer = HBaseLayer(Given(random_rows(TRANSACTIONS, ROWS)), "stream")
     build(layer, at)

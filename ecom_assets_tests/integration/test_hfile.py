@@ -108,7 +108,7 @@ def write_files(folder: Path, rows: Rows, compression: str, timestamp: int = 5) 
     with Files(folder, "rows", FAMILIES, timestamp, compression=compression) as files:
         for at in range(0, len(keys), 1000):
             part = keys[at : at + 1000]
-            # Column names repeat over families in HBase; here they are told apart.
+            # Column names repeat over families in HBase; here they are distinct.
             columns = {
                 column: pa.array([rows[k].get(f"{family}:{column}".encode()) for k in part], pa.binary())
                 for family, names in FAMILIES.items()
@@ -242,10 +242,10 @@ def test_importtsv_ends_in_the_same_cells(
     rows = rows.set_column(at, rows.schema.field(at), metadata)
     keys = row_keys(rows, CLICK_STREAM)
     write.create(target(CLICK_STREAM, here), here, admin, split_keys(keys, 3))
-    told: list[int] = []
+    reported: list[int] = []
     batches = [rows.slice(at, 300) for at in range(0, 1000, 300)]
-    rows_written = importtsv.load(target(CLICK_STREAM, here), batches, here, admin, addresses, progress=told.append)
-    assert rows_written == sum(told) == 1000
+    rows_written = importtsv.load(target(CLICK_STREAM, here), batches, here, admin, addresses, progress=reported.append)
+    assert rows_written == sum(reported) == 1000
     assert found(scan.measure(CLICK_STREAM, here, addresses)) == expected(CLICK_STREAM, rows)
     assert stamps(addresses, CLICK_STREAM.hbase_table(here.namespace)) == {STAMP}
     files = store_files(here, admin, CLICK_STREAM.hbase_table(here.namespace))
@@ -283,8 +283,8 @@ def test_spark_ends_in_the_same_cells(
     rows = random_rows(table, 2000)
     write.create(target(table, here), here, admin, split_keys(row_keys(rows, table), 4))
     frame = spark.createDataFrame(pa.Table.from_batches([rows])).repartition(3)
-    told: list[int] = []
-    assert spark_load.load(target(table, here), frame, here, admin, progress=told.append) == sum(told) == 2000
+    reported: list[int] = []
+    assert spark_load.load(target(table, here), frame, here, admin, progress=reported.append) == sum(reported) == 2000
     assert found(scan.measure(table, here, addresses)) == expected(table, rows)
     assert stamps(addresses, table.hbase_table(here.namespace)) == {STAMP}
     files = store_files(here, admin, table.hbase_table(here.namespace))
@@ -321,11 +321,11 @@ def loaded(
     rows = random_rows(table, 2000)
     keys = row_keys(rows, table)
     write.create(target(table, here), here, admin, split_keys(keys, 4))
-    told: list[int] = []
+    reported: list[int] = []
     batches = [rows.slice(at, 300) for at in range(0, 2000, 300)]
-    assert bulk_load.load(target(table, here), batches, keys, here, admin, progress=told.append) == 2000
-    assert sum(told) == 2000
-    assert len(told) > 5
+    assert bulk_load.load(target(table, here), batches, keys, here, admin, progress=reported.append) == 2000
+    assert sum(reported) == 2000
+    assert len(reported) > 5
     return table, rows, here
 
 
@@ -389,7 +389,7 @@ class Breaking:
         return getattr(self._real, name)
 
     def bulk_load(self, name: str, folder: Path) -> None:
-        """Load as many regions as told; the next is loaded but nobody hears of it, and then nothing works any more."""
+        """Load as many regions as requested; the next is loaded but its response is lost, and then every call fails."""
         self.calls += 1
         if self._left < 0:
             time.sleep(1)  # time to hear of the failure

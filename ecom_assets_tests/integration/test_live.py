@@ -107,7 +107,7 @@ def test_a_shop_that_never_closes(stream: Engine, live: Settings) -> None:
     def run() -> None:
         try:
             follow.follow(stream.at, [table], TOPIC, interval=1, stop=stop, report=seen.extend)
-        except BaseException as error:  # noqa: BLE001  told in the test's own thread
+        except BaseException as error:  # noqa: BLE001  raised in the test's own thread
             failed.append(error)
 
     before = delta.records(streamed.folder(table, live))

@@ -169,7 +169,7 @@ def sold(settings: Settings, chosen: Filter) -> Iterator[tuple[dict[str, str], d
 
 @pytest.mark.parametrize("chosen", CHOICES.values(), ids=CHOICES)
 def test_what_was_sold_is_the_files_month_by_month(shop: Settings, chosen: Filter) -> None:
-    """If this fails, a filter shows the revenue or the best products of something else than it says."""
+    """If this fails, a filter shows the revenue or the best products of something else than its label."""
     months: Counter[str] = Counter()
     units: Counter[int] = Counter()
     earned: Counter[int] = Counter()
@@ -271,9 +271,9 @@ def test_another_home_is_refused_by_postgres_and_redis(shop: Settings, tmp_path:
     cache = Cache(shop.redis, shop.namespace)
     redis.Redis.from_url(shop.redis).flushdb()
     for _ in range(2):
-        cache.claim(Owner.of(shop))
+        cache.register(Owner.of(shop))
     with pytest.raises(OwnedError, match=f"(?s)Redis keys {shop.namespace}:.*{tmp_path}.*{shop.home}"):
-        cache.claim(Owner.of(other))
+        cache.register(Owner.of(other))
     cache.close()
 
 
@@ -488,7 +488,7 @@ def test_what_hbase_says_while_it_is_loaded_is_not_kept(shop: Settings, queries:
 
 
 def test_bad_questions_are_told(shop: Settings, queries: Queries, settings: Settings) -> None:
-    """A wrong id, a missing table, an empty home: a sentence that says what and what to do."""
+    """A wrong id, a missing table, an empty home: a sentence with the cause and the remedy."""
     asked = queries.snapshot()
     for ask, text in ((asked.orders_of, "12; DROP"), (asked.customer, ""), (asked.events_of, "a|b")):
         with pytest.raises(BadQuestionError, match=r"expected a .* such as"):
@@ -553,7 +553,7 @@ def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: St
 
 
 def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Settings) -> None:
-    """Readers must see whole tables while they are loaded anew, and the tables must be what they are said to be."""
+    """Readers must see whole tables while they are reloaded, with exactly the rows and checksum that are reported."""
     postgres.load(shop, shop.postgres)
     before = postgres.version(shop.postgres, shop)
     rows = {name: raw(shop, name).height for name in TABLES}
@@ -570,7 +570,7 @@ def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Setti
     os.utime(local(expand.files(PRODUCT, shop)[0]))  # other files, as far as the loader can tell
     postgres.load(shop, shop.postgres, look)
     assert len(seen) >= len(TABLES)
-    assert all(told == (before, rows) for told in seen)
+    assert all(reported == (before, rows) for reported in seen)
     assert counts() == rows
     assert postgres.version(shop.postgres, shop) != before
 
@@ -601,7 +601,7 @@ def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Setti
 
 
 def test_thrift_restarted_under_a_look_up(shop: Settings, stack: Stack, queries: Queries) -> None:
-    """While it is gone a sentence says so; once it is back the same service goes on."""
+    """While it is gone an error names it; once it is back the same service resumes."""
     (pid,) = [s.pid for s in stack.status() if s.service == "thrift"]
     assert pid
     os.kill(pid, signal.SIGKILL)

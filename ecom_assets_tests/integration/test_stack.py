@@ -75,7 +75,7 @@ def test_all_run_and_a_second_up_finds_them(stack: Stack) -> None:
 
 
 def test_admin_splits_and_compacts(addresses: Addresses) -> None:
-    """Region borders must be the very bytes that were asked for, or bulk loads cross them."""
+    """Split keys must be exactly the bytes that were requested, or bulk loads cross them."""
     splits = [b"\x00\x01", b"abc", b"\x7f\x80", b"\xff\xfe\x00", bytes(range(256))]
     with HBaseAdmin(addresses.hbase_zookeeper) as admin:
         assert admin.create_table("split", ["f"], splits)
@@ -94,7 +94,7 @@ def test_admin_splits_and_compacts(addresses: Addresses) -> None:
 
 
 def test_a_killed_server_is_started_again_with_its_rows(stack: Stack, addresses: Addresses) -> None:
-    """A crash may cost no row that a client was told is stored, and no more than one `up` to mend."""
+    """A crash may cost no row that was acknowledged to a client, and one `up` repairs it."""
     rows = {b"%05d" % i: b"x" for i in range(300)}
     put(addresses, "killed", rows)
     pid = pids(stack)["hbase"]

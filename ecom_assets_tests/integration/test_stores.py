@@ -75,7 +75,7 @@ def test_redis_keeps_its_answers_over_a_stop(stack: Stack) -> None:
 
 
 def test_a_store_elsewhere_is_not_started_and_its_password_not_shown(settings: Settings) -> None:
-    """An address of an unreachable store must be said, without the secret in it."""
+    """An address of an unreachable store must be named, without the secret in it."""
     for name in STORES:
         scheme = "postgresql" if name == "postgres" else name
         elsewhere = Stack(settings.model_copy(update={name: f"{scheme}://user:s3cret@127.0.0.1:1/0"}))

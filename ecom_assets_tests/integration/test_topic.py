@@ -128,16 +128,16 @@ def test_every_row_once_and_a_second_call_adds_nothing(own: Settings, kafka: str
     ]
     batches = products if table is PRODUCT else [clicks(20, 20 * n) for n in range(10)]
     chunks = write_chunks(batches, table, own)
-    told: list[int] = []
+    reported: list[int] = []
 
-    first = produce(own, kafka, table, told.append)
+    first = produce(own, kafka, table, reported.append)
     assert (first.rows, first.chunks, first.skipped_chunks, first.unchanged) == (
         total(chunks)[0],
         len(chunks),
         0,
         False,
     )
-    assert sum(told) == first.rows
+    assert sum(reported) == first.rows
     assert measured(own, kafka, table) == total(chunks)
     assert first.bytes == found(own, kafka, table).good.bytes
 
@@ -228,7 +228,7 @@ def test_a_killed_producer_leaves_nothing_behind(own: Settings, kafka: str) -> N
 
 
 def test_a_newer_producer_fences_the_older(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it failed, a hanging run that wakes up beside its successor would double rows."""
+    """If it failed, a hanging run that wakes up next to its successor would double rows."""
     chunks = click_chunks(own, count=4)
     send = producer._send
 
@@ -248,10 +248,10 @@ def test_several_processes_produce_one_topic(own: Settings, kafka: str, monkeypa
     monkeypatch.setattr(producer, "TRANSACTION_CHUNKS", 2)
     own = own.model_copy(update={"producers": 3})
     chunks = click_chunks(own, count=40)
-    told: list[int] = []
-    done = produce(own, kafka, progress=told.append)
+    reported: list[int] = []
+    done = produce(own, kafka, progress=reported.append)
     assert (done.chunks, done.rows, done.skipped_chunks) == (40, sum(c.rows for c in chunks), 0)
-    assert sum(told) == done.rows
+    assert sum(reported) == done.rows
     assert measured(own, kafka) == total(chunks)
     entries = book(own, kafka)
     assert len({e.transaction.partition("/")[0] for e in entries}) > 1, "one process did it all"
@@ -281,7 +281,7 @@ def test_a_process_that_is_killed_is_told_and_made_good(
 def test_a_new_run_fences_all_processes_of_the_last(
     own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """If it failed, a process that outlived its run would put chunks in beside the next run."""
+    """If it failed, a process that outlived its run would put chunks in next to the next run."""
     chunks = click_chunks(own, count=4)
     produce(own, kafka)
     left = Writer(Clients(kafka, own.kafka_config), CLICK_STREAM, own, 2)
@@ -311,7 +311,7 @@ def failing(code: int) -> KafkaException:
 def test_an_attempt_that_fails_is_aborted(
     own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """If it failed, rows of a failed attempt would be committed beside those of the next one."""
+    """If it failed, rows of a failed attempt would be committed together with those of the next one."""
     chunks = click_chunks(own, count=4)
     monkeypatch.setattr(writer, "BACKOFF", 0.01)
     send, attempts = producer._send, []
@@ -391,7 +391,7 @@ def test_a_damaged_chunk_stops_and_is_not_committed(
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         pytest.param(
             lambda d: d.replace(b"CLICK", b"CLACK", 1), r"expected 2 rows with checksum .* got 2", id="changed"
@@ -403,7 +403,7 @@ def test_a_damaged_chunk_stops_and_is_not_committed(
     ],
 )
 def test_each_kind_of_damage_is_said_with_its_file(
-    tmp_path: Path, settings: Settings, damage: Callable[[bytes], bytes], says: str
+    tmp_path: Path, settings: Settings, damage: Callable[[bytes], bytes], message: str
 ) -> None:
     """If it failed, a damage that leaves the sums of its neighbours right would pass, or the wrong file be named."""
     own = settings.model_copy(update={"home": tmp_path})
@@ -413,7 +413,7 @@ def test_each_kind_of_damage_is_said_with_its_file(
     path = folder / chunks[1].name
     path.write_bytes(damage(path.read_bytes()))
     data = CHUNKED.read(own, CLICK_STREAM, chunks)
-    with pytest.raises(DamagedError, match=rf"chunked/click_stream/{path.name}.*{says}"):
+    with pytest.raises(DamagedError, match=rf"chunked/click_stream/{path.name}.*{message}"):
         producer.load(CHUNKED, CLICK_STREAM, chunks, data)
 
 
@@ -427,21 +427,21 @@ def test_a_chunk_without_a_last_line_end_is_whole(own: Settings, kafka: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("batches", "says"),
+    ("batches", "message"),
     [
         pytest.param([clicks(5), clicks(5, 99)], "got 5 rows with checksum", id="other-rows"),
         pytest.param([clicks(5)], "got no such chunk in the layer before", id="fewer"),
     ],
 )
 def test_chunks_made_anew_from_other_data_are_refused(
-    own: Settings, kafka: str, batches: list[pa.RecordBatch], says: str
+    own: Settings, kafka: str, batches: list[pa.RecordBatch], message: str
 ) -> None:
     """If it failed, a topic would hold a mixture of two data sets and be called done."""
     old = write_chunks([clicks(5), clicks(5, 5)], CLICK_STREAM, own)
     produce(own, kafka)
     write_chunks(batches, CLICK_STREAM, own)
     with pytest.raises(
-        TopicError, match=rf"(?s)click_stream, chunk part-000001\.csv.*{says}.*ecom reset topic.*--home {own.home}"
+        TopicError, match=rf"(?s)click_stream, chunk part-000001\.csv.*{message}.*ecom reset topic.*--home {own.home}"
     ):
         produce(own, kafka)
     assert measured(own, kafka) == total(old)
@@ -461,7 +461,7 @@ def test_delete_and_produce_again(own: Settings, kafka: str) -> None:
 
 
 def test_a_topic_deleted_by_others_is_filled_again(own: Settings, kafka: str) -> None:
-    """If it failed, a crash within delete would leave a ledger that claims rows which are gone."""
+    """If it failed, a crash within delete would leave a ledger with rows which are gone."""
     chunks = click_chunks(own)
     produce(own, kafka)
     name = CLICK_STREAM.topic(own.namespace)

@@ -42,7 +42,7 @@ def test_ways_take_turns_and_every_other_round_goes_backwards() -> None:
 
 
 def test_a_warm_up_does_not_count() -> None:
-    """If this fails, compiling servers' first slow round is told as the project's speed."""
+    """If this fails, compiling servers' first slow round is reported as the project's speed."""
     found = step("s", versus("r", "other"), (1000, 1), (2, 4), (2, 4), warm_ups=1)
     assert found.rates[OURS] == Spread(30, 30, 30)
     assert found.ratios["r"] == Spread(2, 2, 2)
@@ -92,15 +92,15 @@ def test_verification_share_is_verification_time_by_pipeline_time() -> None:
 def test_json_has_all_ratios_and_no_others() -> None:
     """If this fails, scripts that read the last line break; what was not measured is null, not absent or zero."""
     found = step("stream", versus("stream_vs_noop", "other", Goal(0.7)), (4, 3), (4, 3), (4, 2))
-    told = json.loads(json.dumps(report.to_json([found], 1000, 3, MACHINE)))
-    assert list(told) == ["ratios", "figures", "machine"]
-    assert told["ratios"] == dict.fromkeys(report.RATIOS) | {"stream_vs_noop": 0.75}
-    assert told["figures"]["stream"] == {
+    reported = json.loads(json.dumps(report.to_json([found], 1000, 3, MACHINE)))
+    assert list(reported) == ["ratios", "figures", "machine"]
+    assert reported["ratios"] == dict.fromkeys(report.RATIOS) | {"stream_vs_noop": 0.75}
+    assert reported["figures"]["stream"] == {
         "unit": "rows/s",
         "rates": {OURS: {"median": 15, "low": 15, "high": 15}, "other": {"median": 20, "low": 20, "high": 30}},
         "ratios": {"stream_vs_noop": {"median": 0.75, "low": 0.5, "high": 0.75}},
     }
-    assert told["machine"] == MACHINE | {"rows": 1000, "repeats": 3}
+    assert reported["machine"] == MACHINE | {"rows": 1000, "repeats": 3}
 
 
 def test_every_ratio_of_the_report_is_measured_by_a_step() -> None:

@@ -52,15 +52,15 @@ def test_an_interrupt_that_is_swallowed_comes_again() -> None:
 
 def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, what Kafka and Spark say in brackets vanishes, or ends in a traceback of the console's."""
-    said = "[thrd:main]: expected a broker, got [/none]"
+    message = "[thrd:main]: expected a broker, got [/none]"
 
     def fail() -> None:
-        raise RuntimeError(said)
+        raise RuntimeError(message)
 
     monkeypatch.setattr(app, "app", fail)
     with pytest.raises(SystemExit):
         cli.main()
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("later", "alive"), [(0, True), (1.4, True), (-1.4, True), (60, False)])
@@ -125,7 +125,7 @@ def test_the_usual_home_is_not_named_in_hints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "env", "said"),
+    ("args", "env", "message"),
     [
         (("--scale", "-1"), {}, "Invalid value for '--scale'"),
         ((), {"ECOM_SCALE": "-1"}, "✗ ECOM_SCALE: expected greater than 0, got '-1'\n"),
@@ -136,12 +136,12 @@ def test_the_usual_home_is_not_named_in_hints(tmp_path: Path) -> None:
     ids=["scale", "scale as a variable", "namespace", "a device as home", "a home in /proc"],
 )
 def test_a_value_that_cannot_be_is_said_in_one_sentence(
-    args: tuple[str, ...], env: dict[str, str], said: str, tmp_path: Path
+    args: tuple[str, ...], env: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     """If this fails, people read pydantic's own words, an URL, or a bare error number."""
     done = ecom(tmp_path, "run", *args, **env)
     assert done.returncode in {1, 2}
-    assert said in done.stderr
+    assert message in done.stderr
     assert "pydantic" not in done.stderr
     assert "Errno" not in done.stderr
 

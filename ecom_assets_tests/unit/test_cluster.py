@@ -1,4 +1,4 @@
-"""The cluster without a server: what each is told, what is refused, and the compose files."""
+"""The cluster without a server: how each is configured, what is refused, and the compose files."""
 
 from __future__ import annotations
 
@@ -168,15 +168,15 @@ def test_a_start_that_cannot_go_well_is_refused_before_it(starter: ModuleType) -
         given["ECOM_DAGSTER_PORT"] = port = str(taken.getsockname()[1])
         given["ECOM_DASHBOARD_PORT"] = str(free.getsockname()[1])
         free.close()
-        (said,) = starter.wrong(given, 16 << 30, [])
-        assert f"port {port} of 127.0.0.1 to be free for dagster-webserver" in said
+        (message,) = starter.wrong(given, 16 << 30, [])
+        assert f"port {port} of 127.0.0.1 to be free for dagster-webserver" in message
         assert not list(starter.wrong(given, 16 << 30, ["dagster-webserver"])), "its own port"
         given |= {"ECOM_POSTGRES_PASSWORD": "", "ECOM_REDIS_PASSWORD": "a/b", "ECOM_DASHBOARD_PORT": "http"}
-        said = list(starter.wrong(given, 4 << 30, ["dagster-webserver"]))
+        message = list(starter.wrong(given, 4 << 30, ["dagster-webserver"]))
     for what, sentence in zip(
         ("ECOM_POSTGRES_PASSWORD in", "ECOM_REDIS_PASSWORD in", "8 GiB of memory, but the Docker engine has 4.0",
          "ECOM_DASHBOARD_PORT in"),
-        said, strict=True,
+        message, strict=True,
     ):  # fmt: skip
         assert what in sentence
 
@@ -196,11 +196,11 @@ def test_brokers_agree(tmp_path: Path) -> None:
     settings = load(home=tmp_path, controllers="1@a:1,2@b:2,3@c:3", host=ANYWHERE, advertise="a")
     brokers = [Broker(settings, n) for n in (1, 2, 3)]
     ports = {"broker": 9092, "controller": 9093}
-    told = [b.properties(ports, b.data) for b in brokers]
-    assert [t["node.id"] for t in told] == [1, 2, 3]
+    reported = [b.properties(ports, b.data) for b in brokers]
+    assert [t["node.id"] for t in reported] == [1, 2, 3]
     assert len({b._cluster_id() for b in brokers}) == 1
     assert len(brokers[0]._cluster_id()) == 22
-    for each in told:
+    for each in reported:
         assert each["transaction.state.log.replication.factor"] == each["offsets.topic.replication.factor"] == 3
         assert each["min.insync.replicas"] == each["transaction.state.log.min.isr"] == 2
         assert each["advertised.listeners"] == "PLAINTEXT://a:9092,CONTROLLER://a:9093"
@@ -304,7 +304,7 @@ def test_a_volume_of_another_version_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", serve.MADE_BY)
 def test_versions_are_known(name: str, tmp_path: Path) -> None:
-    """If this fails, a server with data cannot tell whose they are."""
+    """If this fails, a server with data does not know whose they are."""
     kind = ROLES[name]
     assert re.match(r"\d+\.\d+", serve.signature(kind(load(home=tmp_path)), name)["version"])
 

@@ -103,7 +103,7 @@ def test_rows_pass_all_three(open_home: Callable[..., Context]) -> None:
 
 
 def test_one_acquisition_brings_all_tables(open_home: Callable[..., Context]) -> None:
-    """If this fails, data are generated once for each table, or a table's rows and seconds are not told."""
+    """If this fails, data are generated once for each table, or a table's rows and seconds are not reported."""
     asked = []
 
     def counted(*given: Any) -> dict[str, Path]:

@@ -42,6 +42,6 @@ def at(tmp_path: Path) -> Iterator[Context]:
     ],
 )
 def test_a_corrected_declaration_is_noticed(layer: Layer, changed: Table, at: Context) -> None:
-    """If this fails, a corrected key changes nothing on a home that is there, and nobody is told."""
+    """If this fails, a corrected key changes nothing on a home that is there, and nobody is informed."""
     assert layer.declaration(at, replace(CLICK_STREAM)) == layer.declaration(at, CLICK_STREAM)
     assert layer.declaration(at, changed) != layer.declaration(at, CLICK_STREAM)

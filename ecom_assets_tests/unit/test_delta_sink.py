@@ -85,7 +85,7 @@ def test_each_record_is_a_row_or_undecoded() -> None:
 
 
 def test_what_is_committed_is_read(writer: Writer, target: Path) -> None:
-    """Rows would not be found by those who read the table, or its log would tell other numbers than it holds."""
+    """Rows would not be found by those who read the table, or its log would report other numbers than it holds."""
     written = [
         writer.write(iter([records(*good(1, 2)), records(), records(b"bad", *good(3), first=2)])),
         writer.write(iter([records()])),
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_the_batch(
 
 
 def test_reasons() -> None:
-    """The quarantine would not tell what was wrong with a record."""
+    """The quarantine would not state what was wrong with a record."""
     whole = encode(TABLE, product(1, productDisplayName="é"))
     flaws = {
         None: "no value (a tombstone)",

@@ -233,7 +233,7 @@ def test_a_reconciliation_needs_every_layer(engine: Engine, at: Context) -> None
 
 
 def test_a_build_looks_at_the_disks_of_servers_and_lake_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it failed, people would be told to free the home's disk when the broker's or the lake's is full."""
+    """If it failed, people would be advised to free the home's disk when the broker's or the lake's is full."""
     asked: list[Path] = []
     monkeypatch.setattr(engine_module, "room_for", lambda _, *folders: nullcontext(asked.extend(folders)))
     engine.build("first", PRODUCT)

@@ -129,7 +129,7 @@ def test_every_copy_folds_back_to_the_raw_rows(home: Callable[..., Settings], ta
     ],
 )
 def test_targets(spec: str, expected: dict[str, float]) -> None:
-    """If this fails, a target means another size than the documentation says."""
+    """If this fails, a target means another size than documented."""
     assert Target.parse(spec).factors({"a": 100_000_000, "b": 400_000_000}) == expected
 
 
@@ -161,9 +161,9 @@ def test_dirt_goes_to_quarantine(home: Callable[..., Settings]) -> None:
     path.write_bytes(b"".join([*lines[:3], b"broken,row\n", *lines[3:]]))
     done = build(CUSTOMER, settings)
     assert (done.rows, done.quarantined) == (len(lines) - 1, 1)
-    (told,) = map(json.loads, expand.quarantine_file(CUSTOMER, settings).read_text().splitlines())
-    assert (told["source"], told["line"], told["raw"]) == ("customer.csv", 4, "broken,row")
-    assert "expected 15 fields, got 2" in told["reason"]
+    (reported,) = map(json.loads, expand.quarantine_file(CUSTOMER, settings).read_text().splitlines())
+    assert (reported["source"], reported["line"], reported["raw"]) == ("customer.csv", 4, "broken,row")
+    assert "expected 15 fields, got 2" in reported["reason"]
 
 
 @pytest.mark.parametrize(
@@ -183,11 +183,11 @@ def test_tasks_are_told_of_the_same_blocks(
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 10_000)
     monkeypatch.setattr(spark_tasks, "PART_BYTES", 50_000)
     growth = plan(TRANSACTIONS, SHOP, settings)
-    told = spark_tasks._sent(TRANSACTIONS, settings, growth, tmp_path).to_pylist()
-    assert [unit["part"] for unit in told] == sorted(unit["part"] for unit in told)
-    assert 3 < len({unit["part"] for unit in told}) < len(told)
+    reported = spark_tasks._sent(TRANSACTIONS, settings, growth, tmp_path).to_pylist()
+    assert [unit["part"] for unit in reported] == sorted(unit["part"] for unit in reported)
+    assert 3 < len({unit["part"] for unit in reported}) < len(reported)
     with (tmp_path / "raw").open("rb") as raw:
-        found = list(spark_tasks._read(raw, told))
+        found = list(spark_tasks._read(raw, reported))
     expected = list(expand.raw_blocks(TRANSACTIONS, settings, growth))
     ours, theirs = (
         [(b.data, b.line, None if b.ends is None else b.ends.tolist()) for b in each] for each in (found, expected)
@@ -292,8 +292,8 @@ def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
     assert out.same_rows(before)
     assert (rows.duplicates.rows, rows.conflicts.rows) == (2, 1)
     assert (out + rows.duplicates + rows.conflicts).same_rows(measured(CLICK_STREAM, settings).measure)
-    (told,) = map(json.loads, (settings.quarantine / "click_stream.conflicts.jsonl").read_text().splitlines())
-    assert told["row"]["traffic_source"] == "X"
+    (reported,) = map(json.loads, (settings.quarantine / "click_stream.conflicts.jsonl").read_text().splitlines())
+    assert reported["row"]["traffic_source"] == "X"
 
 
 def doubled(settings: Settings) -> int:

@@ -151,7 +151,7 @@ SOUND = {
     ids=["unknown cell", "other event", "no session", "short key", "key cell absent"],
 )
 def test_damage_is_named_and_counts(key: bytes, cells: dict[bytes, bytes], message: str) -> None:
-    """Broken: a row that something else wrote passes for a row of ours, or one cannot tell which row it is."""
+    """Broken: a row that something else wrote passes for a row of ours, or the row cannot be identified."""
     layout = Layout(CLICK_STREAM)
     page = [(b"S|T|E", SOUND)]
     sound = scan._hash_page(layout, page)

@@ -69,17 +69,17 @@ def test_leftovers_of_a_killed_run_are_not_sorted_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 1001])
 def test_progress_ends_at_the_number_of_rows(rows: int) -> None:
     """Broken: a bar stops before its end, runs over it, or stands still until all is done."""
-    told: list[int] = []
-    steps = bulk_load.Steps(told.append)
+    reported: list[int] = []
+    steps = bulk_load.Steps(reported.append)
     for _ in steps.reading([shuffled(PRODUCT, rows)]):
         pass
     assert steps.total == rows
-    assert sum(told) == rows // 2
+    assert sum(reported) == rows // 2
     steps.written(rows)
-    assert sum(told) == 3 * rows // 4
+    assert sum(reported) == 3 * rows // 4
     for part in (rows // 3, rows - rows // 3):
         steps.loaded(part)
-    assert sum(told) == rows
+    assert sum(reported) == rows
 
 
 def test_reader_ahead_passes_errors_on() -> None:

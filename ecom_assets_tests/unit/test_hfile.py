@@ -332,7 +332,7 @@ def test_error_leaves_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batches", "said"),
+    ("batches", "mismatch"),
     [
         ([[b"a", b"c", b"b"]], r"b'b' comes before b'c'"),
         ([[b"a", b"b", b"b"]], r"b'b' comes twice"),
@@ -342,7 +342,7 @@ def test_error_leaves_no_file(tmp_path: Path) -> None:
     ],
     ids=["unsorted", "twice", "over batches", "unsigned bytes", "prefix"],
 )
-def test_unsorted_keys_are_refused(tmp_path: Path, batches: list[list[bytes]], said: str) -> None:
+def test_unsorted_keys_are_refused(tmp_path: Path, batches: list[list[bytes]], mismatch: str) -> None:
     """Broken: HBase gets a file in which it cannot find rows."""
 
     def write_all() -> None:
@@ -350,7 +350,7 @@ def test_unsorted_keys_are_refused(tmp_path: Path, batches: list[list[bytes]], s
             for keys in batches:
                 file.write(Keys(pa.array(keys)), {"q": pa.array([b"v"] * len(keys))})
 
-    with pytest.raises(UnsortedError, match=said):
+    with pytest.raises(UnsortedError, match=mismatch):
         write_all()
     assert not (tmp_path / "f").exists()
 

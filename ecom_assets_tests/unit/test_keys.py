@@ -24,7 +24,7 @@ STEPS = st.integers(1, 1 << 40)
 
 @pytest.mark.parametrize("key", ["00000000-0000-4000-8000-000000000000", "short", "ABCDEF01-x", "", "ünï|code"])
 def test_text_keys_come_back(key: str) -> None:
-    """If this fails, a key that is no UUID cannot be told apart from its copies, or not folded back."""
+    """If this fails, a key that is no UUID cannot be distinguished from its copies, or not folded back."""
     column = pa.array([key, "a" * 36, key])
     copies = [keys.renewed(column, k) for k in (1, 2, 115)]
     assert len({c[0].as_py() for c in copies} | {key}) == 4

@@ -171,7 +171,7 @@ def test_threads_exclude_each_other(settings: Settings) -> None:
 
 
 def test_a_shared_hold_that_would_become_exclusive_is_a_mistake(settings: Settings) -> None:
-    """If this fails, it waits for itself, and tells people to end the process that is waiting."""
+    """If this fails, it waits for itself, and its error advises to end the process that is waiting."""
     with (
         locks.shared(settings, "ecom run"),
         pytest.raises(HomeError, match="from the start"),

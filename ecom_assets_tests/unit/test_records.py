@@ -120,7 +120,7 @@ def test_bad_row_is_set_aside_alone(tmp_path: Path, line: bytes, reason: str, bl
 
 
 def test_quarantine_lines_count_quoted_newlines(tmp_path: Path) -> None:
-    """If this fails, the line told for a bad row is wrong once a field above it holds a newline."""
+    """If this fails, the line reported for a bad row is wrong once a field above it holds a newline."""
     data = CLICK_HEADER + event(1, '"a\nb\nc"') + b"short\n" + event(2)
     rows, bad = read(tmp_path, data)
     assert ids(rows) == ["e1", "e2"]
@@ -140,7 +140,7 @@ def test_header_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         (b"session_id,event_name,event_time,event_id,traffic_source\n", "missing: event_metadata"),
         (CLICK_HEADER.replace(b"\n", b",extra\n"), "not expected: extra"),
@@ -148,9 +148,9 @@ def test_header_only(tmp_path: Path) -> None:
         (b"", "missing: session_id"),
     ],
 )
-def test_wrong_header_is_a_clear_error(tmp_path: Path, header: bytes, said: str) -> None:
+def test_wrong_header_is_a_clear_error(tmp_path: Path, header: bytes, message: str) -> None:
     """If this fails, a file with other columns is read into the wrong ones."""
-    with pytest.raises(HeaderError, match=said) as error:
+    with pytest.raises(HeaderError, match=message) as error:
         read(tmp_path, header + event(1))
     assert "click_stream.csv, line 1" in str(error.value)
 

@@ -130,4 +130,4 @@ def test_a_layer_that_cannot_be_read_is_reported_once() -> None:
     found[5] = replace(found[5], measure=Measure(), problems=("merged/t cannot be read: no footer",))
     verdict = report.judge(LAYERS, found)
     assert verdict.mismatches["merged"][0] == "merged/t cannot be read: no footer"
-    assert "not comparable" in " ".join(s for said in verdict.mismatches.values() for s in said)
+    assert "not comparable" in " ".join(s for message in verdict.mismatches.values() for s in message)

@@ -196,7 +196,7 @@ def test_external_addresses_start_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_external_server_that_does_not_answer(tmp_path: Path) -> None:
-    """A wrong address must be said before any server of ours is started."""
+    """A wrong address must be reported before any server of ours is started."""
     stack = Stack(load(home=tmp_path, spark="sc://127.0.0.1:1"))
     with pytest.raises(ServiceError, match=r"spark: .*127\.0\.0\.1:1"):
         stack.up()
@@ -204,7 +204,7 @@ def test_external_server_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_addresses_of_what_does_not_run(stack: Stack) -> None:
-    """The error tells which home and which command."""
+    """The error names the home and the command."""
     with pytest.raises(ServiceError, match=r"(?s)kafka does not run.*ecom up"):
         stack.addresses()
 
@@ -219,7 +219,7 @@ def test_status_of_an_empty_home(stack: Stack) -> None:
 
 
 def test_doctor_sees_what_a_crash_left(stack: Stack) -> None:
-    """Each leftover is said in one sentence, with a remedy."""
+    """Each leftover is reported in one sentence, with a remedy."""
     kafka, hbase = stack.servers["kafka"], stack.servers["hbase"]
     Record("kafka", "127.0.0.1", {}, 2**22 + 1, 1.0).write(kafka.record)
     (hbase.data / "hbase").mkdir(parents=True)
@@ -240,7 +240,7 @@ def test_split(address: str, expected: tuple[str, int]) -> None:
 
 
 def test_split_refuses() -> None:
-    """An address without a port is a mistake to be told."""
+    """An address without a port is a mistake to be reported."""
     with pytest.raises(ServiceError, match="host:port, got 'localhost'"):
         split("localhost")
 
@@ -364,9 +364,9 @@ def test_remedies_name_the_home(stack: Stack, tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match=f"run `ecom up --home {tmp_path}`"):
         stack.address("kafka")
     Record("kafka", "127.0.0.1", {}, 2**22 + 1, 1.0).write(stack.servers["kafka"].record)
-    told = [f.remedy for f in stack.doctor() if "`ecom " in f.remedy]
-    assert told
-    assert all(f"--home {tmp_path}`" in remedy for remedy in told)
+    reported = [f.remedy for f in stack.doctor() if "`ecom " in f.remedy]
+    assert reported
+    assert all(f"--home {tmp_path}`" in remedy for remedy in reported)
 
 
 @pytest.mark.parametrize(

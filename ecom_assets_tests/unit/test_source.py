@@ -100,12 +100,12 @@ def test_same_seed_same_bytes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("scale", [1e-6, 2e-6, 1.3e-5, 0.0001, 0.00137, 0.0061])
 def test_exact_counts_at_any_scale(tmp_path, scale):
     """A scale would not tell the size of the data, or a small shop could not be made."""
-    told: dict[str, tuple[int, int]] = {}
-    rows = synthetic.generate(tmp_path, scale, 1, lambda table, done, total: told.update({table: (done, total)}))
+    reported: dict[str, tuple[int, int]] = {}
+    rows = synthetic.generate(tmp_path, scale, 1, lambda table, done, total: reported.update({table: (done, total)}))
     full = {"customer": 100_000, "product": 44_446, "transactions": 852_584, "click_stream": 12_833_602}
     expected = {table: max(1, round(count * scale)) for table, count in full.items()}
     assert rows == expected
-    assert told == {table: (count, count) for table, count in expected.items()}
+    assert reported == {table: (count, count) for table, count in expected.items()}
     for table, count in expected.items():
         lines = (tmp_path / f"{table}.csv").read_bytes()
         assert lines.count(b"\n") == count + 1
@@ -136,7 +136,7 @@ def test_negative_seed_is_said(tmp_path):
 
 
 def test_bytes_per_row_as_published(shop):
-    """Sizes told for a scale would be wrong, and benchmarks would not compare."""
+    """Sizes stated for a scale would be wrong, and benchmarks would not compare."""
     for table, published in {"customer": 261, "product": 97, "transactions": 301, "click_stream": 134}.items():
         rows = synthetic.sizes(SCALE)[table]
         assert (shop / f"{table}.csv").stat().st_size / rows == pytest.approx(published, rel=0.05), table
@@ -352,8 +352,8 @@ def test_sessions_and_bookings_match(clicks, transactions):
     assert len(clicked - booked) == 426
     events = clicks.filter(pl.col("event_name") == "BOOKING")
     assert events["session_id"].n_unique() == len(events) == len(booked & clicked)
-    told = events.select("session_id", pl.col("event_metadata").str.extract(r"^\{'payment_status': '(\w+)'\}$"))
-    both = told.join(transactions, on="session_id")
+    reported = events.select("session_id", pl.col("event_metadata").str.extract(r"^\{'payment_status': '(\w+)'\}$"))
+    both = reported.join(transactions, on="session_id")
     assert len(both) == len(events)
     assert (both["event_metadata"] == both["payment_status"]).all()
     promos = clicks.filter(pl.col("event_name") == "ADD_PROMO").with_columns(
@@ -429,7 +429,7 @@ def test_share_of_sessions_with_an_event(clicks):
 
 
 def test_booking_is_the_last_event_at_the_time_of_the_transaction(clicks, transactions):
-    """A session would go on after its booking, or book at another time than the transaction says."""
+    """A session would go on after its booking, or book at another time than its transaction."""
     last = clicks.group_by("session_id").agg(
         pl.col("event_time").max().alias("last"),
         pl.col("event_time").filter(pl.col("event_name") == "BOOKING").first().alias("booked"),
@@ -640,7 +640,7 @@ def http_error(status: int) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("raised", "said"),
+    ("raised", "message"),
     [
         (http_error(401), "no valid credentials.*kaggle.json"),
         (http_error(403), "accept the license there"),
@@ -651,14 +651,14 @@ def http_error(status: int) -> Exception:
     ],
     ids=["401", "403", "404", "503", "unauthenticated", "broken"],
 )
-def test_kaggle_failures_tell_the_remedy(tmp_path, monkeypatch, raised, said):
+def test_kaggle_failures_name_the_remedy(tmp_path, monkeypatch, raised, message):
     """The user would get kagglehub's traceback instead of what to do."""
 
     def fail(handle: str) -> str:
         raise raised
 
     monkeypatch.setattr(kagglehub, "dataset_download", fail)
-    with pytest.raises(KaggleError, match=rf"(?s){said}.*--source synthetic") as error:
+    with pytest.raises(KaggleError, match=rf"(?s){message}.*--source synthetic") as error:
         acquire(settings(tmp_path / "home", "kaggle"), SHOP)
     assert error.value.__cause__ is raised
     assert not (tmp_path / "home").exists()
@@ -765,7 +765,7 @@ def test_companion_never_takes_the_name_of_a_column(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"", "expected a first line with column names"),
         (b"a b,a-b\n1,2\n", r"a_b from \['a b', 'a-b'\]; rename these columns"),
@@ -773,11 +773,11 @@ def test_companion_never_takes_the_name_of_a_column(tmp_path):
         (b"a,b\n1,\xff\n", "UTF-8"),
     ],
 )
-def test_what_cannot_be_inferred_is_said(tmp_path, text, said):
+def test_what_cannot_be_inferred_is_an_error(tmp_path, text, message):
     """A file that is no table would give a schema that fits nothing, or a bare traceback."""
     file = tmp_path / "t.csv"
     file.write_bytes(text)
-    with pytest.raises(ValueError, match=rf"t.csv: .*{said}"):
+    with pytest.raises(ValueError, match=rf"t.csv: .*{message}"):
         infer.infer(file)
 
 

@@ -66,7 +66,7 @@ def test_plain_login_for_java() -> None:
     assert java_kafka_config({}) == {}
 
 
-@pytest.mark.parametrize("listens", [False, True], ids=["nothing listens", "something listens and says nothing"])
+@pytest.mark.parametrize("listens", [False, True], ids=["nothing listens", "something listens and never responds"])
 def test_no_server(listens: bool) -> None:
     """A step would hang for ten minutes, and end with gRPC's words."""
     with socket.socket() as other:

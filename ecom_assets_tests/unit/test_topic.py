@@ -128,7 +128,7 @@ def test_entries_go_into_the_partition_that_is_read() -> None:
     booked = [message for message in sent if message[0] == "t.ledger"]
     assert len(booked) == 40
     assert {message[3] for message in booked} == {0}
-    assert sent[0] == ("t", b"v", b"k"), "rows go where their key says"
+    assert sent[0] == ("t", b"v", b"k"), "rows go to the partition of their key"
 
 
 def test_a_topic_without_chunks_says_where_to_begin(tmp_path: Path) -> None:

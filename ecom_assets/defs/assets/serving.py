@@ -42,7 +42,7 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
         at = home.at
         service = Queries(at.settings, lambda: at.spark, at.books)
         try:
-            service.cache.claim(at.owner)
+            service.cache.register(at.owner)
             answers = Snapshot(service, publication.current(at.settings, at.books)).warm()
         except NotPublishedError as error:
             context.log.warning("nothing to compute from: %s", error)

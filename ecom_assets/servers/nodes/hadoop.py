@@ -19,7 +19,7 @@ PAGES = {f"webapps/{name}": text for name, text in {
     "": "", "hdfs/": "", "hdfs/index.html": "<a href='/jmx'>/jmx</a>", "datanode/": "",
     "datanode/index.html": "<a href='/jmx'>/jmx</a>", "static/": "", "static/none": "",
 }.items()}  # fmt: skip
-"""HDFS's own pages are not in its jars, and without any it does not start; its ``/jmx`` tells everything."""
+"""HDFS's own pages are not in its jars, and without any it does not start; its ``/jmx`` has everything."""
 
 
 class Hadoop(Node):
@@ -35,7 +35,7 @@ class Hadoop(Node):
         return self.conf / "site.xml"
 
     def site(self, ports: dict[str, int]) -> dict[str, object]:  # noqa: ARG002 - for subclasses
-        """What its configuration says."""
+        """The content of its configuration files."""
         return {
             "fs.defaultFS": self.peers.namenode,
             "hadoop.tmp.dir": self.folder / "tmp",

@@ -99,7 +99,7 @@ class RegionServer(_HBaseNode):
 
 
 class ThriftGate(Node, Thrift):
-    """HBase's Thrift server, beside an HBase of several servers."""
+    """HBase's Thrift server, next to an HBase of several servers."""
 
     name = "thrift"
     needs = ("hbase_zookeeper",)

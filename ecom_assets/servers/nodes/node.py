@@ -48,7 +48,7 @@ class Peers:
 
     @staticmethod
     def of(settings: Settings) -> Peers:
-        """Those that the settings tell."""
+        """Those that the settings name."""
         return Peers(**{field.name: getattr(settings, field.name) for field in fields(Peers)})
 
 

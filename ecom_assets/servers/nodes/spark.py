@@ -39,7 +39,7 @@ class _SparkNode(Node):
         (self.conf / "spark.properties").write_text(properties(self.properties(), " "), encoding="ascii")
 
     def properties(self) -> dict[str, object]:
-        """What its ``spark.properties`` says."""
+        """The content of its ``spark.properties``."""
         return {}
 
     def daemon(self, main: str, ports: dict[str, int], to: str, *rest: str) -> list[str]:

@@ -15,7 +15,7 @@ from ecom_assets.source.rows import (
     SECOND,
     Ints,
     Text,
-    beside,
+    concat,
     degrees,
     moment,
     number,
@@ -47,7 +47,7 @@ class Bookings:
 
 def item_text(product: Ints, quantity: Ints, price: Ints) -> Text:
     """Text of one item per line, a Python literal as the published data have it."""
-    return beside(
+    return concat(
         "{'product_id': ", number(product), ", 'quantity': ", number(quantity), ", 'item_price': ", number(price), "}"
     )  # fmt: skip
 
@@ -119,11 +119,11 @@ def draw_bookings(shop: Shop, block: int, start: int, end: int) -> tuple[Booking
     long = np.where(usual, people.long[customer], near(rng, people.long[customer], 0.4, LONG))
 
     session, item = uuids(rng, count), item_text(product, quantity, price)
-    head = beside(
+    head = concat(
         moment(created), ",", number(people.ids[customer]), ",", uuids(rng, count), ",", session, ',"['
     )  # fmt: skip
     comma = np.where(within(items)[:, None] > 0, np.frombuffer(b", ", np.uint8), np.uint8(0))
-    tail = beside(
+    tail = concat(
         ']",', vocabulary(facts.METHODS)[method], ",", vocabulary(facts.STATUSES)[status], ",",
         number(discount), ",", vocabulary(PROMOS)[promo], ",", number(fee), ",", moment(limit), ",",
         degrees(lat, LAT), ",", degrees(long, LONG), ",", number(worth - discount + fee), "\n",
@@ -132,7 +132,7 @@ def draw_bookings(shop: Shop, block: int, start: int, end: int) -> tuple[Booking
     heads = np.arange(count) * 2 + offsets
     text = scatter(
         2 * count + len(item),
-        [(heads, head), (np.repeat(heads + 1, items) + within(items), beside(comma, item)), (heads + items + 1, tail)],
+        [(heads, head), (np.repeat(heads + 1, items) + within(items), concat(comma, item)), (heads + items + 1, tail)],
     )
     bookings = Bookings(created, session, status, promo, discount, items, offsets, item)
     return bookings, squeeze(text)

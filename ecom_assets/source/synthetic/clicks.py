@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ecom_assets.source import facts
-from ecom_assets.source.rows import SECOND, Ints, beside, moment, number, scatter, squeeze, uuids, vocabulary
+from ecom_assets.source.rows import SECOND, Ints, concat, moment, number, scatter, squeeze, uuids, vocabulary
 from ecom_assets.source.synthetic.bookings import PROMOS, Bookings, draw_items, draw_product_ids, item_text
 from ecom_assets.source.synthetic.drawing import DAY, FIRST, LAST, deal, within
 from ecom_assets.source.synthetic.shop import Shop
@@ -92,22 +92,22 @@ def draw_clicks(shop: Shop, block: int, bookings: Bookings, start: int, end: int
     metadata = scatter(
         events,
         [
-            (cart_at[listed], beside('"', bookings.item[line[listed]], '"')),
-            (other, beside('"', item_text(*draw_items(rng, draw_product_ids(rng, shop, len(other)))), '"')),
+            (cart_at[listed], concat('"', bookings.item[line[listed]], '"')),
+            (other, concat('"', item_text(*draw_items(rng, draw_product_ids(rng, shop, len(other)))), '"')),
             (booking_at, vocabulary(f"{{'payment_status': '{s}'}}" for s in facts.STATUSES)[
                 bookings.status[booking[books]]
             ]),
             (search, vocabulary(f"{{'search_keywords': '{k}'}}" for k in facts.KEYWORDS)[
                 rng.integers(0, len(facts.KEYWORDS), len(search))
             ]),
-            (promo_at, beside("\"{'promo_code': '", codes, "', 'promo_amount': ",
+            (promo_at, concat("\"{'promo_code': '", codes, "', 'promo_amount': ",
                               number(bookings.discount[booking[promo]]), '}"')),
         ],
     )  # fmt: skip
     ids = uuids(rng, sessions)
     ids[books] = bookings.session[booking[books]]
     traffic = deal(rng, facts.TRAFFIC.values(), all_sessions, first, last)
-    text = beside(
+    text = concat(
         ids[session], ",", vocabulary(facts.EVENTS)[kind], ",", moment(micros), ",", uuids(rng, events), ",",
         vocabulary(facts.TRAFFIC)[traffic[session]], ",", metadata, "\n",
     )  # fmt: skip

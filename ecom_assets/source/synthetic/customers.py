@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecom_assets.source import facts
-from ecom_assets.source.rows import beside, day, degrees, number, squeeze, uuids, vocabulary
+from ecom_assets.source.rows import concat, day, degrees, number, squeeze, uuids, vocabulary
 from ecom_assets.source.synthetic.drawing import LAT, LONG, deal
 from ecom_assets.source.synthetic.shop import Made, Shop
 
@@ -34,7 +34,7 @@ def draw_customers(shop: Shop, block: int) -> Made:
     oldest, youngest = (int(np.datetime64(d, "D").astype(np.int64)) for d in ("1954-06-30", "2016-07-27"))
     born = np.clip(people.joined[rows] - age, oldest, np.minimum(youngest, people.joined[rows]))
     username = uuids(rng, count)
-    text = beside(
+    text = concat(
         number(people.ids[rows]), ",",
         vocabulary(facts.GIVEN_NAMES)[rng.integers(0, len(facts.GIVEN_NAMES), count)], ",",
         vocabulary(facts.SURNAMES)[rng.integers(0, len(facts.SURNAMES), count)], ",",

@@ -23,7 +23,7 @@ LAT, LONG = 15, 14  # decimals: with these a coordinate has the 17 digits of a d
 def deal(rng: np.random.Generator, weights: Collection[float] | np.ndarray, total: int, start: int, end: int) -> Ints:
     """Codes for the places ``start`` to ``end`` of ``total``, in random order.
 
-    Over all places each code comes as often as its weight says, to the unit: place
+    Over all places each code comes exactly as often as its weight gives: place
     ``i`` gets the card at ``a * i mod total`` of a deck sorted by code, so no deck is
     held in memory, and each block has nearly the shares of the whole.
     """

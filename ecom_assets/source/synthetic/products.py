@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecom_assets.source import facts
-from ecom_assets.source.rows import Ints, Text, beside, number, scatter, squeeze, vocabulary
+from ecom_assets.source.rows import Ints, Text, concat, number, scatter, squeeze, vocabulary
 from ecom_assets.source.synthetic.drawing import deal
 from ecom_assets.source.synthetic.shop import Made, Shop
 
@@ -49,16 +49,16 @@ def draw_products(shop: Shop, block: int) -> Made:
     # Few brands make most products, and few styles have a word, so that names repeat.
     brand = (len(facts.BRANDS) * rng.random(count) ** 4).astype(np.int64)
     style = (len(facts.STYLES) * rng.random(count) ** 2).astype(np.int64)
-    name = beside(
+    name = concat(
         vocabulary(facts.BRANDS)[brand], " ",
         vocabulary(facts.AUDIENCES)[audience], " ",
         vocabulary(facts.STYLES)[style],
-        scatter(count, [(np.flatnonzero(colour.any(1)), beside(colour[colour.any(1)], " "))]),
+        scatter(count, [(np.flatnonzero(colour.any(1)), concat(colour[colour.any(1)], " "))]),
         article,
         scatter(count, [(broken, vocabulary(ends)[ending])]),
     )  # fmt: skip
     name[empty["productDisplayName"]] = 0
-    text = beside(
+    text = concat(
         number(shop.product_ids), ",",
         vocabulary(facts.AUDIENCES)[audience], ",",
         vocabulary(w[0] for w in facts.CATALOGUE)[ware], ",",

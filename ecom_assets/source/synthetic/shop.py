@@ -65,7 +65,7 @@ class Shop:
         return np.arange(1, facts.SILENT_BOOKINGS + 1) * bookings // 3 if bookings > 10 else np.arange(0)
 
     def orphans_before(self, booking: int) -> int:
-        """Sessions without a booking that stand in the blocks before a booking."""
+        """Sessions without a booking in the blocks before a booking."""
         return self.orphans * booking // self.rows["transactions"]
 
     def sessions_before(self, booking: int) -> int:
