@@ -122,6 +122,9 @@ def run(
             # Nobody looks at the dashboard before there are data, so the run does not wait for it.
             dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
             if settings.path == "stream" and not (settings.lake / "streamed").exists() and not settings.spark:
+                # Two threads must not import PySpark at once: its packages import one another in a circle, and Python
+                # breaks such a deadlock by an ImportError.
+                definitions()
                 from ecom_assets.dataset.shop import CUSTOMER
                 from ecom_assets.lake import warmup
 

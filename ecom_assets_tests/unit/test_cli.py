@@ -213,3 +213,42 @@ def test_doctor_names_settings_of_topics_that_lose_records(tmp_path: Path, monke
 
     monkeypatch.setattr(TOPIC, "check_settings", away)
     assert servers._topics(settings) == [], "the stack's own findings say that it does not run"
+
+
+FIRST_IMPORT = """
+import sys, time
+from ecom_assets.cli import display, job, pipeline
+
+done = []
+
+def definitions():
+    time.sleep(1)
+    done.append("definitions")
+
+class Servers:
+    spark = "sc://127.0.0.1:1"
+
+def execute(*_, **__):
+    print(done, "pyspark" in sys.modules)
+    raise SystemExit(0)
+
+job.definitions, job.execute = definitions, execute
+display.start = lambda *_, **__: Servers()
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pyspark":
+            print("pyspark after", done)
+
+sys.meta_path.insert(0, Watch())
+pipeline.run(home=None)
+"""
+
+
+def test_two_threads_never_import_pyspark_at_once(tmp_path: Path) -> None:
+    """If this fails, the first run of a home ends now and then in an ImportError, most of all on a cold disk."""
+    env = os.environ | {"ECOM_HOME": str(tmp_path / "home"), "ECOM_DASHBOARD": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_IMPORT], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "pyspark after ['definitions']\n['definitions'] True\n", done.stderr
