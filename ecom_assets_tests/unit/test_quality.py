@@ -6,12 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from ecom_assets.core.layer import Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import PRODUCT
+from ecom_assets.dataset.shop import CUSTOMER, PRODUCT
+from ecom_assets.lake import merge
 from ecom_assets.paths import engine, open_home
 from ecom_assets.reconcile import quality
 
@@ -35,3 +38,22 @@ def test_a_key_that_is_not_unique_is_seen_on_the_bulk_path(tmp_path: Path, monke
         assert check.run(bulk, replace(PRODUCT, conflicts_tolerated=0.9)).ok
         found = Measurement("product", "hbase", Measure(10))
         assert check.run(bulk, PRODUCT).ok, "behind a merged layer nothing is left out"
+
+
+@pytest.mark.parametrize("name", ["home", "a *b?", "100% 'tüte'"])
+def test_a_table_is_read_wherever_its_home_is(tmp_path: Path, name: str) -> None:
+    """If this fails, a folder's name is taken for a pattern, and checks fail or look at other files."""
+    settings = load(home=tmp_path / name)
+    columns = {c.name: (range(100, 103) if c.avro == "long" else ["x", "y", "z"]) for c in CUSTOMER.columns}
+    rows = pa.table({n: pa.array(v) for n, v in columns.items()})
+    folder = merge.folder(CUSTOMER, settings)
+    write_deltalake(str(folder), rows)
+    write_deltalake(str(folder), rows.slice(2), mode="append")
+    with open_home(settings) as at:
+        found = quality.primary_key(engine(at, "stream"), CUSTOMER)
+    assert not found.ok
+    assert found.figures["rows"] == 4
+    assert found.figures["keys that come more than once"] == 1
+    write_deltalake(str(folder), rows, mode="overwrite")
+    with open_home(settings) as at:
+        assert quality.primary_key(engine(at, "stream"), CUSTOMER).ok, "files of earlier versions do not count"
