@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 MEMORY = "384MB"
 """Memory of a query; what needs more is spilled to disk, next to the lake."""
-GLOB = frozenset("*?[")
-"""DuckDB takes a path with one of these for a pattern."""
 SAMPLES = 5
 """Rows that a check shows."""
 FEW = 10
@@ -324,7 +322,7 @@ def _query(engine: Engine, **tables: Table) -> Generator[Callable[[str], list[di
             found, folder = _delta(table, engine), merge.folder(table, engine.at.settings)
             files = [str(folder / path) for path in delta.files(found)["path"].to_pylist()]
             # DuckDB's own reader counts toward its limit; a scan by Arrow reads row groups ahead, gigabytes of them.
-            if files and isinstance(folder, Path) and not GLOB.intersection("".join(files)):
+            if files and isinstance(folder, Path):
                 connection.read_parquet(files, union_by_name=True).create_view(name)
             else:
                 connection.register(name, found.to_pyarrow_dataset())
