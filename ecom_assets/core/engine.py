@@ -130,13 +130,9 @@ class Engine:
     def _build(self, name: str, table: Table, *, repair: bool) -> Built:
         layer, began = self.layer(name), time.perf_counter()
         last, damage = self.at.books.build(name, table.name), self.damage(name, table)
-        if damage and repair and not layer.replaceable and layer.upstream is not None:
+        refused = not layer.replaceable if repair else damage.startswith("the declaration")
+        if damage and refused and layer.upstream is not None:
             raise RepairNeededError(f"{name}/{table.name}: {damage}", layer.remedy(self.at.settings, table))
-        if damage.startswith("the declaration") and not repair:
-            raise RepairNeededError(
-                f"{name}/{table.name}: {damage}",
-                f"`{hint('run --repair', self.at.settings)}` rebuilds it and what is built from it",
-            )
         repair = repair and bool(damage) and layer.replaceable
         if last and not repair and not self.due(name, table):
             note(f"  {name}/{table.name}: unchanged")

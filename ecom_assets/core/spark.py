@@ -6,6 +6,8 @@ sessions are used for.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -14,8 +16,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.client import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
+from pyspark.sql.connect.logging import logger as client_log
 
 from ecom_assets.core.home import hint
+
+if "SPARK_CONNECT_LOG_LEVEL" not in os.environ:
+    # PySpark's client logs nothing by default, for which it sets ``disabled``. Whoever configures logging by
+    # ``dictConfig``, as Dagster does, resets that, and each session that ends would print a warning.
+    client_log.setLevel(logging.CRITICAL + 1)
 
 TIMEOUT = 10.0
 """Seconds within which a server must respond to a new session."""

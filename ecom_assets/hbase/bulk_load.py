@@ -41,13 +41,13 @@ T = TypeVar("T")
 Region = tuple[bytes, bytes]
 """First key of a region, and the first key behind it; empty for no boundary."""
 
-PARTS = 64
+PARTS = 128
 """Ranges of keys into which rows are spilled."""
-PART_BYTES = 96 * 1024 * 1024
+PART_BYTES = 48 * 1024 * 1024
 """A larger part is parted again; two of them and their sorted copies are in memory at a time."""
-SPILL_ROWS = 1 << 18
+SPILL_ROWS = 1 << 17
 """Rows parted at once: fewer make many small pieces."""
-WRITE_ROWS = 1 << 17
+WRITE_ROWS = 1 << 16
 """Rows written at once."""
 
 
@@ -199,18 +199,23 @@ def _sorted(
     with emptied(spill):
         files = _spill(layout, batches, cuts, spill)
         for path in files:
-            with pa.memory_map(str(path)) as source:
-                rows = pa.ipc.open_stream(source).read_all()
-                step = 1 + len(rows) // 10_000
-                within: list[bytes] = []
-                if rows.nbytes > PART_BYTES:
-                    sample = layout.keys(rows.take(pa.array(range(0, len(rows), step))))
-                    within = split_keys(sample, 1 + 2 * rows.nbytes // PART_BYTES)
-                if within:
-                    yield from _sorted(layout, rows.to_batches(), within, path.with_suffix(".parts"))
-                elif len(rows):
-                    yield _sort(layout, rows)
+            rows = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+            within = _cuts_within(layout, rows)
+            if within:
+                yield from _sorted(layout, rows.to_batches(), within, path.with_suffix(".parts"))
+            elif len(rows):
+                part = _sort(layout, rows)
+                del rows  # or its pages stay in memory while the sorted copy is written
+                yield part
             path.unlink()
+
+
+def _cuts_within(layout: Layout, rows: pa.Table) -> list[bytes]:
+    """Keys by which a part that is too large to be sorted in memory is parted again; empty for others."""
+    if rows.nbytes <= PART_BYTES:
+        return []
+    sample = layout.keys(rows.take(pa.array(range(0, len(rows), 1 + len(rows) // 10_000))))
+    return split_keys(sample, 1 + 2 * rows.nbytes // PART_BYTES)
 
 
 def _sort(layout: Layout, rows: pa.Table) -> tuple[pa.Array, pa.RecordBatch]:

@@ -27,11 +27,14 @@ FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": 
 """Settings of a topic that keeps every record."""
 
 _NO_LEADER = {
+    KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
+"""Errors of a broker that has not yet learned, or of a client that has not, who leads a partition: they pass."""
 _COMMITTED, _ALL = IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED
 
 

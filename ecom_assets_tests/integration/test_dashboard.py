@@ -64,7 +64,7 @@ SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
     "live": ("Behind the topic", "0 s", re.compile("Read from Delta's logs")),
     "lookup": (re.compile(r"(HBase|Redis, computed by HBase) · .* old · [\d.]+ ms"), re.compile(r"\d+ orders")),
     "reconciliation": (
-        re.compile(r"All layers balance: [\d,]+ rows verified, 1 in quarantine"),
+        re.compile(r"All layers reconcile: [\d,]+ rows verified, 1 in quarantine"),
         "1 rows with their reasons",
         re.compile(r"✓ (\d+) of \1 answers computed on both paths, all equal"),
         re.compile(r"✓ \d+ passed, 0 warn, 0 failed"),

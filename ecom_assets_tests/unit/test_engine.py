@@ -155,6 +155,10 @@ def test_a_changed_declaration_is_named_and_asked_for(engine: Engine) -> None:
         engine.build("second", PRODUCT)
     assert engine.build("second", PRODUCT, repair=True).unchanged is False
     assert engine.build("second", PRODUCT).unchanged
+    layers(engine)[1].replaceable = False
+    layers(engine)[1].declared = {"key": "third", "new": 1}
+    with pytest.raises(RepairNeededError, match="ecom reset second --table product --home"):
+        engine.build("second", PRODUCT)
 
 
 def test_the_layer_before_is_looked_up_where_it_was_measured(engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import logging.config
 import socket
 import time
 from pathlib import Path
@@ -24,6 +26,14 @@ from ecom_assets.lake import companions, delta, merge
 from ecom_assets.lake.kafka_source import java_kafka_config
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import MERGED, STREAMED
+
+
+def test_the_client_logs_nothing_when_logging_is_configured() -> None:
+    """If it failed, `ecom run` would print a warning of Spark's client for each session that ends."""
+    log = logging.getLogger("pyspark.sql.connect.logging")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # as Dagster does
+    assert not log.disabled
+    assert not log.isEnabledFor(logging.CRITICAL)
 
 
 def test_kafka_settings_for_java(tmp_path: Path) -> None:

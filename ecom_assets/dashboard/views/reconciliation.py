@@ -61,10 +61,10 @@ def verdict(verdicts: dict[str, Verdict]) -> None:
     wrong = [f"{layer}: {s}" for v in verdicts.values() for layer, found in v.mismatches.items() for s in found]
     rows = sum(v.measurements[-1].measure.rows for v in verdicts.values() if v.measurements)
     if wrong:
-        st.error("The layers do not balance.\n\n" + "\n".join(f"- {s}" for s in wrong), icon=":material/error:")
+        st.error("The layers do not reconcile.\n\n" + "\n".join(f"- {s}" for s in wrong), icon=":material/error:")
     else:
         bad = sum(report.quarantined(v.measurements) for v in verdicts.values())
-        st.success(f"All layers balance: {rows:,} rows verified, {bad:,} in quarantine.", icon=":material/verified:")
+        st.success(f"All layers reconcile: {rows:,} rows verified, {bad:,} in quarantine.", icon=":material/verified:")
     for column, (name, judged) in zip(_pairs(len(verdicts)), verdicts.items(), strict=True):
         with column, card(f"report-{name}", f"{name} {'✓' if judged.ok else '✗'}"):
             lines = [
