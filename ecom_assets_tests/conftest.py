@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings, load
@@ -16,6 +18,23 @@ from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.hdfs import Hdfs, hdfs_in
 from ecom_assets_tests.shop import open_shop, settings_for
 from ecom_assets_tests.topics import MakeTopic, Topic
+
+SHOP = {"test_checks.py", "test_dashboard.py", "test_serving.py"}
+"""Files whose tests start from the fixture ``shop``."""
+
+
+class ByStack(LoadFileScheduling):
+    """The tests of a file run on one worker, and so do all that start from ``shop``: it takes a minute to build."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "shop" if file.rpartition("/")[2] in SHOP else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByStack:
+    """Distribute tests over the workers."""
+    return ByStack(config, log)
 
 
 @pytest.fixture(scope="session")

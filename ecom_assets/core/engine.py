@@ -17,7 +17,6 @@ from ecom_assets.core.books import Build, Verification
 from ecom_assets.core.context import Context
 from ecom_assets.core.disk import room_for
 from ecom_assets.core.errors import EcomError, HomeError, NotBuiltError, is_transient
-from ecom_assets.core.home import hint
 from ecom_assets.core.layer import Built, Cut, Layer, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import note

@@ -170,7 +170,7 @@ def test_damage_fails_the_report_and_names_the_layer(at: Context, layer: str, ho
     finally:
         restore()
     assert list(found) == [layer]
-    begins = ("customer: ", f"{layer}/customer", f"{chunk.folder(CUSTOMER, at.settings)}/")  # the last: a file of chunks
+    begins = ("customer: ", f"{layer}/customer", f"{chunk.folder(CUSTOMER, at.settings)}/")
     assert all(sentence.startswith(begins) for sentence in found[layer]), found[layer]
     assert not mismatches(at, "customer"), "restored, and sound for the next"
 
