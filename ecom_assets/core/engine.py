@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecom_assets.core import boundary, locks
+from ecom_assets.core import boundary, locks, memory
 from ecom_assets.core.books import Build, Verification
 from ecom_assets.core.context import Context
 from ecom_assets.core.disk import room_for
@@ -124,7 +124,10 @@ class Engine:
             locks.layer(settings, name, table.name),
             room_for(what, *(p for p in folders if isinstance(p, Path))),
         ):
-            return self._build(name, table, repair=repair)
+            try:
+                return self._build(name, table, repair=repair)
+            finally:
+                memory.release()
 
     def _build(self, name: str, table: Table, *, repair: bool) -> Built:
         layer, began = self.layer(name), time.perf_counter()
@@ -204,6 +207,7 @@ class Engine:
         found = replace(found, position=position, build_seconds=build.seconds if build else 0.0)
         if not found.problems:
             self.at.books.record_measurement(found)
+        memory.release()
         return found
 
     def look_up(self, name: str, table: Table, cut: Cut) -> Measurement:

@@ -28,7 +28,7 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.dataset.model import Table
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 32_768
 """Rows of a batch."""
 
 MAINTENANCE = ("OPTIMIZE", "VACUUM START", "VACUUM END")
@@ -167,7 +167,7 @@ def batches(
         names: Names of files within its folder; only their rows are wanted, if given.
 
     Yields:
-        Arrow batches of at most 65,536 rows.
+        Arrow batches of at most 32,768 rows.
     """
     # Not by the dataset's own scan: that decodes whole row groups, which took 600 MB instead of 35.
     whole = delta.to_pyarrow_dataset()
