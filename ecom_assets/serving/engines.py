@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import grpc
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
@@ -173,6 +174,16 @@ def _settled(table: pa.Table) -> pa.Table:
     plain = {pa.int32(): pa.int64(), pa.large_string(): pa.string()}
     fields = [pa.field(f.name, plain.get(f.type, f.type)) for f in table.schema]
     return table.cast(pa.schema(fields)).sort_by([(f.name, "ascending") for f in fields]).combine_chunks()
+
+
+def size(question: Question, published: Publication, settings: Settings) -> int:
+    """Bytes of the tables that a question reads.
+
+    Raises:
+        NotPublishedError: A table of the publication is gone.
+    """
+    tables = (DeltaTable(str(f), version=v) for f, v in (_published(n, published, settings) for n in question.tables))
+    return sum(int(pc.sum(delta.files(table)["size_bytes"]).as_py() or 0) for table in tables)
 
 
 def spark_unavailable(error: Exception) -> bool:

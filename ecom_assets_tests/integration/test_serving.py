@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
+import psutil
 import psycopg
 import pyarrow as pa
 import pytest
@@ -41,7 +43,9 @@ from ecom_assets.lake import merge
 from ecom_assets.paths import HBASE, open_home
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, index, live, lookup, postgres, publication
+from ecom_assets.serving import queries as queries_module
 from ecom_assets.serving.cache import Cache
+from ecom_assets.serving.engines import size
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import BadQuestionError, Queries
@@ -307,10 +311,13 @@ def test_of_many_who_miss_one_computes(shop: Settings) -> None:
 
 
 @pytest.mark.parametrize("engine", ["Spark", "DuckDB"])
-def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, engine: str) -> None:
+def test_readers_never_see_a_mix_of_versions(
+    shop: Settings, queries: Queries, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A publication while pages are read: each page shows all of one version, and in the end the new one."""
     if engine == "DuckDB":
         without_spark(queries)
+    monkeypatch.setattr(queries_module, "SMALL_BYTES", 0)
     folder = merge.folder(PRODUCT, shop)
     rows = pa.table(DeltaTable(str(folder)).to_pyarrow_table())
     sizes = {rows.num_rows}
@@ -358,6 +365,15 @@ def test_readers_never_see_a_mix_of_versions(shop: Settings, queries: Queries, e
     answer = queries.snapshot().counts()
     assert figures.count(answer.table, "product") == rows.num_rows
     assert answer.computed_by == engine
+
+
+def test_small_tables_do_not_wait_for_spark(queries: Queries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a small shop waits ten seconds for what takes one, or a large one is read by a single process."""
+    published = queries.snapshot().published
+    found, by = queries.compute("counts", published)
+    assert by == "DuckDB"
+    monkeypatch.setattr(queries_module, "SMALL_BYTES", size(QUESTIONS["counts"], published, queries.settings) - 1)
+    assert queries.compute("counts", published) == (found, "Spark")
 
 
 def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Queries, resource: HomeResource) -> None:
@@ -536,11 +552,14 @@ def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: St
     file = local(expand.files(PRODUCT, shop)[0])
     os.utime(file)  # other files, as far as the loader can tell
     (pid,) = [s.pid for s in stack.status() if s.service == "postgres"]
-    assert pid
+    server = psutil.Process(pid)
 
     def kill(table: str, _: int) -> None:
-        if table == "click_stream":
-            os.kill(pid, signal.SIGKILL)
+        if table == "click_stream" and server.is_running():
+            # One that serves a connection learns of its server's end only when it waits: it might finish the load.
+            for process in (server, *server.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     with pytest.raises(PostgresError, match="the tables from before are untouched"):
         postgres.load(shop, shop.postgres, kill)
