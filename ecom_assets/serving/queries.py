@@ -38,8 +38,8 @@ _WITHOUT_SPARK = 30.0
 """Seconds for which a Spark that did not respond is not tried again."""
 
 SMALL_BYTES = 128 << 20
-"""Tables that are smaller together are read by DuckDB even where Spark runs. On two cores it answers in 0.1 to 0.6 s over
-100 MB, for which Spark, warm, needs 0.5 to 2.3 s, most of them to plan and compile the query."""
+"""Tables that are smaller together are read by DuckDB even where Spark runs. On two cores it answers in 0.1 to 0.6 s
+over 100 MB, for which Spark, warm, needs 0.5 to 2.3 s, most of them to plan and compile the query."""
 
 WARMERS = 3
 """Questions computed concurrently when all results are precomputed."""
