@@ -230,9 +230,33 @@ def is_followed(table: Table, settings: Settings) -> bool:
 
 
 def undecoded(found: DeltaTable) -> int:
-    """How many records of a streamed table are not rows, from its log."""
-    files = delta.files(found)
-    return delta.count(found) - int(pc.sum(files["null_count._undecoded.reason"]).as_py()) if files.num_rows else 0
+    """How many records of a streamed table are not rows: from its log, and from files of which the log does not say."""
+    known, unknown = _described(delta.files(found))
+    counted = pc.sum(pc.subtract(known["num_records"], known[_ROWS])).as_py() or 0
+    if not unknown.num_rows:
+        return counted
+    return counted + sum(
+        len(b) - b["_undecoded"].null_count for b in delta.batches(found, ["_undecoded"], names=_names(unknown))
+    )
+
+
+_ROWS = "null_count._undecoded.reason"
+"""How many records of a file are rows, in the log's statistics."""
+
+
+def _described(files: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Files of which the log says how many of their records are rows, and others.
+
+    The sink says it; delta-rs does not, of the files that it writes when it compacts a table.
+    """
+    if _ROWS not in files.column_names:
+        return files.slice(0, 0).append_column(_ROWS, pa.array([], pa.int64())), files
+    said = pc.is_valid(files[_ROWS])
+    return files.filter(said), files.filter(pc.invert(said))
+
+
+def _names(files: pa.Table) -> set[str]:
+    return set(files["path"].to_pylist())
 
 
 def settled(table: Table, settings: Settings) -> bool:
@@ -294,9 +318,8 @@ def _undecoded(found: DeltaTable) -> Measure:
 
 def _bad(found: DeltaTable) -> Iterator[dict[str, Any]]:
     """The rows of undecodable records."""
-    files = delta.files(found)
-    with_bad = files.filter(pc.less(files["null_count._undecoded.reason"], files["num_records"]))
-    names = set(with_bad["path"].to_pylist())
+    known, unknown = _described(delta.files(found))
+    names = _names(known.filter(pc.less(known[_ROWS], known["num_records"]))) | _names(unknown)
     for batch in delta.batches(found, ["_topic", "_partition", "_offset", "_undecoded"], names=names):
         yield from pa.Table.from_batches([batch]).filter(pc.field("_undecoded").is_valid()).to_pylist()
 

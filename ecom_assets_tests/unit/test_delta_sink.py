@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from ecom_assets.dataset.shop import PRODUCT as TABLE
-from ecom_assets.lake import delta, query, sink
+from ecom_assets.lake import delta, query, sink, streamed
 from ecom_assets.lake.sink import Writer
 from ecom_assets_tests.topics import encode, product
 
@@ -100,6 +100,20 @@ def test_what_is_committed_is_read(writer: Writer, target: Path) -> None:
     (last, *_) = DeltaTable(str(target)).history()
     assert last["operationMetrics"] == {"numFiles": "1", "numOutputRows": "4"}
     assert file["size_bytes"] == (target / file["path"]).stat().st_size
+
+
+@pytest.mark.parametrize("compacted", ["nothing", "all", "some"])
+def test_undecoded_records_are_known_after_maintenance(writer: Writer, target: Path, compacted: str) -> None:
+    """If this fails, maintenance turns a sound table red, or hides bad records: it writes no statistics of them."""
+    batches = [[*good(1), b"bad"], [*good(2), b"worse", None], good(3, 4)]
+    for number, values in enumerate(batches):
+        writer.commit([writer.write(iter([records(*values, first=10 * number)]))], number)
+        if (compacted, number) in {("some", 1), ("all", 2)}:
+            assert DeltaTable(str(target)).optimize.compact()["numFilesRemoved"] == number + 1
+    found = DeltaTable(str(target))
+    assert streamed.undecoded(found) == 3
+    bad = sorted(streamed._bad(found), key=lambda row: row["_offset"])
+    assert [(row["_offset"], row["_undecoded"]["value"]) for row in bad] == [(1, b"bad"), (11, b"worse"), (12, None)]
 
 
 def test_a_batch_is_committed_once(writer: Writer, target: Path) -> None:
