@@ -60,7 +60,7 @@ PAGES = {
     ),
 }  # fmt: skip
 SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
-    "": (re.compile(r"Redis, computed by Spark · .* old · [\d.]+ ms · \d+% hits"), re.compile(r"Published \d")),
+    "": (re.compile(r"Redis, computed by DuckDB · .* old · [\d.]+ ms · \d+% hits"), re.compile(r"Published \d")),
     "live": ("Behind the topic", "0 s", re.compile("Read from Delta's logs")),
     "lookup": (re.compile(r"(HBase|Redis, computed by HBase) · .* old · [\d.]+ ms"), re.compile(r"\d+ orders")),
     "reconciliation": (
@@ -286,7 +286,7 @@ def test_thrift_and_redis_killed_under_a_page(shop: Settings, stack: Stack, addr
         timeout=2 * SECONDS
     )
     settled(page)
-    expect(page.get_by_text(re.compile("^Spark · ")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("^DuckDB · ")).first).to_be_visible()
     stack.up()
 
 
