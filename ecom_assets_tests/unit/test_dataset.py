@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -249,3 +251,37 @@ def test_bytes_that_are_no_text(tmp_path: Path, read: Callable[[Path], Document]
     """If this fails, people get a traceback."""
     (tmp_path / "x").write_bytes(b"a: \xff")
     assert "expected UTF-8" in str(read(tmp_path / "x").faults[0])
+
+
+def ecom(*args: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, "-m", "ecom_assets.cli", *args], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_lists_faults(shop: Path) -> None:
+    """If this fails, a person finds out by a run."""
+    code, _, err = ecom("dataset", "check", str(shop))
+    assert code == 0
+    assert "data set shop: 4 tables, no fault" in err
+    edited(shop, "primary_key: [booking_id]", "primary_key: [nothing]")
+    code, _, err = ecom("dataset", "check", str(shop))
+    assert code == 1
+    assert "one fault" in err
+    assert "Traceback" not in err
+
+
+def test_the_command_draws_tables() -> None:
+    """If this fails, the picture is not what Mermaid draws, or lacks a reference."""
+    code, out, _ = ecom("dataset", "show")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "erDiagram"
+    assert "        long customer_id FK" in lines
+    assert '    "transactions" }o--|| "product" : "items.product_id"' in lines
+
+
+def test_the_command_prints_the_form() -> None:
+    """If this fails, editors cannot be given the form of the installed version."""
+    code, out, _ = ecom("dataset", "schema")
+    assert code == 0
+    assert json.loads(out) == declaration.json_schema()
