@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ecom_assets.cli import bench, dev, pipeline, schema, servers, streaming
+from ecom_assets.cli import bench, dataset, dev, pipeline, schema, servers, streaming
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,4 +48,5 @@ GROUPS = {
 for _group, _commands in GROUPS.items():
     for _command in _commands:
         app.command(rich_help_panel=_group)(_command)
+app.add_typer(dataset.app, name="dataset", rich_help_panel="Development")
 app.add_typer(schema.app, name="schema", rich_help_panel="Development")

@@ -41,7 +41,7 @@ def encode(batch: pa.RecordBatch, table: Table) -> list[bytes]:
         # pyruhvro takes plain strings only, and writes a forbidden null as 0 without a word.
         batch = batch.select(table.names).cast(table.arrow)
     except (pa.ArrowException, ValueError, KeyError) as error:
-        raise AvroError(f"table {table.name}: expected rows of schemas/{table.name}.avsc, got {error}") from error
+        raise AvroError(f"table {table.name}: expected rows of {table.schema_file}, got {error}") from error
     values = _encode(batch, table).to_pylist()
     for row in sorted({0, len(values) - 1}) if values else ():
         expected = _reference(batch.slice(row, 1).to_pylist()[0], table)
@@ -109,7 +109,7 @@ def tombstone(table: Table) -> str:
 
 def _not_records(values: pa.Array, table: Table, flaw: str) -> AvroError:
     if len(values) != 1:
-        return AvroError(f"expected Avro records of schemas/{table.name}.avsc, got among them bytes {flaw}")
+        return AvroError(f"expected Avro records of {table.schema_file}, got among them bytes {flaw}")
     value = values[0].as_py()
     if value is None:
         return AvroError(tombstone(table))

@@ -62,5 +62,5 @@ def wrong_header(path: object, table: Table, text: str, found: list[str]) -> Hea
     )
     return HeaderError(
         f"{path}, line 1: expected the header {','.join(table.names)!r}, got {text[:500]!r} ({detail})",
-        f"correct the file's header, or schemas/{table.name}.avsc if the table has changed",
+        f"correct the file's header, or {table.schema_file} if the table has changed",
     )

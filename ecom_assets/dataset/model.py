@@ -1,8 +1,7 @@
 """What a data set declares: tables, columns, keys, references and HBase layouts.
 
-Columns and types come from ``schemas/<table>.avsc``; what Avro cannot say is defined in a ``Table``. Topics, Arrow,
-Spark and Delta schemas, column metadata and checks derive from the two. The values of one data set are a module of
-their own; see ``shop``.
+Columns and types come from a table's Avro schema; what Avro cannot say is defined in a ``Table``. Topics, Arrow, Spark
+and Delta schemas, column metadata and checks derive from the two. Both are files; see ``loader``.
 
 Custom properties of an ``.avsc``: on a field, ``parsed_as`` names a typed companion column of the merged table; on the
 record, ``null_values`` lists unquoted texts that mean null (next to the empty field), and ``"overflow": "last"``
@@ -12,17 +11,14 @@ assigns surplus fields to the last column.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
-"""Folder of the Avro schemas."""
-
-_ARROW = {"long": pa.int64(), "string": pa.string()}
+ARROW = {"long": pa.int64(), "string": pa.string()}
+"""Avro type -> Arrow type of a clean row; every other type is text, so that the source's own bytes reach HBase."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,7 @@ class Column:
 
     Attributes:
         name: Its name in the CSV header and everywhere after.
-        avro: ``long`` or ``string``; every other type is text, so that the
-            source's own bytes reach HBase.
+        avro: ``long`` or ``string``.
         nullable: Whether a null is allowed.
         doc: One line for people.
         parsed_as: ``(name, Spark type)`` of the typed companion column in the
@@ -48,7 +43,7 @@ class Column:
     @property
     def arrow(self) -> pa.DataType:
         """The Arrow type."""
-        return _ARROW[self.avro]
+        return ARROW[self.avro]
 
 
 @dataclass(frozen=True)
@@ -95,6 +90,8 @@ class Table:
 
     Attributes:
         name: Name of the CSV file, the topic and the assets.
+        avsc: The Avro schema as it is written, custom properties included.
+        schema_file: Where it is written, for errors.
         primary_key: The column that identifies a row.
         entity_key: The column that keys the topic: rows of one entity stay in order.
         keys: Column -> key domain. Expansion renews every key of a domain alike,
@@ -106,17 +103,14 @@ class Table:
     """
 
     name: str
+    avsc: dict[str, Any] = field(repr=False)
+    schema_file: str
     primary_key: str
     entity_key: str
     keys: dict[str, str]
     references: tuple[Reference, ...]
     hbase: HBaseLayout
     conflicts_tolerated: float = 0.0
-
-    @cached_property
-    def avsc(self) -> dict[str, Any]:
-        """The Avro schema as written in ``schemas/``, custom properties included."""
-        return json.loads((SCHEMAS / f"{self.name}.avsc").read_text(encoding="utf-8"))
 
     @cached_property
     def avro(self) -> str:
@@ -129,17 +123,12 @@ class Table:
     def columns(self) -> tuple[Column, ...]:
         """The columns in the order of the CSV header."""
 
-        def column(field: dict[str, Any]) -> Column:
-            kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        def column(declared: dict[str, Any]) -> Column:
+            kinds = declared["type"] if isinstance(declared["type"], list) else [declared["type"]]
             (kind,) = [k for k in kinds if k != "null"]
-            if kind not in _ARROW:
-                raise ValueError(
-                    f"schemas/{self.name}.avsc, field {field['name']}: expected long or string, got {kind!r};"
-                    " write other types as string with parsed_as, so that no byte of the source is lost"
-                )
-            parsed = field.get("parsed_as")
+            parsed = declared.get("parsed_as")
             return Column(
-                field["name"], kind, "null" in kinds, field.get("doc", ""),
+                declared["name"], kind, "null" in kinds, declared.get("doc", ""),
                 (parsed["name"], parsed["type"]) if parsed else None,
             )  # fmt: skip
 

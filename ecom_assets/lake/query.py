@@ -81,7 +81,7 @@ def create(table: Table, target: Location) -> None:
         found = DeltaTable(str(target)).schema()
         if [(f.name, f.type) for f in found.fields] != [(f.name, f.type) for f in wanted.fields]:
             raise LakeError(
-                f"table {table.name}: expected the columns {_columns(wanted)} of schemas/{table.name}.avsc in"
+                f"table {table.name}: expected the columns {_columns(wanted)} of {table.schema_file} in"
                 f" {target}, got {_columns(found)}",
                 f"`{hint('run --repair')}` reads the topic again from its start",
             )

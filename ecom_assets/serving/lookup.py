@@ -62,6 +62,8 @@ class Index(Table):
 
 ORDERS = Index(
     name="orders_by_customer",
+    avsc=TRANSACTIONS.avsc,
+    schema_file=TRANSACTIONS.schema_file,
     primary_key="booking_id",
     entity_key="customer_id",
     keys={},

@@ -49,7 +49,7 @@ class Single(Small):
 
 
 def small(kind: type[Table]) -> Table:
-    return kind("small", "id", "id", {"id": "a", "key": "b"}, (), HBaseLayout("small", {}, ("id",)))
+    return kind("small", {}, "", "id", "id", {"id": "a", "key": "b"}, (), HBaseLayout("small", {}, ("id",)))
 
 
 TABLES = [small(Small), small(Overflowing), small(Single)]

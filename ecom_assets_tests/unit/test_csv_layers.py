@@ -211,8 +211,7 @@ def test_a_changed_declaration_is_noticed(open_home: Callable[..., Context]) -> 
     at = open_home()
     build(at, RAW, EXPANDED)
     chunked = CHUNKED.fingerprint(at, CUSTOMER)
-    changed = replace(CUSTOMER)
-    changed.__dict__["avsc"] = CUSTOMER.avsc | {"null_values": ["-"]}
+    changed = replace(CUSTOMER, avsc=CUSTOMER.avsc | {"null_values": ["-"]})
     assert EXPANDED.declaration(at, changed) != EXPANDED.declaration(at, CUSTOMER)
     build(at, EXPANDED, tables=(changed,))
     assert CHUNKED.fingerprint(at, CUSTOMER) != chunked

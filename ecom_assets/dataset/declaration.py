@@ -1,0 +1,108 @@
+"""The form of a declaration: what ``dataset.yaml`` may say, value by value.
+
+What belongs here: names, types, defaults and meanings of its values; the JSON Schema for editors is made of them. What
+does not: rules between values, or between them and the Avro schemas (``rules``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ecom_assets.dataset.document import Document, Fault, Key
+
+Columns = Annotated[list[str], Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class ReferenceForm(_Form):
+    """What must exist in another table."""
+
+    columns: Columns
+    """Columns whose values must exist there; or a member of a typed companion: `items.product_id`."""
+    table: str
+    """The table referred to."""
+    to: Columns | None = None
+    """Its columns; its primary key if not given."""
+    tolerated: Share = 0.0
+    """Share of values that may lead nowhere before that is an error."""
+
+
+class HBaseForm(_Form):
+    """How a table is stored in HBase."""
+
+    table: str | None = None
+    """Its name there, before which the namespace is put; the table's own name if not given."""
+    row_key: Columns
+    """Columns that make the row key, the primary key among them."""
+    families: Annotated[dict[str, list[str] | Literal["*"]], Field(min_length=1)]
+    """Column family -> its columns; `"*"`: all that are in no other family and not in the row key."""
+
+
+class TableForm(_Form):
+    """One table."""
+
+    avro: Annotated[str | None, Field(alias="schema")] = None
+    """File of its Avro schema, next to this one; `<table>.avsc` if not given."""
+    primary_key: Columns
+    """Columns that identify a row."""
+    topic_key: Columns | None = None
+    """Columns that key its topic, so that rows of one entity stay in order; the primary key if not given."""
+    domains: dict[str, str] = {}
+    """Column -> domain of keys. Expansion renews every key of a domain alike, so that copies still match."""
+    references: list[ReferenceForm] = []
+    """What its values must find in other tables."""
+    conflicts_tolerated: Share = 0.0
+    """Share of rows that may differ from another row of their primary key before that is an error."""
+    hbase: HBaseForm
+    """Its layout in HBase."""
+
+
+class DatasetForm(_Form):
+    """A data set: its tables, keys, references and layouts."""
+
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    """Its name."""
+    tables: Annotated[dict[str, TableForm], Field(min_length=1)]
+    """Its tables, in the order in which they are built and shown."""
+
+
+def parse(document: Document) -> tuple[DatasetForm | None, list[Fault]]:
+    """Take the values of a file for what they are; all faults of form in one list."""
+    if document.faults:
+        return None, list(document.faults)
+    try:
+        return DatasetForm.model_validate(document.values), []
+    except ValidationError as error:
+        return None, [_fault(document, each) for each in error.errors()]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of ``dataset.yaml``, for editors."""
+    return DatasetForm.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def _fault(document: Document, error: Any) -> Fault:
+    """Pydantic's error, with its place in the file."""
+    key: Key = tuple(part for part in error["loc"] if part not in _BRANCHES)
+    match error["type"]:
+        case "extra_forbidden":
+            return document.fault(
+                key, "expected a value that a declaration has, got another", "look for a typing error"
+            )
+        case "missing":
+            return document.fault(key, "expected a value, got none")
+        case "string_type":
+            quote = "put it in quotes" if not isinstance(error["input"], (dict, list, type(None))) else ""
+            return document.fault(key, f"expected text, got {error['input']!r}", quote)
+    message = error["msg"].removeprefix("Input ").removeprefix("should ")
+    return document.fault(key, f"expected it to {message}, got {error['input']!r}")
+
+
+_BRANCHES = {"list[str]", "literal['*']"}
+"""What pydantic adds to the place of an error within a union."""

@@ -1,0 +1,34 @@
+"""A data set as a picture: its tables, keys and references in Mermaid, which GitHub and many editors draw.
+
+The syntax is that of https://mermaid.js.org/syntax/entityRelationshipDiagram.html.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ecom_assets.dataset.model import Dataset, Table
+
+
+def mermaid(dataset: Dataset) -> str:
+    """The diagram, as the text of a ``mermaid`` block."""
+    lines = ["erDiagram"]
+    for table in dataset.tables.values():
+        lines.append(f"    {_quoted(table.name)} {{")
+        lines += [f"        {column.avro} {column.name}{_marks(table, column.name)}" for column in table.columns]
+        lines.append("    }")
+    for table in dataset.tables.values():
+        lines += [
+            f"    {_quoted(table.name)} }}o--|| {_quoted(reference.table)} : {_quoted(reference.path)}"
+            for reference in table.references
+        ]
+    return "\n".join(lines)
+
+
+def _marks(table: Table, column: str) -> str:
+    marks = ["PK"] * (column == table.primary_key) + ["FK"] * any(r.path == column for r in table.references)
+    return f" {', '.join(marks)}" if marks else ""
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)

@@ -1,0 +1,269 @@
+"""The rules of a declaration: what its values, and the Avro schemas next to them, must be to one another.
+
+What belongs here: one function per kind of rule, each yielding faults with their place and a remedy. What does not: the
+form of single values (``declaration``), and whether data keep to it (``reconcile.quality``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import fastavro
+from fastavro.schema import SchemaParseException
+
+from ecom_assets.dataset.declaration import DatasetForm, TableForm
+from ecom_assets.dataset.document import Document, Fault, Key
+from ecom_assets.dataset.model import ARROW
+
+_TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+"""What may be part of the name of a Kafka topic (https://kafka.apache.org/documentation/#topicconfigs), an HBase table
+and a folder."""
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""A name in Avro (https://avro.apache.org/docs/1.12.0/specification/#names)."""
+_FAMILY = re.compile(r"[^\x00-\x20\x7f:/.][^\x00-\x20\x7f:/]*")
+"""What HBase takes as a column family (``ColumnFamilyDescriptorBuilder.isLegalColumnFamilyName``), without spaces."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The Avro schema of a table, as far as rules need it.
+
+    Attributes:
+        document: Its file.
+        nullable: Column -> whether a null is allowed, in the order of the CSV header.
+        companions: Typed companion -> its Spark type.
+    """
+
+    document: Document
+    nullable: dict[str, bool]
+    companions: dict[str, str]
+
+
+def check(document: Document, form: DatasetForm, avro: dict[str, Document]) -> list[Fault]:
+    """All faults between the values of a declaration.
+
+    Args:
+        document: Its file.
+        form: What it says.
+        avro: Table -> the file of its Avro schema.
+    """
+    faults: list[Fault] = []
+    schemas: dict[str, Schema] = {}
+    for name, file in avro.items():
+        found = list(file.faults) or list(_schema_faults(file))
+        faults += found
+        if not found:
+            schemas[name] = _schema(file)
+    faults += _names(document, form)
+    for name, table in form.tables.items():
+        if name in schemas:
+            faults += _table_faults(document, name, table, schemas, form)
+    return faults + list(_owners(document, form))
+
+
+def _schema_faults(file: Document) -> Iterator[Fault]:
+    """An Avro record of columns whose types every layer holds exactly."""
+    schema = file.values
+    if not isinstance(schema, dict) or schema.get("type") != "record" or not isinstance(schema.get("fields"), list):
+        yield file.fault((), "expected an Avro record with fields, got something else")
+        return
+    if not schema["fields"]:
+        yield file.fault(("fields",), "expected a field per column, got none")
+    try:
+        fastavro.parse_schema(
+            {**schema, "fields": [{k: v for k, v in f.items() if k != "parsed_as"} for f in schema["fields"]]}
+        )
+    except (SchemaParseException, AttributeError, KeyError, TypeError, ValueError) as error:
+        yield file.fault(("fields",), f"expected an Avro schema, got {type(error).__name__}: {error}")
+        return
+    seen: dict[str, str] = {}
+    for position, field in enumerate(schema["fields"]):
+        key: Key = ("fields", position)
+        kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        plain = [kind for kind in kinds if kind != "null"]
+        if len(plain) != 1 or plain[0] not in list(ARROW):
+            yield file.fault(
+                (*key, "type"),
+                f"column {field['name']}: expected {' or '.join(ARROW)}, with null or without, got {field['type']!r}",
+                "write other types as string with parsed_as, so that no byte of the source is lost",
+            )
+        for name in filter(None, (field["name"], (field.get("parsed_as") or {}).get("name"))):
+            if not _COLUMN.fullmatch(name):
+                yield file.fault(
+                    key, f"column {name}: expected letters, digits and _ only, no digit first; so Avro wants it"
+                )
+            if name.startswith("_"):
+                yield file.fault(key, f"column {name}: expected no underscore first, got one; those names are ours")
+            if other := seen.get(name.lower()):
+                yield file.fault(
+                    key,
+                    f"column {name}: expected a name of its own, got {other} as well",
+                    "Spark does not tell upper case from lower case, so rename one of the two",
+                )
+            seen[name.lower()] = name
+
+
+def _schema(file: Document) -> Schema:
+    fields = file.values["fields"]
+    return Schema(
+        file,
+        {f["name"]: isinstance(f["type"], list) and "null" in f["type"] for f in fields},
+        {f["parsed_as"]["name"]: f["parsed_as"]["type"] for f in fields if f.get("parsed_as")},
+    )
+
+
+def _names(document: Document, form: DatasetForm) -> Iterator[Fault]:
+    """Names that every system takes, and that no two tables share."""
+    stored: Counter[str] = Counter()
+    folded: Counter[str] = Counter()
+    for name, table in form.tables.items():
+        key: Key = ("tables", name)
+        hbase = table.hbase.table or name
+        for text, at in ((name, key), (hbase, (*key, "hbase", "table"))):
+            if not _TABLE.fullmatch(text):
+                yield document.fault(
+                    at,
+                    f"expected letters, digits, _, - and ., 100 at most, got {text!r}",
+                    "Kafka and HBase take no others",
+                )
+        stored[hbase] += 1
+        folded[name.lower()] += 1
+        if stored[hbase] > 1:
+            yield document.fault((*key, "hbase", "table"), f"expected a table of its own in HBase, got {hbase} again")
+        if folded[name.lower()] > 1:
+            yield document.fault(key, "expected names that differ in more than upper and lower case, got it again")
+
+
+def _table_faults(
+    document: Document, name: str, table: TableForm, schemas: dict[str, Schema], form: DatasetForm
+) -> Iterator[Fault]:
+    here: Key = ("tables", name)
+    schema = schemas[name]
+    yield from _columns(document, (*here, "primary_key"), table.primary_key, schema, required=True)
+    yield from _columns(document, (*here, "topic_key"), table.topic_key or [], schema, required=True)
+    for column in table.domains:
+        yield from _columns(document, (*here, "domains", column), [column], schema, required=True, listed=False)
+    yield from _single(document, (*here, "primary_key"), table.primary_key)
+    yield from _single(document, (*here, "topic_key"), table.topic_key)
+    yield from _references(document, here, table, schemas, form)
+    yield from _hbase(document, (*here, "hbase"), table, schema)
+
+
+def _columns(
+    document: Document, key: Key, names: Iterable[str], schema: Schema, *, required: bool = False, listed: bool = True
+) -> Iterator[Fault]:
+    """Columns that exist, each once; where a key is made of them, never null."""
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        at = (*key, position) if listed else key
+        if name not in schema.nullable:
+            yield document.fault(
+                at, f"expected a column of {schema.document.file.name}, got {name!r}", _like(name, schema.nullable)
+            )
+        elif name in seen:
+            yield document.fault(at, f"expected each column once, got {name!r} again")
+        elif required and schema.nullable[name]:
+            yield document.fault(
+                at,
+                f"expected a column that is never null, got {name!r}, which may be",
+                f'make its type in {schema.document.file.name} the type alone, without "null"',
+            )
+        seen.add(name)
+
+
+def _single(document: Document, key: Key, names: list[str] | None) -> Iterator[Fault]:
+    if names and len(names) > 1:
+        yield document.fault(
+            key, f"expected one column, got {len(names)}", "keys of several columns are not supported yet"
+        )
+
+
+def _references(
+    document: Document, here: Key, table: TableForm, schemas: dict[str, Schema], form: DatasetForm
+) -> Iterator[Fault]:
+    schema = schemas[here[1]] if isinstance(here[1], str) else None
+    for position, reference in enumerate(table.references):
+        key: Key = (*here, "references", position)
+        if reference.table not in form.tables:
+            yield document.fault(
+                (*key, "table"),
+                f"expected a table of this data set, got {reference.table!r}",
+                _like(reference.table, form.tables),
+            )
+            continue
+        yield from _single(document, (*key, "columns"), reference.columns)
+        to = reference.to or form.tables[reference.table].primary_key
+        if len(to) != len(reference.columns):
+            yield document.fault(
+                key, f"expected as many columns as they refer to, got {len(reference.columns)} for {len(to)}"
+            )
+        if reference.table in schemas and reference.to:
+            yield from _columns(document, (*key, "to"), reference.to, schemas[reference.table])
+        for column in reference.columns:
+            first = column.partition(".")[0]
+            if schema and column not in schema.nullable and first not in schema.companions:
+                yield document.fault(
+                    (*key, "columns"),
+                    f"expected a column of {schema.document.file.name} or a member of a companion, got {column!r}",
+                    _like(first, [*schema.nullable, *schema.companions]),
+                )
+
+
+def _hbase(document: Document, key: Key, table: TableForm, schema: Schema) -> Iterator[Fault]:
+    """Each column is stored once, or can be read from the row key; the row key is unique."""
+    layout = table.hbase
+    yield from _columns(document, (*key, "row_key"), layout.row_key, schema, required=True)
+    if missing := [name for name in table.primary_key if name in schema.nullable and name not in layout.row_key]:
+        yield document.fault(
+            (*key, "row_key"),
+            f"expected the primary key among its columns, got it without {', '.join(missing)}",
+            "two rows might share a row key, and one would overwrite the other",
+        )
+    stored: dict[str, str] = {}
+    rest = [family for family, columns in layout.families.items() if columns == "*"]
+    if len(rest) > 1:
+        yield document.fault((*key, "families", rest[1]), 'expected one family with "*", got another')
+    for family, columns in layout.families.items():
+        at: Key = (*key, "families", family)
+        if not _FAMILY.fullmatch(family):
+            yield document.fault(
+                at, f"expected a name that HBase takes, got {family!r}", "no colon, slash or space, no point first"
+            )
+        if columns == "*":
+            continue
+        yield from _columns(document, at, columns, schema)
+        for position, name in enumerate(columns):
+            if (other := stored.setdefault(name, family)) != family:
+                yield document.fault(
+                    (*at, position), f"expected each column in one family, got {name!r} in {other} as well"
+                )
+    lost = [name for name in schema.nullable if name not in stored and name not in layout.row_key]
+    if lost and not rest:
+        yield document.fault(
+            (*key, "families"),
+            f"expected every column in a family or in the row key, got none with {', '.join(lost)}",
+            'name them, or give a family the columns "*"',
+        )
+
+
+def _owners(document: Document, form: DatasetForm) -> Iterator[Fault]:
+    """The keys of a domain are made by one table: the one whose primary key is of that domain."""
+    owners: dict[str, str] = {}
+    for name, table in form.tables.items():
+        domain = table.domains.get(table.primary_key[0]) if len(table.primary_key) == 1 else None
+        if domain and (other := owners.setdefault(domain, name)) != name:
+            yield document.fault(
+                ("tables", name, "domains", table.primary_key[0]),
+                f"expected one table with a primary key of the domain {domain!r}, got {other} as well",
+                "give one of the two a domain of its own",
+            )
+
+
+def _like(name: str, names: Iterable[str]) -> str:
+    known = list(names)
+    close = get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"

@@ -1,0 +1,287 @@
+"""Declarations: what they are loaded into, and how their faults are reported."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from ecom_assets.dataset import declaration
+from ecom_assets.dataset.document import DatasetError, Document
+from ecom_assets.dataset.loader import FILE, bundled, load
+
+SHOP = bundled() / "shop"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A copy of the shop's declaration."""
+    return Path(shutil.copytree(SHOP, tmp_path / "shop"))
+
+
+def edited(folder: Path, old: str, new: str, file: str = FILE) -> Path:
+    text = (folder / file).read_text(encoding="utf-8")
+    assert text.count(old) == 1, text.count(old)
+    (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+    return folder
+
+
+def faults(folder: Path) -> list[str]:
+    load.cache_clear()
+    with pytest.raises(DatasetError) as found:
+        load(folder)
+    return [str(fault).replace(f"{folder}/", "") for fault in found.value.faults]
+
+
+def test_the_shop() -> None:
+    """If this fails, the published data set is not what every other test rests on."""
+    tables = load(SHOP).tables
+    assert list(tables) == ["customer", "product", "transactions", "click_stream"]
+    clicks = tables["click_stream"]
+    assert (clicks.primary_key, clicks.entity_key) == ("event_id", "session_id")
+    assert clicks.hbase.row_key == ("session_id", "event_time", "event_id")
+    assert clicks.hbase_table("ecom") == "ecom_clickstream"
+    assert tables["product"].hbase_table("ecom") == "ecom_product"
+    assert tables["product"].entity_key == "id"
+    assert [r.label for r in tables["transactions"].references] == [
+        "customer_id -> customer.customer_id",
+        "session_id -> click_stream.session_id",
+        "items.product_id -> product.id",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        pytest.param(
+            "    primary_key: [booking_id]\n",
+            "    primary_key: [bookingid]\n",
+            "tables.transactions.primary_key[0]: expected a column of transactions.avsc, got 'bookingid'; did you mean"
+            " booking_id?",
+            id="a column that is none",
+        ),
+        pytest.param(
+            "{columns: [customer_id], table: customer, to: [customer_id]}",
+            "{columns: [customer_id], table: customers, to: [customer_id]}",
+            "tables.transactions.references[0].table: expected a table of this data set, got 'customers'; did you mean"
+            " customer?",
+            id="a table that is none",
+        ),
+        pytest.param(
+            "table: customer, to: [customer_id]}",
+            "table: customer, to: [id]}",
+            "tables.transactions.references[0].to[0]: expected a column of customer.avsc, got 'id'; there are",
+            id="a column that is none over there",
+        ),
+        pytest.param(
+            "items.product_id",
+            "item.product_id",
+            "tables.transactions.references[2].columns: expected a column of transactions.avsc or a member of a"
+            " companion, got 'item.product_id'; did you mean items?",
+            id="a companion that is none",
+        ),
+        pytest.param(
+            "        join_info: [first_join_date]\n",
+            "",
+            "tables.customer.hbase.families: expected every column in a family or in the row key, got none with"
+            " first_join_date; name them, or give a family",
+            id="a column that HBase would lose",
+        ),
+        pytest.param(
+            "join_info: [first_join_date]",
+            "join_info: [first_join_date, email]",
+            "tables.customer.hbase.families.join_info[1]: expected each column in one family, got 'email' in"
+            " personal_info as well",
+            id="a column in two families",
+        ),
+        pytest.param(
+            "row_key: [session_id, event_time, event_id]",
+            "row_key: [session_id, event_time]",
+            "tables.click_stream.hbase.row_key: expected the primary key among its columns, got it without event_id",
+            id="a row key that is not unique",
+        ),
+        pytest.param(
+            "row_key: [session_id, event_time, event_id]",
+            "row_key: [session_id, event_metadata, event_id]",
+            "tables.click_stream.hbase.row_key[1]: expected a column that is never null, got 'event_metadata', which"
+            " may be; make its type",
+            id="a key that may be null",
+        ),
+        pytest.param(
+            "domains: {id: product}",
+            "domains: {id: customer}",
+            "tables.product.domains.id: expected one table with a primary key of the domain 'customer', got customer as"
+            " well",
+            id="two owners of a domain",
+        ),
+        pytest.param(
+            "table: clickstream",
+            "table: customers",
+            "tables.click_stream.hbase.table: expected a table of its own in HBase, got customers again",
+            id="two tables of one name in HBase",
+        ),
+        pytest.param(
+            "        product_info: [",
+            '        "product:info": [',
+            "tables.product.hbase.families.product:info: expected a name that HBase takes",
+            id="a family that HBase refuses",
+        ),
+        pytest.param(
+            "tolerated: 0.001",
+            "tolerated: 1.5",
+            "tables.transactions.references[1].tolerated: expected it to be less than or equal to 1, got 1.5",
+            id="a share above one",
+        ),
+        pytest.param(
+            "    topic_key: [customer_id]\n",
+            "    topickey: [customer_id]\n",
+            "tables.transactions.topickey: expected a value that a declaration has, got another",
+            id="a value that is none",
+        ),
+        pytest.param(
+            "primary_key: [booking_id]",
+            "primary_key: [no]",
+            "tables.transactions.primary_key[0]: expected text, got False; put it in quotes",
+            id="a word that YAML takes for a truth value",
+        ),
+        pytest.param(
+            "    primary_key: [booking_id]\n",
+            "    primary_key: [booking_id]\n    primary_key: [session_id]\n",
+            "tables.transactions.primary_key: expected each name once, got it again",
+            id="a value that comes twice",
+        ),
+    ],
+)
+def test_a_fault_is_named_with_its_line(shop: Path, old: str, new: str, fault: str) -> None:
+    """If this fails, a declaration that contradicts itself is found out in the middle of a run, or not at all."""
+    (found,) = faults(edited(shop, old, new))
+    where, _, text = found.partition(": ")
+    assert text.startswith(fault)
+    file, _, line = where.partition(":")
+    assert file == FILE
+    changed = (shop / FILE).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+    name = re.split(r"[.\[]", fault.partition(":")[0].removesuffix("]"))
+    assert any(part in changed for part in name if part), changed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            '"name": "season", "type": ["null", "string"]',
+            '"name": "season", "type": ["null", "double"]',
+            "expected long or string",
+        ),
+        ('"name": "season"', '"name": "Gender"', "expected a name of its own, got gender as well"),
+        ('"name": "season"', '"name": "_offset"', "expected no underscore first"),
+        ('"name": "season"', '"name": "sea son"', "expected letters, digits and _ only"),
+        ('"type": "record"', '"type": "enum"', "expected an Avro record with fields"),
+        ('"fields": [', '"fields": [[', "expected JSON"),
+    ],
+)
+def test_a_fault_of_a_schema_is_named_with_its_line(shop: Path, old: str, new: str, fault: str) -> None:
+    """If this fails, a column that Spark or Avro cannot hold is found out in the middle of a run."""
+    found = faults(edited(shop, old, new, "product.avsc"))
+    assert re.match(r"product\.avsc:\d+: ", found[0]), found
+    assert fault in found[0]
+
+
+def test_all_faults_come_at_once(shop: Path) -> None:
+    """If this fails, a person corrects one fault per attempt."""
+    edited(shop, "primary_key: [booking_id]", "primary_key: [nothing]")
+    edited(shop, "domains: {id: product}", "domains: {ids: product}")
+    (shop / "customer.avsc").unlink()
+    text = " ".join(faults(shop))
+    for part in ("'nothing'", "'ids'", "customer.avsc: expected a file"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "expected a declaration, got an empty file"),
+        ("dataset: [", "expected YAML, got"),
+        ("- 1\n", "expected it to be a valid dictionary"),
+        ("dataset: shop\n", "tables: expected a value, got none"),
+        ("dataset: shop\ntables: {}\n", "tables: expected"),
+    ],
+)
+def test_a_file_that_is_no_declaration(tmp_path: Path, text: str, fault: str) -> None:
+    """If this fails, people get a traceback."""
+    (tmp_path / FILE).write_text(text, encoding="utf-8")
+    (found,) = faults(tmp_path)
+    assert fault in found
+
+
+def test_a_folder_without_a_declaration(tmp_path: Path) -> None:
+    """If this fails, people get a traceback."""
+    (found,) = faults(tmp_path)
+    assert "expected a file, got: No such file or directory" in found
+
+
+def test_the_rest_goes_into_one_family(shop: Path) -> None:
+    """If this fails, a table of hundred columns needs a list of them."""
+    edited(shop, "        join_info: [first_join_date]\n", '        rest: "*"\n')
+    load.cache_clear()
+    families = load(shop).tables["customer"].hbase.families
+    assert families["rest"] == ("first_join_date",)
+
+
+def test_editors_know_the_form() -> None:
+    """If this fails, the JSON Schema in ``schemas`` is not the one that declarations are held against."""
+    written = json.loads((bundled() / "dataset.schema.json").read_text(encoding="utf-8"))
+    assert written == declaration.json_schema()
+    values = yaml.safe_load((SHOP / FILE).read_text(encoding="utf-8"))
+    jsonschema.validate(values, written)
+    values["tables"]["customer"]["primary"] = []
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, written)
+
+
+@pytest.mark.parametrize("read", [Document.yaml, Document.json])
+def test_bytes_that_are_no_text(tmp_path: Path, read: Callable[[Path], Document]) -> None:
+    """If this fails, people get a traceback."""
+    (tmp_path / "x").write_bytes(b"a: \xff")
+    assert "expected UTF-8" in str(read(tmp_path / "x").faults[0])
+
+
+def ecom(*args: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, "-m", "ecom_assets.cli", *args], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_lists_faults(shop: Path) -> None:
+    """If this fails, a person finds out by a run."""
+    code, _, err = ecom("dataset", "check", str(shop))
+    assert code == 0
+    assert "data set shop: 4 tables, no fault" in err
+    edited(shop, "primary_key: [booking_id]", "primary_key: [nothing]")
+    code, _, err = ecom("dataset", "check", str(shop))
+    assert code == 1
+    assert "one fault" in err
+    assert "Traceback" not in err
+
+
+def test_the_command_draws_tables() -> None:
+    """If this fails, the picture is not what Mermaid draws, or lacks a reference."""
+    code, out, _ = ecom("dataset", "show")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "erDiagram"
+    assert "        long customer_id FK" in lines
+    assert '    "transactions" }o--|| "product" : "items.product_id"' in lines
+
+
+def test_the_command_prints_the_form() -> None:
+    """If this fails, editors cannot be given the form of the installed version."""
+    code, out, _ = ecom("dataset", "schema")
+    assert code == 0
+    assert json.loads(out) == declaration.json_schema()
