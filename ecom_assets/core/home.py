@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT = Path(".ecom")
 """The home where none is named, in the current folder."""
 
+IMPOSSIBLE = frozenset("[]^|\\")
+"""What the path of a home cannot have: delta-rs 1.6 takes paths for URLs and ends with a panic."""
+
 MARKS = ("home.json", "stack", "dagster", "raw")
 """What is found in any home: one of these at least."""
 
@@ -61,9 +64,14 @@ def create(settings: Settings) -> None:
     A folder that was there keeps its rights if it holds anything else than a home.
 
     Raises:
-        HomeError: It cannot be created, or is no folder.
+        HomeError: It cannot be created, is no folder, or has a path that the lake cannot have.
     """
     home = settings.home
+    if wrong := sorted(IMPOSSIBLE & set(str(home))):
+        raise HomeError(
+            f"expected a home whose path has none of {' '.join(sorted(IMPOSSIBLE))}, got {' '.join(wrong)} in {home}",
+            "name another folder (--home); the library that reads Delta tables opens none there",
+        )
     try:
         if not home.exists():
             home.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,9 +2,10 @@
 
 What belongs here: holding a lock, and naming who holds it. What does not: which work needs which lock.
 
-The locks are the system's own (``flock``), so that of a process that dies ends with it, whatever killed it. Within a
-process a lock is held once, by any of its threads, so work may be nested; the holder that errors name comes from a
-small file next to the lock, which is ignored once its process is gone.
+The locks are the system's own (``flock``), so that of a process that dies ends with it, whatever killed it. The library
+filelock has no lock that several builders of one home could share, nor the name of who holds one. Within a process a
+lock is held once, by any of its threads, so work may be nested; the holder that errors name comes from a small file
+next to the lock, which is ignored once its process is gone.
 """
 
 from __future__ import annotations

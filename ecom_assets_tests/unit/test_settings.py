@@ -74,6 +74,14 @@ def test_a_home_is_for_its_owner_alone(tmp_path: Path) -> None:
         os.umask(old)
 
 
+@pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b"])
+def test_a_path_that_no_lake_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    """If this fails, a run ends in the middle with a panic of the library that writes Delta tables."""
+    with pytest.raises(HomeError, match=r"(?s)expected a home whose path has none of .*--home"):
+        create(load(home=tmp_path / name))
+    assert not (tmp_path / name).exists()
+
+
 def test_a_hint_names_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a remedy that is followed starts another stack in the current folder."""
     monkeypatch.chdir(tmp_path)
