@@ -36,7 +36,7 @@ from ecom_assets.lake import delta, merge, quarantine
 if TYPE_CHECKING:
     from ecom_assets.core.context import Context
 
-MEMORY = "256MB"
+MEMORY = "384MB"
 """Memory of a query; what needs more is spilled to disk, next to the lake."""
 SAMPLES = 5
 """Rows that a check shows."""
