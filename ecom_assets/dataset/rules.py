@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import fastavro
 from fastavro.schema import SchemaParseException
@@ -83,28 +84,45 @@ def _schema_faults(file: Document) -> Iterator[Fault]:
     seen: dict[str, str] = {}
     for position, field in enumerate(schema["fields"]):
         key: Key = ("fields", position)
-        kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
-        plain = [kind for kind in kinds if kind != "null"]
-        if len(plain) != 1 or plain[0] not in list(ARROW):
-            yield file.fault(
-                (*key, "type"),
-                f"column {field['name']}: expected {' or '.join(ARROW)}, with null or without, got {field['type']!r}",
-                "write other types as string with parsed_as, so that no byte of the source is lost",
-            )
-        for name in filter(None, (field["name"], (field.get("parsed_as") or {}).get("name"))):
-            if not _COLUMN.fullmatch(name):
-                yield file.fault(
-                    key, f"column {name}: expected letters, digits and _ only, no digit first; so Avro wants it"
-                )
-            if name.startswith("_"):
-                yield file.fault(key, f"column {name}: expected no underscore first, got one; those names are ours")
-            if other := seen.get(name.lower()):
-                yield file.fault(
-                    key,
-                    f"column {name}: expected a name of its own, got {other} as well",
-                    "Spark does not tell upper case from lower case, so rename one of the two",
-                )
-            seen[name.lower()] = name
+        yield from _type_faults(file, key, field)
+        for name in _column_names(field):
+            yield from _name_faults(file, key, name, seen)
+
+
+def _type_faults(file: Document, key: Key, field: dict[str, Any]) -> Iterator[Fault]:
+    kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+    plain = [kind for kind in kinds if kind != "null"]
+    if len(plain) != 1 or plain[0] not in list(ARROW):
+        yield file.fault(
+            (*key, "type"),
+            f"column {field['name']}: expected {' or '.join(ARROW)}, with null or without, got {field['type']!r}",
+            "write other types as string with parsed_as, so that no byte of the source is lost",
+        )
+    if "parsed_as" in field and len(_column_names(field)) == 1:
+        at = (*key, "parsed_as")
+        yield file.fault(at, f"column {field['name']}: expected a name and a type, got {field['parsed_as']!r}")
+
+
+def _column_names(field: dict[str, Any]) -> list[str]:
+    """A column's name, and that of its typed companion."""
+    match field.get("parsed_as"):
+        case {"name": str(companion), "type": str()}:
+            return [field["name"], companion]
+    return [field["name"]]
+
+
+def _name_faults(file: Document, key: Key, name: str, seen: dict[str, str]) -> Iterator[Fault]:
+    if not _COLUMN.fullmatch(name):
+        yield file.fault(key, f"column {name}: expected letters, digits and _ only, no digit first; so Avro wants it")
+    if name.startswith("_"):
+        yield file.fault(key, f"column {name}: expected no underscore first, got one; those names are ours")
+    if other := seen.get(name.lower()):
+        yield file.fault(
+            key,
+            f"column {name}: expected a name of its own, got {other} as well",
+            "Spark does not tell upper case from lower case, so rename one of the two",
+        )
+    seen[name.lower()] = name
 
 
 def _schema(file: Document) -> Schema:

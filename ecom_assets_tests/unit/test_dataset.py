@@ -183,6 +183,7 @@ def test_a_fault_is_named_with_its_line(shop: Path, old: str, new: str, fault: s
         ('"name": "season"', '"name": "Gender"', "expected a name of its own, got gender as well"),
         ('"name": "season"', '"name": "_offset"', "expected no underscore first"),
         ('"name": "season"', '"name": "sea son"', "expected letters, digits and _ only"),
+        ('"name": "season",', '"name": "season", "parsed_as": "date",', "expected a name and a type, got 'date'"),
         ('"type": "record"', '"type": "enum"', "expected an Avro record with fields"),
         ('"fields": [', '"fields": [[', "expected JSON"),
     ],
