@@ -160,6 +160,19 @@ def unread(place: Place, table: Table, ends: Mapping[int, int]) -> int:
     return sum(abs(end - read.get(partition, 0)) for partition, end in ends.items())
 
 
+def clear_leftovers(checkpoint: Location) -> None:
+    """Delete what a killed Spark was about to write to a checkpoint; nothing else may use it meanwhile.
+
+    Spark refuses to begin its first batch while there is any file in the log of offsets
+    (STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY), and Hadoop does not write a lost file again next to its checksum.
+    """
+    for part in list(checkpoint.glob("*/.*.tmp")):
+        part.unlink()
+    for crc in list(checkpoint.glob("*/.*.crc")):
+        if not crc.with_name(crc.name[1 : -len(".crc")]).exists():
+            crc.unlink()
+
+
 @contextmanager
 def running(
     at: Context, table: Table, source: OffsetSource, place: Place, trigger: Mapping[str, Any]
@@ -175,10 +188,7 @@ def running(
         remove(place.checkpoint)
     for log in (place.checkpoint / "offsets").glob("[0-9]*"):  # Spark keeps a hundred at most
         batch_offsets(log, table.name)
-    for crc in place.checkpoint.glob("*/.*.crc"):
-        # Hadoop would not write a lost file again next to its checksum, and Spark would suspect another query.
-        if not crc.with_name(crc.name[1 : -len(".crc")]).exists():
-            crc.unlink()
+    clear_leftovers(place.checkpoint)
     start = _start(at, table, source, place, topic)
     create(table, place.table)
     kafka = at.addresses.kafka

@@ -22,7 +22,7 @@ from ecom_assets.core.layer import Cut
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, connect
 from ecom_assets.dataset.shop import PRODUCT, SHOP
-from ecom_assets.lake import companions, delta, merge
+from ecom_assets.lake import companions, delta, merge, query
 from ecom_assets.lake.kafka_source import java_kafka_config
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import MERGED, STREAMED
@@ -34,6 +34,24 @@ def test_the_client_logs_nothing_when_logging_is_configured() -> None:
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # as Dagster does
     assert not log.disabled
     assert not log.isEnabledFor(logging.CRITICAL)
+
+
+def test_half_written_files_of_a_checkpoint_are_cleared(tmp_path: Path) -> None:
+    """If this fails, a Spark that is killed while it begins its first batch leaves a stream that never starts again."""
+    for name in (
+        "offsets/.1.f7b788aa.tmp",
+        "offsets/..1.f7b788aa.tmp.crc",
+        "offsets/0",
+        "offsets/.0.crc",
+        "commits/.0.crc",  # of a file that is lost
+        "sources/0/0",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    query.clear_leftovers(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"offsets/0", "offsets/.0.crc", "sources/0/0"}
+    query.clear_leftovers(tmp_path / "none yet")
 
 
 def test_kafka_settings_for_java(tmp_path: Path) -> None:
