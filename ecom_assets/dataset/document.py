@@ -7,7 +7,7 @@ What belongs here: reading YAML and JSON, and naming places in them. What does n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -71,9 +71,25 @@ class Document:
     @classmethod
     def yaml(cls, file: Path) -> Self:
         """Read a YAML file."""
-        text, faults = _text(file)
-        if text is None:
-            return cls(file, faults=faults)
+        return cls._read(file, cls._of_yaml)
+
+    @classmethod
+    def json(cls, file: Path) -> Self:
+        """Read a JSON file."""
+        return cls._read(file, cls._of_json)
+
+    @classmethod
+    def _read(cls, file: Path, parse: Callable[[Path, str], Self]) -> Self:
+        try:
+            return parse(file, file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            fault = Fault(str(file), "", f"expected UTF-8, got {error.reason} at byte {error.start:,}")
+        except OSError as error:
+            fault = Fault(str(file), "", f"expected a file, got: {error.strerror}")
+        return cls(file, faults=(fault,))
+
+    @classmethod
+    def _of_yaml(cls, file: Path, text: str) -> Self:
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             if root is None:
@@ -88,11 +104,7 @@ class Document:
             return cls(file, faults=(_not_parsed(file, "YAML", error),))
 
     @classmethod
-    def json(cls, file: Path) -> Self:
-        """Read a JSON file."""
-        text, faults = _text(file)
-        if text is None:
-            return cls(file, faults=faults)
+    def _of_json(cls, file: Path, text: str) -> Self:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -108,15 +120,6 @@ class Document:
         around = next((key[:n] for n in range(len(key), -1, -1) if key[:n] in self._lines), None)
         line = f":{self._lines[around]}" if around is not None else ""
         return Fault(f"{self.file}{line}", _name(key), message, remedy)
-
-
-def _text(file: Path) -> tuple[str | None, tuple[Fault, ...]]:
-    try:
-        return file.read_text(encoding="utf-8"), ()
-    except UnicodeDecodeError as error:
-        return None, (Fault(str(file), "", f"expected UTF-8, got {error.reason} at byte {error.start:,}"),)
-    except OSError as error:
-        return None, (Fault(str(file), "", f"expected a file, got: {error.strerror}"),)
 
 
 def _not_parsed(file: Path, kind: str, error: yaml.YAMLError) -> Fault:

@@ -36,12 +36,12 @@ class Schema:
     Attributes:
         document: Its file.
         nullable: Column -> whether a null is allowed, in the order of the CSV header.
-        companions: Typed companion -> its Spark type.
+        companions: Names of the typed companions.
     """
 
     document: Document
     nullable: dict[str, bool]
-    companions: dict[str, str]
+    companions: list[str]
 
 
 def check(document: Document, form: DatasetForm, avro: dict[str, Document]) -> list[Fault]:
@@ -130,7 +130,7 @@ def _schema(file: Document) -> Schema:
     return Schema(
         file,
         {f["name"]: isinstance(f["type"], list) and "null" in f["type"] for f in fields},
-        {f["parsed_as"]["name"]: f["parsed_as"]["type"] for f in fields if f.get("parsed_as")},
+        [companion for f in fields for companion in _column_names(f)[1:]],
     )
 
 
@@ -167,7 +167,7 @@ def _table_faults(
         yield from _columns(document, (*here, "domains", column), [column], schema, required=True, listed=False)
     yield from _single(document, (*here, "primary_key"), table.primary_key)
     yield from _single(document, (*here, "topic_key"), table.topic_key)
-    yield from _references(document, here, table, schemas, form)
+    yield from _references(document, name, table, schemas, form)
     yield from _hbase(document, (*here, "hbase"), table, schema)
 
 
@@ -201,11 +201,11 @@ def _single(document: Document, key: Key, names: list[str] | None) -> Iterator[F
 
 
 def _references(
-    document: Document, here: Key, table: TableForm, schemas: dict[str, Schema], form: DatasetForm
+    document: Document, name: str, table: TableForm, schemas: dict[str, Schema], form: DatasetForm
 ) -> Iterator[Fault]:
-    schema = schemas[here[1]] if isinstance(here[1], str) else None
+    schema = schemas[name]
     for position, reference in enumerate(table.references):
-        key: Key = (*here, "references", position)
+        key: Key = ("tables", name, "references", position)
         if reference.table not in form.tables:
             yield document.fault(
                 (*key, "table"),
@@ -223,7 +223,7 @@ def _references(
             yield from _columns(document, (*key, "to"), reference.to, schemas[reference.table])
         for column in reference.columns:
             first = column.partition(".")[0]
-            if schema and column not in schema.nullable and first not in schema.companions:
+            if column not in schema.nullable and first not in schema.companions:
                 yield document.fault(
                     (*key, "columns"),
                     f"expected a column of {schema.document.file.name} or a member of a companion, got {column!r}",

@@ -121,6 +121,11 @@ def files(delta: DeltaTable) -> pa.Table:
     return pa.table(delta.get_add_actions(flatten=True))
 
 
+def size(delta: DeltaTable) -> int:
+    """The bytes of a table's files, from its log."""
+    return int(pc.sum(files(delta)["size_bytes"]).as_py() or 0)
+
+
 def records(path: Location) -> int:
     """The number of rows of a table, from its log; no data are read. A missing table has none."""
     return count(DeltaTable(str(path))) if exists(path) else 0
@@ -151,8 +156,7 @@ def measure(table: Table, delta: DeltaTable, null: str | None = None) -> Measure
         return Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.names)))
 
     found = sum(ordered_map(hashed, batches(delta, table.names, null)), Measure())
-    size = int(pc.sum(files(delta)["size_bytes"]).as_py() or 0)
-    return found + Measure(bytes=size, seconds=time.monotonic() - began)
+    return found + Measure(bytes=size(delta), seconds=time.monotonic() - began)
 
 
 def batches(

@@ -229,6 +229,10 @@ def is_followed(table: Table, settings: Settings) -> bool:
     return True
 
 
+_ROWS = "null_count._undecoded.reason"
+"""How many records of a file are rows, in the log's statistics."""
+
+
 def undecoded(found: DeltaTable) -> int:
     """How many records of a streamed table are not rows: from its log, and from files of which the log does not say."""
     known, unknown = _described(delta.files(found))
@@ -238,10 +242,6 @@ def undecoded(found: DeltaTable) -> int:
     return counted + sum(
         len(b) - b["_undecoded"].null_count for b in delta.batches(found, ["_undecoded"], names=_names(unknown))
     )
-
-
-_ROWS = "null_count._undecoded.reason"
-"""How many records of a file are rows, in the log's statistics."""
 
 
 def _described(files: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import duckdb
 import grpc
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
@@ -182,8 +181,8 @@ def size(question: Question, published: Publication, settings: Settings) -> int:
     Raises:
         NotPublishedError: A table of the publication is gone.
     """
-    tables = (DeltaTable(str(f), version=v) for f, v in (_published(n, published, settings) for n in question.tables))
-    return sum(int(pc.sum(delta.files(table)["size_bytes"]).as_py() or 0) for table in tables)
+    tables = (_published(name, published, settings) for name in question.tables)
+    return sum(delta.size(DeltaTable(str(folder), version=version)) for folder, version in tables)
 
 
 def spark_unavailable(error: Exception) -> bool:
