@@ -293,6 +293,10 @@ SERVERS = ("kafka", "hbase_zookeeper", "postgres", "books")
 """Addresses of servers elsewhere that hold a home's data: fixed too; they are remembered without passwords."""
 
 
+BEGUN = "begun"
+"""In a home's memory: nothing in the home was complete when it was written."""
+
+
 class SettingsError(HomeError, ValueError):
     """A setting has a value that it cannot have."""
 
@@ -325,8 +329,11 @@ def load(**overrides: object) -> Settings:
     if settings.source not in ("synthetic", "kaggle"):
         settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
     known = _known(settings.home)
+    begun = known.pop(BEGUN, False)
     for name in (n for n in (*REMEMBERED, *SERVERS) if n in known):
         asked = getattr(settings, name)
+        if begun and (name in SECRETS or name in settings.model_fields_set):
+            continue
         if name in settings.model_fields_set and (asked or name not in {*SERVERS, "lake_uri"}):
             if not _agree(name, asked, known[name]):
                 raise _mismatch(settings.home, name, known[name], f"got {_shown(name, asked)!r}")
@@ -337,10 +344,20 @@ def load(**overrides: object) -> Settings:
     return settings
 
 
-def remember(settings: Settings) -> None:
-    """Let the home remember what its data are and where they are stored; what it knows already stays."""
+def remember(settings: Settings, *, begun: bool = False) -> None:
+    """Let the home remember what its data are and where they are stored; what it knows already stays.
+
+    Args:
+        settings: What it was asked to hold.
+        begun: Its first files are only being written. A run without options continues with these settings, but other
+            ones may still be given.
+    """
     known = _known(settings.home)
+    if known.get(BEGUN):
+        known = {}
     now = {name: _shown(name, getattr(settings, name)) for name in (*REMEMBERED, *SERVERS)}
+    if begun and not known:
+        now[BEGUN] = True
     if now.keys() - known.keys():
         create(settings)
         write_json(settings.home / "home.json", now | known, mode=0o600)

@@ -138,7 +138,7 @@ def _acquired(settings: Settings, dataset: Dataset, acquire: Acquire) -> dict[st
 
         acquire(settings, dataset, progress)
     seconds = time.perf_counter() - began
-    remember(settings)  # not before, or an option that makes no sense would stay with the home
+    remember(settings)
     now = {name: _state(table, settings) for name, table in tables.items()}
     sizes = {name: raw_file(table, settings).stat().st_size for name, table in tables.items()}
     whole = sum(size for name, size in sizes.items() if now[name] != before[name]) or 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ecom_assets.core.errors import SourceError
-from ecom_assets.core.settings import Settings
+from ecom_assets.core.settings import Settings, remember
 from ecom_assets.dataset.model import Dataset
 
 __all__ = ["KaggleError", "SourceChangedError", "SourceMismatchError", "SourceNotFoundError", "acquire"]
@@ -132,11 +132,14 @@ def _take(
     from ecom_assets.source import folder, kaggle, synthetic
 
     def begin() -> None:
-        # Written before the first file, so that files of an interrupted run are known as ours.
+        # Written before the first file, so that files of an interrupted run are known as ours, and a run without
+        # options continues it; not before the options are known to make sense, or they would stay with the home.
+        remember(settings, begun=True)
         settings.raw.mkdir(parents=True, exist_ok=True)
         _write(settings.raw / RECORD, requested | {"files": known})
 
     if requested["source"] == "synthetic":
+        synthetic.validate(settings.scale, settings.seed)
         begin()
         synthetic.generate(settings.raw, settings.scale, settings.seed, progress)
         return {}

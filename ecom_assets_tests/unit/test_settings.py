@@ -24,6 +24,23 @@ def test_a_home_remembers_its_data(tmp_path: Path) -> None:
         load(home=tmp_path, scale=0.1)
 
 
+def test_a_home_that_was_only_begun_may_change_its_mind(tmp_path: Path) -> None:
+    """If this fails, a first run that was broken off is not resumed, or can't be asked for with other options."""
+    remember(load(home=tmp_path, scale=0.5, expand="2", postgres="postgresql://u:hunter2@h/d"), begun=True)
+    again = load(home=tmp_path)
+    assert (again.scale, again.expand, again.postgres) == (0.5, "2", "")
+    other = load(home=tmp_path, scale=0.1)
+    assert (other.scale, other.expand) == (0.1, "2")
+    remember(other, begun=True)
+    assert load(home=tmp_path).scale == 0.1
+    remember(other)
+    with pytest.raises(HomeMismatchError, match=r"expected scale 0\.1"):
+        load(home=tmp_path, scale=0.5)
+    remember(other, begun=True)
+    with pytest.raises(HomeMismatchError, match=r"expected scale 0\.1"):
+        load(home=tmp_path, scale=0.5)
+
+
 def test_a_home_remembers_where_its_data_are(tmp_path: Path) -> None:
     """If this fails, a variable that is unset the next time sends the same rows to another lake or broker."""
     remember(load(home=tmp_path, lake_uri="hdfs://n:8020/lake", kafka="a:9092,b:9092", hbase_zookeeper="z:2181"))

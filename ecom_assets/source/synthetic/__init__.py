@@ -34,17 +34,25 @@ _WORKERS = 2
 
 
 def sizes(scale: float) -> dict[str, int]:
-    """Rows per table at a scale.
+    """Rows per table at a scale."""
+    return {table: max(1, round(rows * scale)) for table, rows in facts.ROWS.items()}
+
+
+def validate(scale: float, seed: int) -> None:
+    """Refuse what nothing can be generated from.
 
     Raises:
-        ValueError: The scale is below ``SMALLEST``.
+        ValueError: The scale is below ``SMALLEST``, or the seed negative.
     """
     if not scale >= SMALLEST:
         raise ValueError(
             f"scale: expected a number from {SMALLEST} up (1.0 is the full size), got {scale}; "
             "choose a larger one with --scale or ECOM_SCALE"
         )
-    return {table: max(1, round(rows * scale)) for table, rows in facts.ROWS.items()}
+    if seed < 0:
+        raise ValueError(
+            f"seed: expected a whole number from 0 up, got {seed}; choose another with --seed or ECOM_SEED"
+        )
 
 
 def generate(folder: Path, scale: float, seed: int, progress: Progress | None = None) -> dict[str, int]:
@@ -63,10 +71,7 @@ def generate(folder: Path, scale: float, seed: int, progress: Progress | None = 
         ValueError: The scale is too small, or the seed negative.
         OSError: The folder can't be written.
     """
-    if seed < 0:
-        raise ValueError(
-            f"seed: expected a whole number from 0 up, got {seed}; choose another with --seed or ECOM_SEED"
-        )
+    validate(scale, seed)
     shop = Shop(sizes(scale), round(facts.ORPHAN_SESSIONS * scale), seed)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files, ThreadPoolExecutor(_WORKERS) as workers:
