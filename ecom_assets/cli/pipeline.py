@@ -134,7 +134,7 @@ def run(
     from ecom_assets.reconcile import report
 
     verdicts = outcome.verdicts
-    ok = outcome.success and all(v.ok for v in verdicts.values())
+    ok = outcome.success and _equal(verdicts)
     print_report(verdicts)
     for error in outcome.errors:
         failed(error)
@@ -144,10 +144,8 @@ def run(
         same = "nothing changed; " if outcome.unchanged else ""
         succeeded(f"{same}every layer reconciles ({seconds:.0f} s, home {settings.home})")
     else:
-        failed(
-            f"not reconciled ({seconds:.0f} s); `{hint('run', settings)}` resumes, `{hint('dev', settings)}` shows the"
-            " runs"
-        )
+        what = "every layer reconciles, but the run failed" if _equal(verdicts) else "not reconciled"
+        failed(f"{what} ({seconds:.0f} s); `{hint('run', settings)}` resumes, `{hint('dev', settings)}` shows the runs")
     address, message = dashboard()
     if message:
         console.print(message, highlight=False, soft_wrap=True)
@@ -161,6 +159,10 @@ def run(
         }
         print(json.dumps(found | {"tables": report.to_json(verdicts)}))
     raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
+
+
+def _equal(verdicts: Mapping[str, Verdict]) -> bool:
+    return bool(verdicts) and all(v.ok for v in verdicts.values())
 
 
 def _remedies(verdicts: Mapping[str, Verdict], settings: Settings, path: str) -> Iterator[str]:

@@ -85,5 +85,5 @@ def _quality(key: dg.AssetKey, name: str, finding: quality.Finding) -> dg.AssetC
         shown["samples"] = dg.MetadataValue.md(markdown(list(finding.samples[0]), finding.samples))
     severity = dg.AssetCheckSeverity.WARN if finding.warn else dg.AssetCheckSeverity.ERROR
     if not finding.ok:
-        note(f"{'!' if finding.warn else '✗'} {key.to_user_string()}: {name} fails: {finding.figures}")
+        note(f"{'!' if finding.warn else '✗'} {key.to_user_string()}: {name} fails: {finding.sentence}")
     return dg.AssetCheckResult(asset_key=key, check_name=name, passed=finding.ok, severity=severity, metadata=shown)

@@ -62,6 +62,11 @@ class Finding:
     samples: list[dict[str, Any]] = field(default_factory=list)
     warn: bool = False
 
+    @property
+    def sentence(self) -> str:
+        """The figures as people read them."""
+        return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in self.figures.items())
+
 
 @dataclass(frozen=True)
 class Check:
@@ -150,8 +155,12 @@ def _bounded(table: Table, found: Measurement, samples: Callable[[], list[dict[s
     figures: dict[str, Any] = {"conflicts": left, "tolerated_share": table.conflicts_tolerated}
     if left <= table.conflicts_tolerated * (rows + left):
         return Finding(True, figures)
-    finding = f"the key is not unique: {left:,} of {rows + left:,} rows share one with another, different row"
-    return Finding(False, figures | {"primary key": table.primary_key, "rows": rows, "finding": finding}, samples())
+    said = {
+        "finding": f"the key is not unique: {left:,} of {rows + left:,} rows share one with another, different row",
+        "remedy": "declare a primary_key that is unique, or the share of conflicts_tolerated; or correct the source and"
+        " take another home",
+    }
+    return Finding(False, figures | {"primary_key": table.primary_key, "rows": rows} | said, samples())
 
 
 def schema(engine: Engine, table: Table) -> Finding:

@@ -302,6 +302,26 @@ def test_dirt_is_quarantined_and_counted(tmp_path: Path, addresses: Addresses) -
     connection.close()
 
 
+@pytest.mark.parametrize("path", ["stream", "bulk"])
+def test_rows_that_share_a_key_and_differ_refuse_the_run(tmp_path: Path, addresses: Addresses, path: str) -> None:
+    """If this fails, a key that is too narrow makes a fraction of the rows, and the run is green."""
+    source = tmp_path / "shop"
+    synthetic.generate(source, 0.0005, 3)
+    products = (source / PRODUCT.csv).read_bytes().splitlines(keepends=True)
+    head, _, rest = products[1].partition(b",")
+    (source / PRODUCT.csv).write_bytes(b"".join([*products, head, b",other ", rest]))
+
+    env = environment(tmp_path / "home", addresses, f"narrow_{path}")
+    code, reported, err = ecom(env, "run", "--path", path, "--source", str(source), "--json")
+    assert (code, reported["ok"]) == (1, False)
+    layer = {"stream": "merged", "bulk": "hbase"}[path]
+    assert reported["tables"]["product"][layer]["rows"] == len(products) - 1, "no sound row is left out"
+    assert path == "bulk" or "hbase" not in reported["tables"]["product"], "no layer is built from it"
+    assert f"{layer}/product: conflicts" in "".join(reported["errors"])
+    rows = len(products)
+    assert f"the key is not unique: 1 of {rows} rows share one with another, different row" in " ".join(err.split())
+
+
 def test_expansion_goes_all_the_way(tmp_path: Path, addresses: Addresses) -> None:
     """If this fails, copies are lost as updates of the first row somewhere on the way."""
     env = environment(tmp_path, addresses, "grown")
