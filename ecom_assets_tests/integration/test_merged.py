@@ -17,10 +17,9 @@ from ecom_assets.paths import MERGED
 from ecom_assets_tests.topics import MakeTopic, Row, event, held, product
 
 
-@pytest.mark.parametrize("hashes", [4, repeats.HASHES], ids=["keys in passes", "keys at once"])
-def test_merge(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, hashes: int) -> None:
+def test_merge(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row would be lost, doubled or chosen at random where several share one key."""
-    monkeypatch.setattr(repeats, "HASHES", hashes)
+    monkeypatch.setattr(repeats, "HASHES", 4)  # more keys than are looked at in one pass; other tests need one only
     topic = make_topic(PRODUCT)
     path = merge.folder(PRODUCT, topic.settings)
     rows = [product(k) for k in range(1, 9)]
