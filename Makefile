@@ -34,9 +34,9 @@ install: .venv/.installed ## Install the locked packages into .venv
 run: install ## Run the pipeline from CSV to verified HBase tables at 1 % of full size; OPTS='--scale 0.1' and the like
 	$(RUN) ecom run $(OPTS)
 
-# Two workers, each with a stack of its own. Tests that share fixtures run on one of them (ecom_assets_tests/conftest.py).
+# Two workers, each with a stack of its own, and one for the tests that need none (ecom_assets_tests/conftest.py).
 test: install ## Run the unit and integration tests, those on the real stack included; OPTS='-k name' and the like
-	$(RUN) pytest -n 2 --no-loadscope-reorder $(OPTS)
+	$(RUN) pytest -n 3 --no-loadscope-reorder $(OPTS)
 
 test-unit: install ## Run the tests that need no servers
 	$(RUN) pytest ecom_assets_tests/unit $(OPTS)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from typing_extensions import override
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings, load
@@ -23,12 +25,40 @@ SHOP = {"test_checks.py", "test_dashboard.py", "test_serving.py"}
 """Files whose tests start from the fixture ``shop``."""
 
 
-class ByStack(LoadFileScheduling):
-    """The tests of a file run on one worker, and so do all that start from ``shop``: it takes a minute to build."""
+STACKS = 2
+"""Workers that may have a stack: with three, two cores and their memory do not suffice."""
 
+
+class ByStack(LoadFileScheduling):
+    """The tests of a file run on one worker, and so do all that start from ``shop``: it takes a minute to build.
+
+    Further workers than those with a stack take tests that need none, while the others wait for servers.
+    """
+
+    @override
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
         return "shop" if file.rpartition("/")[2] in SHOP else file
+
+    @override
+    def _reschedule(self, node: WorkerController) -> None:
+        if self._has_stack(node) or self._next_scope(stack=False):
+            super()._reschedule(node)
+        elif not node.shutting_down:
+            node.shutdown()
+
+    @override
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if scope := self._next_scope(stack=self._has_stack(node)):
+            self.workqueue.move_to_end(scope, last=False)
+        super()._assign_work_unit(node)
+
+    def _has_stack(self, node: WorkerController) -> bool:
+        return self.nodes.index(node) < STACKS
+
+    def _next_scope(self, *, stack: bool) -> str | None:
+        """The next tests that need a stack, or that need none."""
+        return next((scope for scope in self.workqueue if ("/unit/" not in scope) == stack), None)
 
 
 @pytest.hookimpl(optionalhook=True)

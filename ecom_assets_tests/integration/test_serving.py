@@ -343,7 +343,7 @@ def test_readers_never_see_a_mix_of_versions(
     for reader in readers:
         reader.start()
     try:
-        for less in range(1, 6):
+        for less in range(1, 4):
             write_deltalake(str(folder), rows.slice(less * 5), mode="overwrite")
             # Written, not published, and no answer is known any more: nobody may see it.
             redis.Redis.from_url(shop.redis).flushdb()
