@@ -28,10 +28,10 @@ from typing import Any
 from redis import Redis
 
 from ecom_assets.core.settings import Settings, load
+from ecom_assets.dataset.shop import ORDERS, SHOP
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import lookup
 from ecom_assets.serving.queries import Queries
-from ecom_assets.serving.questions import QUESTIONS
 
 HITS = 200
 """Answers from Redis that one user asks for."""
@@ -65,8 +65,8 @@ def service(settings: Settings, given: argparse.Namespace) -> dict[str, Any]:
     """The query service: one user, then many."""
     rng, queries = random.Random(0), Queries(settings)
     at = queries.addresses
-    ids = lookup.sample_customers(settings, at) or sys.exit("expected orders in HBase, found none; `ecom run`")
-    names = list(QUESTIONS)
+    ids = lookup.examples(ORDERS, settings, at, 100) or sys.exit("expected orders in HBase, found none; `ecom run`")
+    names = list(SHOP.queries)
 
     def ask(name: str) -> float:
         return timed(lambda: queries.snapshot().ask(name))
@@ -81,7 +81,7 @@ def service(settings: Settings, given: argparse.Namespace) -> dict[str, Any]:
     reported |= {"cold_page_s": round(time.perf_counter() - began, 2), "cold_ms": summary(cold)}
     warm = for_a_while(given, lambda: ask(rng.choice(names)))
     reported |= {"warm_ms": summary(warm), "warm_answers_per_s": round(len(warm) / given.seconds)}
-    reads = for_a_while(given, lambda: timed(lambda: lookup.orders(rng.choice(ids), settings, at)))
+    reads = for_a_while(given, lambda: timed(lambda: lookup.through(ORDERS, rng.choice(ids), settings, at)))
     reported |= {"hbase_orders_ms": summary(reads), "hbase_reads_per_s": round(len(reads) / given.seconds)}
     queries.close()
     return reported

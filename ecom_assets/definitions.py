@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,12 +10,12 @@ import dagster as dg
 
 from ecom_assets.core import settings as settings_module
 from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.loader import named
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.dataset.shop import SHOP
 from ecom_assets.defs.assets.analysis import analysis_assets, cached_analyses, postgres_assets
 from ecom_assets.defs.assets.layers import SOURCE, layer_assets
 from ecom_assets.defs.assets.reconciliation import report_asset, report_check
-from ecom_assets.defs.assets.serving import matches_transactions, serving_assets
+from ecom_assets.defs.assets.serving import index_checks, serving_assets
 from ecom_assets.defs.checks import layer_checks
 from ecom_assets.defs.jobs import JOBS, SCHEDULES
 from ecom_assets.defs.resources.hbase import HBaseResource
@@ -26,7 +27,7 @@ from ecom_assets.defs.sensors import SENSORS
 
 def build_defs(
     *,
-    dataset: Dataset = SHOP,
+    dataset: Dataset,
     settings: Callable[[], Settings] = settings_module.load,
     resources: Mapping[str, Any] | None = None,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
@@ -51,9 +52,9 @@ def build_defs(
             *serving_assets(dataset),
             postgres_assets(dataset),
             analysis_assets(dataset),
-            cached_analyses,
+            cached_analyses(dataset),
         ],
-        asset_checks=[*layer_checks(dataset), report_check(dataset), matches_transactions],
+        asset_checks=[*layer_checks(dataset), report_check(dataset), *index_checks(dataset)],
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,
@@ -64,5 +65,5 @@ def build_defs(
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The shop's definitions, with the home of the environment."""
-    return build_defs()
+    """The definitions of the environment's data set (``ECOM_DATASET``) and home."""
+    return build_defs(dataset=named(os.environ.get("ECOM_DATASET") or Settings.model_fields["dataset"].default))

@@ -15,8 +15,8 @@ from ecom_assets.core.layer import Layer
 from ecom_assets.csv.chunked import ChunkedLayer
 from ecom_assets.csv.expanded import ExpandedLayer
 from ecom_assets.csv.raw import RawLayer
+from ecom_assets.dataset.loader import named
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.dataset.shop import SHOP
 from ecom_assets.hbase.layer import HBaseLayer
 from ecom_assets.kafka.layer import TopicLayer
 from ecom_assets.lake.merged import MergedLayer
@@ -52,16 +52,18 @@ INGESTION = LAYERS[1 : 1 + LAYERS.index(TOPIC.name)]
 
 
 def open_home(
-    settings: Settings, dataset: Dataset = SHOP, session: Callable[[], SparkSession] | None = None
+    settings: Settings, dataset: Dataset | None = None, session: Callable[[], SparkSession] | None = None
 ) -> Context:
     """Open a home; leave its ``with`` block to close what was opened.
 
     Args:
         settings: The home.
-        dataset: Its tables.
+        dataset: What it holds; without it, what its settings name.
         session: Gives a Spark session that somebody else releases; without it one is opened at first need.
     """
-    return Context(settings, dataset, lambda: LocatedAddresses(Stack(settings).address), session)
+    return Context(
+        settings, dataset or named(settings.dataset), lambda: LocatedAddresses(Stack(settings).address), session
+    )
 
 
 def engine(at: Context, path: str) -> Engine:

@@ -11,7 +11,7 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.csv.unique import Deduplicated
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets.dataset.shop import ORDERS, TABLES
 from ecom_assets.lake import streamed
 from ecom_assets.paths import HBASE, engine, open_home
 from ecom_assets.serving import index, publication
@@ -45,8 +45,8 @@ def open_shop(settings: Settings) -> None:
             write_streamed(at.spark, table, settings)
             stream.build("merged", table)
             stream.build("hbase", table)
-        index.build_index(at, HBASE["stream"])
-        publication.publish(settings, at.books)
+        index.build_index(at, ORDERS, HBASE["stream"])
+        publication.publish(settings, at.dataset, at.books)
 
 
 def write_streamed(spark: SparkSession, table: Table, settings: Settings) -> None:

@@ -163,12 +163,12 @@ def _layers_config(path: str, *, repair: bool) -> dict[str, Any]:
 def _verdicts(settings: Settings) -> dict[str, Any]:
     """The last verdict on every table."""
     from ecom_assets.core.books import Books
-    from ecom_assets.dataset.shop import SHOP
+    from ecom_assets.dataset.loader import named
     from ecom_assets.paths import PATHS
     from ecom_assets.reconcile import report
 
     with Books.open(settings) as books:
-        return report.recorded(books, [layer.name for layer in PATHS[settings.path]], SHOP.tables)
+        return report.recorded(books, [layer.name for layer in PATHS[settings.path]], named(settings.dataset).tables)
 
 
 def submit(job_name: str, settings: Settings, through: str, *, repair: bool = False) -> Outcome:

@@ -95,7 +95,14 @@ def configure_existing(**given: Any) -> Settings:
 
 
 def dagster_home(settings: Settings) -> None:
-    """Use the home's own Dagster instance, in this process and those it starts."""
+    """Use the home's own Dagster instance and data set, in this process and those it starts.
+
+    Raises:
+        DatasetError: The data set cannot be used; nothing was created.
+    """
+    from ecom_assets.dataset.loader import named
+
+    named(settings.dataset)
     homes.create(settings)
     folder = settings.dagster
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,18 +110,20 @@ def dagster_home(settings: Settings) -> None:
     if not config.exists():
         config.write_text((ROOT / "ecom_assets" / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ["ECOM_DATASET"] = settings.dataset
 
 
-def known_tables(asked: list[str] | None) -> list[str]:
+def known_tables(asked: list[str] | None, settings: Settings) -> list[str]:
     """The tables of the data set that are asked for; all if none is named.
 
     Raises:
         typer.BadParameter: One of them is unknown; names the known ones.
     """
-    from ecom_assets.dataset.shop import TABLES
+    from ecom_assets.dataset.loader import named
 
-    if unknown := set(asked or ()) - set(TABLES):
+    tables = named(settings.dataset).tables
+    if unknown := set(asked or ()) - set(tables):
         raise typer.BadParameter(
-            f"expected one of {', '.join(TABLES)}, got {', '.join(sorted(unknown))}", param_hint="'--table'"
+            f"expected one of {', '.join(tables)}, got {', '.join(sorted(unknown))}", param_hint="'--table'"
         )
-    return asked or list(TABLES)
+    return asked or list(tables)

@@ -47,6 +47,10 @@ def run(
         float | None,
         typer.Option(min=1e-6, help="Size of the synthetic data; 1.0 is 13.8 million rows.", show_default="0.01"),
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of a data set that comes along, or a folder with dataset.yaml.", show_default="shop"),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(help="synthetic, kaggle, or a folder with the CSV files.", show_default="synthetic"),
@@ -93,6 +97,7 @@ def run(
     began = time.perf_counter()
     settings = configure(
         scale=scale,
+        dataset=dataset,
         source=source,
         expand=expand,
         home=home,
@@ -125,10 +130,10 @@ def run(
                 # Two threads must not import PySpark at once: its packages import one another in a circle, and Python
                 # breaks such a deadlock by an ImportError.
                 definitions()
-                from ecom_assets.dataset.shop import CUSTOMER
+                from ecom_assets.dataset.loader import named
                 from ecom_assets.lake import warmup
 
-                warmup.begin(settings, CUSTOMER, addresses.spark)
+                warmup.begin(settings, next(iter(named(settings.dataset).tables.values())), addresses.spark)
             outcome = job.execute(name, settings, definitions, path=settings.path, repair=repair)
     seconds = time.perf_counter() - began
     from ecom_assets.reconcile import report
@@ -167,13 +172,13 @@ def _equal(verdicts: Mapping[str, Verdict]) -> bool:
 
 def _remedies(verdicts: Mapping[str, Verdict], settings: Settings, path: str) -> Iterator[str]:
     """What to do about each layer at fault, a sentence each; one that is only missing needs no more than a run."""
-    from ecom_assets.dataset.shop import SHOP
+    from ecom_assets.dataset.loader import named
     from ecom_assets.paths import PATHS
 
     layers = {layer.name: layer for layer in PATHS[path]}
     for table, verdict in verdicts.items():
         for layer in verdict.mismatches.keys() - verdict.missing:
-            yield f"{layer}/{table}: {layers[layer].remedy(settings, SHOP.tables[table])}"
+            yield f"{layer}/{table}: {layers[layer].remedy(settings, named(settings.dataset).tables[table])}"
 
 
 def reconcile(
@@ -188,7 +193,7 @@ def reconcile(
     from ecom_assets.paths import engine, open_home, path_used
     from ecom_assets.reconcile import report
 
-    names = known_tables(table)
+    names = known_tables(table, settings)
     with locks.shared(settings, "ecom reconcile", log=inform), bars(console), open_home(settings) as at:
         path = path_used(at)
         verdicts = dict(report.reconcile(engine(at, path), [at.dataset.tables[name] for name in names]))
@@ -249,7 +254,7 @@ def reset(
     settings = configure_existing(home=home)
     from ecom_assets.paths import engine, open_home
 
-    names = known_tables(table)
+    names = known_tables(table, settings)
     if not yes:
         downstream = f"{layer.value} and everything downstream"
         typer.confirm(f"Delete {downstream}, of {', '.join(names)}, in {settings.home}?", abort=True)
@@ -270,7 +275,7 @@ def books(
     settings = configure_existing(home=home)
     from ecom_assets.core.books import Books
 
-    names = set(known_tables(table))
+    names = set(known_tables(table, settings))
     with Books.open(settings) as found:
         lines = [
             (build, found.last_measurement(build.layer, build.table), found.verification(build.layer, build.table))

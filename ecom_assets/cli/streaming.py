@@ -38,7 +38,7 @@ def stream(
     from ecom_assets.lake.follow import follow
     from ecom_assets.paths import TOPIC, open_home
 
-    names = known_tables(table)
+    names = known_tables(table, settings)
     grid = _progress(interval)
     with (
         locks.shared(settings, "ecom stream", log=inform),
@@ -101,7 +101,7 @@ def simulate(
     from ecom_assets.core.progress import bars, track
     from ecom_assets.paths import TOPIC, open_home
 
-    (name,) = known_tables([table])
+    (name,) = known_tables([table], settings)
     with (
         bars(console),
         locks.shared(settings, "ecom simulate", log=inform),

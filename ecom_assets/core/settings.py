@@ -85,6 +85,9 @@ class Settings(BaseSettings):
         description="embedded (one server of each kind) or cluster (several); empty: what the home was started with",
     )
 
+    dataset: str = Field(
+        "shop", description="Data set: the name of one that comes along, or a folder with its dataset.yaml"
+    )
     source: str = Field("synthetic", description="synthetic, kaggle, or a folder with the CSV files")
     scale: float = Field(0.01, gt=0, description="Size of the synthetic data; 1.0 is the full 13.8M rows")
     seed: int = Field(20220731, description="Seed of the synthetic data")
@@ -286,7 +289,10 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
 
-REMEMBERED = ("source", "scale", "seed", "expand", "chunk_bytes", "csv_engine", "namespace", "partitions", "lake_uri")
+REMEMBERED = (
+    *("dataset", "source", "scale", "seed", "expand"),
+    *("chunk_bytes", "csv_engine", "namespace", "partitions", "lake_uri"),
+)
 """Settings that decide what a home's data are and where they are stored: fixed by its first run."""
 
 SERVERS = ("kafka", "hbase_zookeeper", "postgres", "books")
@@ -326,9 +332,13 @@ def load(**overrides: object) -> Settings:
         raise SettingsError("; ".join(_sentence(each, given) for each in error.errors())) from None
     Target.parse(settings.expand)  # noticed here, it costs nobody a minute, and no home remembers it
     settings = settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    if "/" in settings.dataset or settings.dataset.startswith((".", "~")):
+        settings = settings.model_copy(update={"dataset": str(Path(settings.dataset).expanduser().resolve())})
     if settings.source not in ("synthetic", "kaggle"):
         settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
     known = _known(settings.home)
+    if known:  # a home from before there were others holds the shop
+        known = {"dataset": Settings.model_fields["dataset"].default} | known
     begun = known.pop(BEGUN, False)
     for name in (n for n in (*REMEMBERED, *SERVERS) if n in known):
         asked = getattr(settings, name)

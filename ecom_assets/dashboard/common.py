@@ -11,6 +11,7 @@ import streamlit as st
 
 from ecom_assets.core.errors import LakeError, ServiceError
 from ecom_assets.core.settings import Settings, load
+from ecom_assets.dataset.model import Dataset
 from ecom_assets.serving.lookup import LookupUnavailableError
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
@@ -23,6 +24,11 @@ log = logging.getLogger(__name__)
 def service() -> Queries:
     """The query service of this process; all sessions share it."""
     return Queries(load())
+
+
+def dataset() -> Dataset:
+    """What the home holds."""
+    return service().dataset
 
 
 def settings() -> Settings:

@@ -11,7 +11,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from ecom_assets.serving.questions import TOP
+MOST_SOLD = 20
+"""Products that are named as the best sold; ``queries/top_products.sql`` computes as many."""
+
 
 UNKNOWN = "not given"
 """What a null is called."""
@@ -121,7 +123,7 @@ def top_products(best: pa.Table, chosen: Filter) -> pl.DataFrame:
     frame = _chosen(sold, chosen).filter(
         pl.col("first_year") == sold["first_year"].min(), pl.col("last_year") == sold["last_year"].max()
     )
-    frame = frame.filter(pl.col(place) <= TOP).sort(place).with_columns(pl.col("name").fill_null("(no name)"))
+    frame = frame.filter(pl.col(place) <= MOST_SOLD).sort(place).with_columns(pl.col("name").fill_null("(no name)"))
     return frame.select("product_id", "name", "category", "units", "amount")
 
 

@@ -44,6 +44,24 @@ class HBaseForm(_Form):
     """Column family -> its columns; `"*"`: all that are in no other family and not in the row key."""
 
 
+class IndexForm(_Form):
+    """A second way to a table's rows in HBase: some of its columns under another row key."""
+
+    row_key: Annotated[list[str], Field(min_length=2)]
+    """Columns that make its row key: first what rows are found by, and the primary key among the rest."""
+    family: str = "i"
+    """Column family of its cells."""
+
+
+class PublishedForm(_Form):
+    """The file as its publisher provides it: others are loaded too, but said to differ."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    """Its size."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+    """Its SHA-256, or the first digits of it."""
+
+
 class TableForm(_Form):
     """One table."""
 
@@ -61,6 +79,10 @@ class TableForm(_Form):
     """Share of rows that may differ from another row of their primary key before that is an error."""
     hbase: HBaseForm
     """Its layout in HBase."""
+    indexes: dict[str, IndexForm] = {}
+    """Name -> index of it, a table in HBase of that name."""
+    published: PublishedForm | None = None
+    """The file on Kaggle."""
 
 
 class DatasetForm(_Form):
@@ -68,6 +90,10 @@ class DatasetForm(_Form):
 
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     """Its name."""
+    kaggle: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$")] = None
+    """Where it is published on Kaggle: `owner/name`."""
+    generator: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.]+$")] = None
+    """Python module that makes synthetic data of its form, with functions `validate` and `generate`."""
     tables: Annotated[dict[str, TableForm], Field(min_length=1)]
     """Its tables, in the order in which they are built and shown."""
 

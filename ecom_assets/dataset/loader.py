@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from ecom_assets.dataset import declaration, rules
+from ecom_assets.dataset import declaration, query, rules
 from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, TableForm
 from ecom_assets.dataset.document import DatasetError, Document
-from ecom_assets.dataset.model import Dataset, HBaseLayout, Reference, Table
+from ecom_assets.dataset.model import Dataset, HBaseLayout, Index, Published, Reference, Table
 
 FILE = "dataset.yaml"
 
@@ -21,6 +21,18 @@ def bundled() -> Path:
     """The folder of the data sets that come with the project: next to the package, in a wheel within it."""
     package = Path(__file__).resolve().parents[1]
     return next((folder for folder in (package / "schemas", package.parent / "schemas") if folder.is_dir()), package)
+
+
+def named(name: str) -> Dataset:
+    """Load a data set by the name of one that comes with the project, or by its folder.
+
+    Raises:
+        DatasetError: There is none, or its declaration cannot be used.
+    """
+    folder = bundled() / name
+    if "/" in name or not folder.is_dir():
+        folder = Path(name).expanduser().resolve()
+    return load(folder)
 
 
 @cache
@@ -35,9 +47,16 @@ def load(folder: Path) -> Dataset:
     if form is None:
         raise DatasetError(folder, faults)
     avro = {name: Document.json(folder / (table.avro or f"{name}.avsc")) for name, table in form.tables.items()}
-    if faults := rules.check(document, form, avro):
+    queries, unusable = query.read(folder, form.tables)
+    if faults := [*rules.check(document, form, avro), *unusable]:
         raise DatasetError(folder, faults)
-    return Dataset.of(form.dataset, *(_table(name, table, avro[name], form) for name, table in form.tables.items()))
+    tables = {name: _table(name, table, avro[name], form) for name, table in form.tables.items()}
+    indexes = {
+        name: Index.by(name, tables[of], tuple(index.row_key), index.family)
+        for of, table in form.tables.items()
+        for name, index in table.indexes.items()
+    }
+    return Dataset(form.dataset, tables, indexes, queries, form.kaggle or "", form.generator or "")
 
 
 def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Table:
@@ -55,6 +74,7 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
         ),
         hbase=_layout(name, table.hbase, columns),
         conflicts_tolerated=table.conflicts_tolerated,
+        published=Published(table.published.bytes, table.published.sha256) if table.published else None,
     )
 
 

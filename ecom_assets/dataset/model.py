@@ -16,6 +16,9 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+from typing_extensions import override
+
+from ecom_assets.dataset.query import Query
 
 ARROW = {"long": pa.int64(), "string": pa.string()}
 """Avro type -> Arrow type of a clean row; every other type is text, so that the source's own bytes reach HBase."""
@@ -85,6 +88,19 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What is known of a published file.
+
+    Attributes:
+        bytes: Its size.
+        sha256: Its SHA-256 in hexadecimal, or the first digits of it.
+    """
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Table:
     """One table of a data set.
 
@@ -100,6 +116,7 @@ class Table:
         hbase: Its layout in HBase.
         conflicts_tolerated: Share of rows that may differ from another row of their primary key before that is an
             error; such rows are quarantined in any case.
+        published: Its file on Kaggle, if that is known.
     """
 
     name: str
@@ -111,6 +128,7 @@ class Table:
     references: tuple[Reference, ...]
     hbase: HBaseLayout
     conflicts_tolerated: float = 0.0
+    published: Published | None = None
 
     @cached_property
     def avro(self) -> str:
@@ -133,6 +151,11 @@ class Table:
             )  # fmt: skip
 
         return tuple(column(f) for f in self.avsc["fields"])
+
+    @property
+    def doc(self) -> str:
+        """What a row of it is, a sentence; empty if its schema does not say."""
+        return self.avsc.get("doc", "")
 
     @property
     def names(self) -> list[str]:
@@ -169,18 +192,58 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Index(Table):
+    """A table in HBase that holds some columns of another, under another row key.
+
+    Attributes:
+        of: The other table.
+    """
+
+    of: Table = field(kw_only=True)
+
+    @cached_property
+    @override
+    def columns(self) -> tuple[Column, ...]:
+        """Those of the row key."""
+        return tuple(c for name in self.hbase.row_key for c in self.of.columns if c.name == name)
+
+    @classmethod
+    def by(cls, name: str, of: Table, row_key: tuple[str, ...], family: str) -> Index:
+        """An index of a table by a row key, whose first column is in the row key alone."""
+        return cls(
+            name=name,
+            avsc=of.avsc,
+            schema_file=of.schema_file,
+            primary_key=of.primary_key,
+            entity_key=of.entity_key,
+            keys={},
+            references=(),
+            hbase=HBaseLayout(table=name, families={family: row_key[1:]}, row_key=row_key),
+            of=of,
+        )
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """The tables of one data set.
+    """What one data set declares.
 
     Attributes:
         name: Its name.
         tables: Name -> table, in their declared order.
+        indexes: Name -> index in HBase.
+        queries: Name -> query that is precomputed for the pages.
+        kaggle: Where it is published on Kaggle, ``owner/name``; empty if it is not.
+        generator: Module that makes synthetic data; empty if there is none.
     """
 
     name: str
     tables: dict[str, Table]
+    indexes: dict[str, Index] = field(default_factory=dict)
+    queries: dict[str, Query] = field(default_factory=dict)
+    kaggle: str = ""
+    generator: str = ""
 
     @classmethod
     def of(cls, name: str, *tables: Table) -> Dataset:
-        """A data set of some tables."""
+        """A data set of some tables, and nothing else."""
         return cls(name, {table.name: table for table in tables})

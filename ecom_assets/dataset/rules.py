@@ -148,6 +148,15 @@ def _names(document: Document, form: DatasetForm) -> Iterator[Fault]:
                     f"expected letters, digits, _, - and ., 100 at most, got {text!r}",
                     "Kafka and HBase take no others",
                 )
+        for index in table.indexes:
+            at = (*key, "indexes", index)
+            if not _TABLE.fullmatch(index):
+                yield document.fault(
+                    at, f"expected letters, digits, _, - and ., 100 at most, got {index!r}", "HBase takes no others"
+                )
+            stored[index] += 1
+            if stored[index] > 1:
+                yield document.fault(at, f"expected a table of its own in HBase, got {index} again")
         stored[hbase] += 1
         folded[name.lower()] += 1
         if stored[hbase] > 1:
@@ -169,6 +178,10 @@ def _table_faults(
     yield from _single(document, (*here, "topic_key"), table.topic_key)
     yield from _references(document, name, table, schemas, form)
     yield from _hbase(document, (*here, "hbase"), table, schema)
+    for index, declared in table.indexes.items():
+        at = (*here, "indexes", index)
+        yield from _row_key(document, at, declared.row_key, table, schema)
+        yield from _family(document, (*at, "family"), declared.family)
 
 
 def _columns(
@@ -234,23 +247,14 @@ def _references(
 def _hbase(document: Document, key: Key, table: TableForm, schema: Schema) -> Iterator[Fault]:
     """Each column is stored once, or can be read from the row key; the row key is unique."""
     layout = table.hbase
-    yield from _columns(document, (*key, "row_key"), layout.row_key, schema, required=True)
-    if missing := [name for name in table.primary_key if name in schema.nullable and name not in layout.row_key]:
-        yield document.fault(
-            (*key, "row_key"),
-            f"expected the primary key among its columns, got it without {', '.join(missing)}",
-            "two rows might share a row key, and one would overwrite the other",
-        )
+    yield from _row_key(document, key, layout.row_key, table, schema)
     stored: dict[str, str] = {}
     rest = [family for family, columns in layout.families.items() if columns == "*"]
     if len(rest) > 1:
         yield document.fault((*key, "families", rest[1]), 'expected one family with "*", got another')
     for family, columns in layout.families.items():
         at: Key = (*key, "families", family)
-        if not _FAMILY.fullmatch(family):
-            yield document.fault(
-                at, f"expected a name that HBase takes, got {family!r}", "no colon, slash or space, no point first"
-            )
+        yield from _family(document, at, family)
         if columns == "*":
             continue
         yield from _columns(document, at, columns, schema)
@@ -265,6 +269,23 @@ def _hbase(document: Document, key: Key, table: TableForm, schema: Schema) -> It
             (*key, "families"),
             f"expected every column in a family or in the row key, got none with {', '.join(lost)}",
             'name them, or give a family the columns "*"',
+        )
+
+
+def _row_key(document: Document, key: Key, row_key: list[str], table: TableForm, schema: Schema) -> Iterator[Fault]:
+    yield from _columns(document, (*key, "row_key"), row_key, schema, required=True)
+    if missing := [name for name in table.primary_key if name in schema.nullable and name not in row_key]:
+        yield document.fault(
+            (*key, "row_key"),
+            f"expected the primary key among its columns, got it without {', '.join(missing)}",
+            "two rows might share a row key, and one would overwrite the other",
+        )
+
+
+def _family(document: Document, key: Key, family: str) -> Iterator[Fault]:
+    if not _FAMILY.fullmatch(family):
+        yield document.fault(
+            key, f"expected a name that HBase takes, got {family!r}", "no colon, slash or space, no point first"
         )
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import dagster as dg
 
 from ecom_assets.core.errors import is_transient
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.model import Index, Table
 from ecom_assets.paths import LAYERS
 
 OWNERS = ["team:data-platform"]
@@ -43,6 +43,11 @@ def asset_name(layer: str, table: Table) -> str:
 def asset_key(layer: str, table: Table) -> dg.AssetKey:
     """The key of a table's asset in a layer."""
     return dg.AssetKey([layer, asset_name(layer, table)])
+
+
+def index_key(index: Index) -> dg.AssetKey:
+    """The key of an index's asset."""
+    return dg.AssetKey(["serving", index.name])
 
 
 def for_each(due: Iterable[D], work: Callable[[D], R]) -> Iterator[tuple[D, R]]:

@@ -18,10 +18,10 @@ from ecom_assets.core.errors import EcomError
 from ecom_assets.dataset.model import Table
 from ecom_assets.defs import state
 from ecom_assets.defs.jobs import ingest, publish, stream
-from ecom_assets.defs.names import PRECOMPUTED, PUBLICATION, REPORT, asset_key
+from ecom_assets.defs.names import PRECOMPUTED, PUBLICATION, REPORT, asset_key, index_key
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import INGESTION, LAYERS, TOPIC, path_used
-from ecom_assets.serving import lookup, publication
+from ecom_assets.serving import publication
 
 GOAL = "ecom/goal"
 """Run tag: what the run is to reach."""
@@ -265,7 +265,7 @@ def _publication(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.
         raise NotNowError("pending: " + "; ".join(waits or ["a table to be chunked and produced"]))
     tables = [at.dataset.tables[n] for n in asked]
     due = [t for t in tables if asked[t.name].merged != asked[t.name].version or engine.due(LAYERS[-1], t)]
-    if not due and publication.is_current(at.settings, at.books):
+    if not due and publication.is_current(at.settings, at.dataset, at.books):
         raise NotNowError("everything that was streamed is published")
     if due and publication.same_ingestion(at.books, asked) and all(engine.layer(LAYERS[-1]).exists(at, t) for t in due):
         age = state.published_for(at)
@@ -277,7 +277,7 @@ def _publication(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.
     goal = ", ".join(f"streamed/{n} {version}" for n, version in versions.items())
     goal += f" after {', '.join(_built(at, LAYERS[-1], table) for table in tables)}"
     keys = [asset_key(layer, t) for layer in ("merged", LAYERS[-1]) for t in due]
-    keys += [REPORT, dg.AssetKey(["serving", lookup.ORDERS.name]), PRECOMPUTED, PUBLICATION]
+    keys += [REPORT, *map(index_key, at.dataset.indexes.values()), PRECOMPUTED, PUBLICATION]
     return gate(context.instance, publish.name, goal, keys, {"ecom/versions": json.dumps(versions)})
 
 

@@ -20,19 +20,14 @@ from pyspark.sql import functions as sf
 from ecom_assets.core.location import Location, exists
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.serving import postgres
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import ask_spark
 from ecom_assets.serving.postgres import PostgresError
-from ecom_assets.serving.questions import QUESTIONS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-ANALYSES = tuple(QUESTIONS)
-"""The questions that are analysed: all."""
 
 TTL = 24 * 3600
 """Seconds a result stays in Redis."""
@@ -63,14 +58,15 @@ def folder(name: str, settings: Settings) -> Location:
     return settings.lake / "analysis" / name
 
 
-def analyse(spark: SparkSession, settings: Settings, url: str, name: str) -> tuple[Result, bool]:
+def analyse(spark: SparkSession, settings: Settings, dataset: Dataset, url: str, name: str) -> tuple[Result, bool]:
     """Compute one result, if the tables have changed, and keep it in the lake.
 
     Args:
         spark: A session.
         settings: The home.
+        dataset: Its tables and queries.
         url: PostgreSQL.
-        name: One of ``ANALYSES``.
+        name: One of the queries.
 
     Returns:
         The result, and whether there was nothing to do.
@@ -83,11 +79,11 @@ def analyse(spark: SparkSession, settings: Settings, url: str, name: str) -> tup
         raise PostgresError(
             f"PostgreSQL holds no tables of {settings.namespace} yet; materialize postgres first (job analysis)"
         )
-    question = QUESTIONS[name]
+    question = dataset.queries[name]
     version = f"{tables[:16]}-{question.digest}"
     if (last := result(name, settings)) and last.version == version:
         return last, True
-    frames = {t: frame(spark, url, TABLES[t], settings) for t in question.tables}
+    frames = {t: frame(spark, url, dataset.tables[t], settings) for t in question.tables}
     table = ask_spark(spark, question, frames)
     # The parts of a table are read by queries of their own: a load in between would mix two versions.
     if postgres.version(url, settings) != tables:

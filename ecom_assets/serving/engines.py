@@ -23,12 +23,12 @@ from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, answers, connect
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.dataset.query import Query
 from ecom_assets.lake import delta, merge
 from ecom_assets.lake.delta import Version
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving.publication import NotPublishedError, Publication
-from ecom_assets.serving.questions import SALES, Question
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -39,18 +39,20 @@ class SparkEngine:
 
     Args:
         settings: The home.
+        dataset: Its tables.
         session: Provides a session that its owner releases; without it the engine opens its own.
     """
 
     source = "Spark"
 
-    def __init__(self, settings: Settings, session: Callable[[], SparkSession] | None = None) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset, session: Callable[[], SparkSession] | None = None) -> None:
         self.settings = settings
+        self.dataset = dataset
         self._given = session
         self._own: SparkSession | None = None
         self._lock = threading.Lock()
 
-    def compute(self, question: Question, published: Publication) -> pa.Table:
+    def compute(self, question: Query, published: Publication) -> pa.Table:
         """Answer a question.
 
         Raises:
@@ -58,7 +60,7 @@ class SparkEngine:
             NotPublishedError: A table of the publication is gone.
             PySparkException: Spark could not compute it.
         """
-        folders = {name: _published(name, published, self.settings) for name in question.tables}
+        folders = {name: _published(self.dataset.tables[name], published, self.settings) for name in question.tables}
         session = self._session()
         tables = {
             name: session.read.format("delta").option("versionAsOf", version).load(str(folder))
@@ -87,15 +89,18 @@ class SparkEngine:
             session.stop()
 
 
-def ask_spark(session: SparkSession, question: Question, tables: Mapping[str, DataFrame]) -> pa.Table:
+def ask_spark(session: SparkSession, question: Query, tables: Mapping[str, DataFrame]) -> pa.Table:
     """Run a question over Spark data frames.
 
     The frames are handed over with the query, by ``{name}``: no view of that name need exist, so that queries of
     several threads cannot meet.
     """
     frames = dict(tables)
-    if "sales" in question.sql:
-        frames["sales"] = session.sql(_named(SALES["Spark"], "transactions"), transactions=tables["transactions"])
+    for view in question.views:
+        text = view.sql["spark"]
+        for name in view.tables:
+            text = _named(text, name)
+        frames[view.name] = session.sql(text, None, **{name: tables[name] for name in view.tables})
     text = question.sql
     for name in frames:
         text = _named(text, name)
@@ -112,10 +117,11 @@ class DuckDBEngine:
 
     source = "DuckDB"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
         self.settings = settings
+        self.dataset = dataset
 
-    def compute(self, question: Question, published: Publication) -> pa.Table:
+    def compute(self, question: Query, published: Publication) -> pa.Table:
         """Answer a question.
 
         Raises:
@@ -123,7 +129,7 @@ class DuckDBEngine:
         """
         with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
             for name in question.tables:
-                folder, version = _published(name, published, self.settings)
+                folder, version = _published(self.dataset.tables[name], published, self.settings)
                 try:
                     found = DeltaTable(str(folder), version=version)
                     schema = _without_zone(pa.schema(found.schema().to_arrow()))
@@ -131,8 +137,8 @@ class DuckDBEngine:
                 except DeltaError as error:
                     raise _gone(name, published) from error
                 connection.register(name, dataset)
-            if "sales" in question.sql:
-                connection.execute(f"CREATE VIEW sales AS {SALES['DuckDB']}")
+            for view in question.views:
+                connection.execute(f'CREATE VIEW "{view.name}" AS {view.sql["duckdb"]}')
             return _settled(connection.sql(question.sql).to_arrow_table())
 
     def close(self) -> None:
@@ -146,15 +152,16 @@ def _without_zone(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def _published(name: str, published: Publication, settings: Settings) -> tuple[Location, int]:
+def _published(table: Table, published: Publication, settings: Settings) -> tuple[Location, int]:
     """Folder and version of a table, which must be the very table that was published."""
+    name = table.name
     label = published.merged[name]
     if not label:
         raise NotPublishedError(
             f"there is no merged table {name} to answer from (the bulk path builds none);"
             f" `{hint('run', settings)}` on the stream path builds it"
         )
-    folder = merge.folder(TABLES[name], settings)
+    folder = merge.folder(table, settings)
     try:
         return folder, delta.at_version(folder, Version.parse(label)).version()
     except LakeError as error:
@@ -175,13 +182,13 @@ def _settled(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields)).sort_by([(f.name, "ascending") for f in fields]).combine_chunks()
 
 
-def size(question: Question, published: Publication, settings: Settings) -> int:
+def size(question: Query, published: Publication, settings: Settings, dataset: Dataset) -> int:
     """Bytes of the tables that a question reads.
 
     Raises:
         NotPublishedError: A table of the publication is gone.
     """
-    tables = (_published(name, published, settings) for name in question.tables)
+    tables = (_published(dataset.tables[name], published, settings) for name in question.tables)
     return sum(delta.size(DeltaTable(str(folder), version=version)) for folder, version in tables)
 
 

@@ -1,19 +1,13 @@
-"""Single rows straight from HBase: a customer with their orders, a session with its events.
+"""Single rows straight from HBase: by their row key, by the beginning of it, or through an index.
 
-What belongs here: point and prefix reads through Thrift. What does not: scans of a table (``hbase.scan``), and how the
-index from a customer to their bookings is built (``index``).
-
-The index is a table of its own, keyed by ``customer_id|created_at|booking_id``: one prefix scan returns a customer's
-bookings in the order of time. A row of it is derived from a row of ``transactions``, so it is a ``Table`` like the
-others, with three of its columns, and is written, read and measured by the same functions.
+What belongs here: point and prefix reads through Thrift. What does not: scans of a table (``hbase.scan``), and how an
+index is built (``index``).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import happybase
@@ -21,11 +15,10 @@ from thriftpy2.thrift import TException
 
 from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
-from ecom_assets.dataset.model import Column, HBaseLayout, Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
+from ecom_assets.dataset.model import Index, Table
 from ecom_assets.hbase import get, thrift
 from ecom_assets.hbase.get import SwapError
-from ecom_assets.hbase.layout import Layout
+from ecom_assets.hbase.layout import KEY_SEPARATOR, Layout
 
 if TYPE_CHECKING:
     from ecom_assets.core.addresses import Addresses
@@ -40,6 +33,8 @@ ATTEMPTS = 4
 SWAP_SECONDS = 5.0
 """How long a lookup waits for a table that is being swapped."""
 
+SEPARATOR = KEY_SEPARATOR.decode()
+
 MOST = 1000
 """Most rows that a lookup shows."""
 
@@ -48,68 +43,28 @@ class LookupUnavailableError(EcomError):
     """HBase cannot be read now; the message names the remedy."""
 
 
-@dataclass(frozen=True)
-class Index(Table):
-    """A table in HBase that holds some columns of another, under another key."""
-
-    of: str = ""
-
-    @cached_property
-    def columns(self) -> tuple[Column, ...]:
-        """Those of the row key."""
-        return tuple(c for name in self.hbase.row_key for c in TABLES[self.of].columns if c.name == name)
+def row(table: Table, key: str, settings: Settings, addresses: Addresses) -> Row | None:
+    """The row of a row key, or ``None`` if there is none."""
+    return _get(table, [key], settings, addresses).get(key)
 
 
-ORDERS = Index(
-    name="orders_by_customer",
-    avsc=TRANSACTIONS.avsc,
-    schema_file=TRANSACTIONS.schema_file,
-    primary_key="booking_id",
-    entity_key="customer_id",
-    keys={},
-    references=(),
-    hbase=HBaseLayout(
-        table="orders_by_customer",
-        families={"order": ("created_at", "booking_id")},
-        row_key=("customer_id", "created_at", "booking_id"),
-    ),
-    of="transactions",
-)
+def under(table: Table, value: str, settings: Settings, addresses: Addresses, limit: int = MOST) -> list[Row]:
+    """The rows whose row key begins with a value of its first column, in the order of the row key."""
+    return _prefix(table, value + SEPARATOR, settings, addresses, limit)
 
 
-def customer(customer_id: str, settings: Settings, addresses: Addresses) -> Row | None:
-    """A customer, or ``None`` if there is none of that number."""
-    return _get(CUSTOMER, [customer_id], settings, addresses).get(customer_id)
+def through(index: Index, value: str, settings: Settings, addresses: Addresses) -> list[Row]:
+    """The rows of a table that an index finds under a value of its first column, the last of the index first."""
+    found = under(index, value, settings, addresses)
+    keys = [SEPARATOR.join(str(entry[name]) for name in index.of.hbase.row_key) for entry in reversed(found)]
+    rows = _get(index.of, keys, settings, addresses)
+    return [rows[key] for key in keys if key in rows]
 
 
-def orders(customer_id: str, settings: Settings, addresses: Addresses) -> list[Row]:
-    """The bookings of a customer, the latest first; at most ``MOST`` of them."""
-    found = _prefix(ORDERS, f"{customer_id}|", settings, addresses)
-    ids = [str(row["booking_id"]) for row in reversed(found)]
-    rows = _get(TRANSACTIONS, ids, settings, addresses)
-    return [rows[i] for i in ids if i in rows]
-
-
-def events(session_id: str, settings: Settings, addresses: Addresses) -> list[Row]:
-    """The events of a session in the order of time; at most ``MOST`` of them."""
-    return _prefix(CLICK_STREAM, f"{session_id}|", settings, addresses)
-
-
-def examples(settings: Settings, addresses: Addresses) -> dict[str, str]:
-    """A customer and a session that are there, to show how a lookup is done: the first of their tables."""
-    found = {}
-    order = _prefix(ORDERS, "", settings, addresses, 1)
-    event = _prefix(CLICK_STREAM, "", settings, addresses, 1)
-    if order:
-        found["customer"] = str(order[0]["customer_id"])
-    if event:
-        found["session"] = str(event[0]["session_id"])
-    return found
-
-
-def sample_customers(settings: Settings, addresses: Addresses, count: int = 100) -> list[str]:
-    """The first customers that have orders; for trying things out."""
-    return sorted({str(row["customer_id"]) for row in _prefix(ORDERS, "", settings, addresses, count)})
+def examples(table: Table, settings: Settings, addresses: Addresses, count: int = 1) -> list[str]:
+    """Values of the first column of the row key that are there: those of the first rows."""
+    first = table.hbase.row_key[0]
+    return list(dict.fromkeys(str(row[first]) for row in _prefix(table, "", settings, addresses, count)))
 
 
 def _get(table: Table, keys: list[str], settings: Settings, addresses: Addresses) -> dict[str, Row]:
@@ -125,7 +80,7 @@ def _get(table: Table, keys: list[str], settings: Settings, addresses: Addresses
     return _read(table, settings, addresses, read)
 
 
-def _prefix(table: Table, start: str, settings: Settings, addresses: Addresses, limit: int = MOST) -> list[Row]:
+def _prefix(table: Table, start: str, settings: Settings, addresses: Addresses, limit: int) -> list[Row]:
     layout = Layout(table)
 
     def read(source: happybase.Table) -> list[Row]:

@@ -26,8 +26,7 @@ from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
-from ecom_assets.dataset.model import Column, Table
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets.dataset.model import Column, Dataset, Table
 
 _TYPES = {"long": "bigint", "string": "text", "timestamp": "timestamptz", "date": "date", "double": "double precision"}
 
@@ -92,14 +91,14 @@ def columns(table: Table) -> list[PgColumn]:
     ]
 
 
-def inputs(settings: Settings) -> str:
+def inputs(settings: Settings, dataset: Dataset) -> str:
     """Name what the tables are built from: equal names, equal rows.
 
     Raises:
         FileNotFoundError: A table has not been expanded yet.
     """
     parts: list[object] = []
-    for table in TABLES.values():
+    for table in dataset.tables.values():
         files = expand.files(table, settings)
         if not files:
             raise FileNotFoundError(f"expanded/{table.name} has not been built yet; materialize it first")
@@ -139,12 +138,13 @@ def connect(url: str) -> psycopg.Connection:
 
 
 def load(
-    settings: Settings, url: str, progress: Callable[[str, int], None] = lambda _table, _rows: None
+    settings: Settings, dataset: Dataset, url: str, progress: Callable[[str, int], None] = lambda _table, _rows: None
 ) -> dict[str, Loaded]:
     """Load all tables, in place of those that are there.
 
     Args:
         settings: Where the expanded files are; the namespace is the schema.
+        dataset: The tables.
         url: The database.
         progress: Called with (table, rows done since the last call).
 
@@ -161,7 +161,7 @@ def load(
     new, old = f"{settings.namespace}__new", f"{settings.namespace}__old"
     with locks.shared(settings, "the load of PostgreSQL"), connect(url) as connection:
         owner.check(_owner(connection, settings), f"PostgreSQL schema {settings.namespace}")
-        origin = inputs(settings)
+        origin = inputs(settings, dataset)
         if _version(connection, settings) == origin:
             return {}
         try:
@@ -169,9 +169,9 @@ def load(
                 for schema in (new, old):
                     connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(new)))
-                loaded = {t.name: _load_table(connection, t, new, settings, progress) for t in TABLES.values()}
-                for table in TABLES.values():
-                    loaded[table.name].orphans.update(_constrain(connection, table, new))
+                loaded = {t.name: _load_table(connection, t, new, settings, progress) for t in dataset.tables.values()}
+                for table in dataset.tables.values():
+                    loaded[table.name].orphans.update(_constrain(connection, table, dataset, new))
                 _sign(connection, new, owner)
                 _swap(connection, settings.namespace, new, old, origin)
         except psycopg.OperationalError as error:
@@ -228,12 +228,12 @@ def _load_table(
     return Loaded(rows, clean.duplicates.rows, clean.conflicts.rows, {n: c for n, c in unparsed.items() if c})
 
 
-def _constrain(connection: psycopg.Connection, table: Table, schema: str) -> dict[str, int]:
+def _constrain(connection: psycopg.Connection, table: Table, dataset: Dataset, schema: str) -> dict[str, int]:
     """Add the foreign keys; rows that refer to nothing stay, are counted, and leave their key unproven."""
     orphans = {}
     for reference in table.references:
         # A foreign key is a column that refers to a primary key; one inside a list is not.
-        if reference.path not in table.names or reference.column != TABLES[reference.table].primary_key:
+        if reference.path not in table.names or reference.column != dataset.tables[reference.table].primary_key:
             continue
         column, key = reference.path, reference.column
         own, theirs = sql.Identifier(schema, table.name), sql.Identifier(schema, reference.table)

@@ -20,7 +20,7 @@ from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location, last_commit
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets.dataset.model import Dataset
 from ecom_assets.lake import delta, merge
 
 KEY = "publication"
@@ -56,10 +56,10 @@ class Publication:
         return other is not None and (self.merged, self.state) == (other.merged, other.state)
 
 
-def current(settings: Settings, books: Books) -> Publication:
+def current(settings: Settings, dataset: Dataset, books: Books) -> Publication:
     """What the home holds at this moment, published or not."""
-    states: dict[str, list[Any]] = {name: [] for name in TABLES}
-    ingestions = dict.fromkeys(TABLES, "")
+    states: dict[str, list[Any]] = {name: [] for name in dataset.tables}
+    ingestions = dict.fromkeys(dataset.tables, "")
     failed = {(v.layer, v.table) for v in books.verifications() if v.mismatches}
     for build in sorted(books.builds(), key=lambda b: b.layer):
         if build.table in states:
@@ -67,17 +67,17 @@ def current(settings: Settings, books: Books) -> Publication:
             states[build.table].append([build.layer, build.path, build.fingerprint, damaged])
             if build.layer == "topic":
                 ingestions[build.table] = build.fingerprint
-    versions = {name: _merged_version(merge.folder(table, settings)) for name, table in TABLES.items()}
+    versions = {name: _merged_version(merge.folder(table, settings)) for name, table in dataset.tables.items()}
     return Publication(versions, {name: _digest(parts) for name, parts in states.items()}, ingestions)
 
 
-def publish(settings: Settings, books: Books) -> tuple[Publication, bool]:
+def publish(settings: Settings, dataset: Dataset, books: Books) -> tuple[Publication, bool]:
     """Let pages be answered from what the home holds now.
 
     Returns:
         The publication, and whether it differs from the one before.
     """
-    now, before = current(settings, books), last(books)
+    now, before = current(settings, dataset, books), last(books)
     if before and now.same_data(before):
         return before, False
     at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -86,9 +86,9 @@ def publish(settings: Settings, books: Books) -> tuple[Publication, bool]:
     return published, True
 
 
-def is_current(settings: Settings, books: Books) -> bool:
+def is_current(settings: Settings, dataset: Dataset, books: Books) -> bool:
     """Whether what the home holds is published."""
-    return current(settings, books).same_data(last(books))
+    return current(settings, dataset, books).same_data(last(books))
 
 
 def same_ingestion(books: Books, tables: Iterable[str]) -> bool:

@@ -20,20 +20,19 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.books import Books
 from ecom_assets.core.errors import EcomError, ServiceError
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TRANSACTIONS
+from ecom_assets.dataset.loader import named
+from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import lookup, publication
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import DuckDBEngine, SparkEngine, size, spark_unavailable
 from ecom_assets.serving.publication import Publication
-from ecom_assets.serving.questions import QUESTIONS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_NUMBER = re.compile(r"[0-9]{1,18}")
-_SESSION = re.compile(r"[0-9a-zA-Z~-]{1,100}")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_TEXT = re.compile(r"[^|\x00-\x1f]{1,1000}")
 _WITHOUT_SPARK = 30.0
 """Seconds for which a Spark that did not respond is not tried again."""
 
@@ -77,17 +76,23 @@ class Queries:
 
     Args:
         settings: The home.
+        dataset: Its tables and queries; without it, those that the settings name.
         session: Gives a Spark session that somebody else releases; without it, the service has its own.
         books: The home's books, opened by somebody else; without them, the service opens its own.
     """
 
     def __init__(
-        self, settings: Settings, session: Callable[[], SparkSession] | None = None, books: Books | None = None
+        self,
+        settings: Settings,
+        dataset: Dataset | None = None,
+        session: Callable[[], SparkSession] | None = None,
+        books: Books | None = None,
     ) -> None:
         self.settings = settings
+        self.dataset = dataset or named(settings.dataset)
         self._given = books
-        self.spark = SparkEngine(settings, session)
-        self.duckdb = DuckDBEngine(settings)
+        self.spark = SparkEngine(settings, self.dataset, session)
+        self.duckdb = DuckDBEngine(settings, self.dataset)
         self._no_spark_until = 0.0
         self._cache: tuple[str, Cache] | None = None
 
@@ -143,8 +148,9 @@ class Queries:
         Returns:
             The answer, and what has computed it.
         """
-        question = QUESTIONS[name]
-        if time.monotonic() >= self._no_spark_until and size(question, published, self.settings) > SMALL_BYTES:
+        question = self.dataset.queries[name]
+        large = size(question, published, self.settings, self.dataset) > SMALL_BYTES
+        if large and time.monotonic() >= self._no_spark_until:
             try:
                 return self.spark.compute(question, published), self.spark.source
             except Exception as error:
@@ -178,86 +184,43 @@ class Snapshot:
     def _cache(self) -> Cache:
         return self.service.cache
 
-    def counts(self) -> Answer:
-        """Rows of each table: ``name, n``."""
-        return self._aggregate("counts")
-
-    def customers(self) -> Answer:
-        """Customers: ``gender, device_type, age, customers``."""
-        return self._aggregate("customers")
-
-    def catalogue(self) -> Answer:
-        """Products: ``category, subcategory, usage, products``."""
-        return self._aggregate("catalogue")
-
-    def events(self) -> Answer:
-        """Events over time: ``month, event_name, traffic_source, events``."""
-        return self._aggregate("events")
-
-    def bookings(self) -> Answer:
-        """Bookings over time, see ``questions``."""
-        return self._aggregate("bookings")
-
-    def revenue(self) -> Answer:
-        """Paid items over time: ``month, category, units, amount``."""
-        return self._aggregate("revenue")
-
-    def funnel(self) -> Answer:
-        """Sessions over time: ``month, traffic_source, sessions, home, cart, booking, paid``."""
-        return self._aggregate("funnel")
-
-    def shipments(self) -> Answer:
-        """Bookings by place: ``year, latitude, longitude, bookings``."""
-        return self._aggregate("shipments")
-
-    def top_products(self) -> Answer:
-        """The products that earned most, by span of years: ``first_year, last_year, place, …``, see ``questions``."""
-        return self._aggregate("top_products")
-
-    def customer(self, customer_id: str) -> Answer:
-        """A customer's row, or none.
+    def row(self, table: str, key: str) -> Answer:
+        """The row of a table under a row key of one column, or none.
 
         Raises:
-            BadQuestionError: That is no customer number.
+            BadQuestionError: No key can be like that.
             LookupUnavailableError: HBase cannot be read.
         """
-        key = _customer_number(customer_id)
-        return self._from_hbase(
-            "customer",
-            key,
-            CUSTOMER,
-            lambda at: [row] if (row := lookup.customer(key, self.service.settings, at)) else [],
-        )
+        found, settings = self.service.dataset.tables[table], self.service.settings
+        value = _value(found, key)
 
-    def orders_of(self, customer_id: str) -> Answer:
-        """A customer's bookings, the latest first.
+        def read(at: Addresses) -> list[lookup.Row]:
+            row = lookup.row(found, value, settings, at)
+            return [row] if row else []
+
+        return self._from_hbase(table, value, found, read)
+
+    def under(self, table: str, value: str) -> Answer:
+        """The rows of a table whose row key begins with a value, in the order of the row key.
 
         Raises:
-            BadQuestionError: That is no customer number.
+            BadQuestionError: No key can be like that.
             LookupUnavailableError: HBase cannot be read.
         """
-        key = _customer_number(customer_id)
-        return self._from_hbase(
-            "orders",
-            key,
-            TRANSACTIONS,
-            lambda at: lookup.orders(key, self.service.settings, at),
-        )
+        found, settings = self.service.dataset.tables[table], self.service.settings
+        value = _value(found, value)
+        return self._from_hbase(f"{table} under", value, found, lambda at: lookup.under(found, value, settings, at))
 
-    def events_of(self, session_id: str) -> Answer:
-        """A session's events in the order of time.
+    def through(self, index: str, value: str) -> Answer:
+        """The rows of a table that an index finds under a value, the last of the index first.
 
         Raises:
-            BadQuestionError: That is no session id.
+            BadQuestionError: No key can be like that.
             LookupUnavailableError: HBase cannot be read.
         """
-        key = _checked(session_id, _SESSION, "a session id, a UUID such as 3abaa6ce-e320-4e51-9469-d9f3fa328e86")
-        return self._from_hbase(
-            "session",
-            key,
-            CLICK_STREAM,
-            lambda at: lookup.events(key, self.service.settings, at),
-        )
+        found, settings = self.service.dataset.indexes[index], self.service.settings
+        value = _value(found, value)
+        return self._from_hbase(index, value, found.of, lambda at: lookup.through(found, value, settings, at))
 
     def ask(self, name: str) -> Answer:
         """One of the questions, by its name."""
@@ -267,10 +230,11 @@ class Snapshot:
         """Compute every question ahead, so that pages find the results in the cache."""
         # On small tables an engine plans longer than it reads, and plans for several at once.
         with ThreadPoolExecutor(WARMERS) as pool:
-            return dict(zip(QUESTIONS, pool.map(self._aggregate, QUESTIONS), strict=True))
+            names = self.service.dataset.queries
+            return dict(zip(names, pool.map(self._aggregate, names), strict=True))
 
     def _aggregate(self, name: str) -> Answer:
-        question = QUESTIONS[name]
+        question = self.service.dataset.queries[name]
         version = self.published.key(question.tables)
 
         def compute() -> tuple[pa.Table, str, bool]:
@@ -285,7 +249,9 @@ class Snapshot:
             return version.state[table.name], version.merged[table.name]
 
         def settled() -> bool:
-            return held(publication.current(self.service.settings, self.service.books)) == held(self.published)
+            return held(publication.current(self.service.settings, self.service.dataset, self.service.books)) == held(
+                self.published
+            )
 
         def compute() -> tuple[pa.Table, str, bool]:
             before = settled()
@@ -313,12 +279,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _customer_number(text: str) -> str:
-    return _checked(text, _NUMBER, "a customer number, digits alone, such as 2870")
-
-
-def _checked(text: str, form: re.Pattern[str], expected: str) -> str:
+def _value(table: Table, text: str) -> str:
+    """A value of the first column of a row key, as people type it."""
+    name = table.hbase.row_key[0]
+    column = next(c for c in table.columns if c.name == name)
+    form, expected = (_NUMBER, "a whole number") if column.avro == "long" else (_TEXT, "a text without |")
     text = str(text).strip()
     if not form.fullmatch(text):
-        raise BadQuestionError(f"expected {expected}, got {text[:60]!r}")
+        raise BadQuestionError(f"expected {expected} as {name}, got {text[:60]!r}")
     return text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def acquire(
         OSError: The home can't be written.
     """
     raw, requested = settings.raw, _requested(settings)
+    _refuse_unknown(settings, dataset)
     files = {name: raw / table.csv for name, table in dataset.tables.items()}
     held = _read(raw / RECORD)
     _refuse_other(settings, held, requested, files)
@@ -87,6 +89,15 @@ def acquire(
             )
     _write(raw / RECORD, requested | {"files": now} | extra)
     return files
+
+
+def _refuse_unknown(settings: Settings, dataset: Dataset) -> None:
+    known = {"synthetic": dataset.generator, "kaggle": dataset.kaggle}
+    if not known.get(settings.source, settings.source):
+        raise SourceNotFoundError(
+            f"source {settings.source}: expected one that the data set {dataset.name} declares, got none;"
+            " set --source (ECOM_SOURCE) to the folder with its CSV files"
+        )
 
 
 def _requested(settings: Settings) -> dict[str, Any]:
@@ -129,7 +140,7 @@ def _take(
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
     """Bring the files; returns what is recorded in addition to their sizes."""
-    from ecom_assets.source import folder, kaggle, synthetic
+    from ecom_assets.source import folder, kaggle
 
     def begin() -> None:
         # Written before the first file, so that files of an interrupted run are known as ours, and a run without
@@ -139,6 +150,7 @@ def _take(
         _write(settings.raw / RECORD, requested | {"files": known})
 
     if requested["source"] == "synthetic":
+        synthetic = import_module(dataset.generator)
         synthetic.validate(settings.scale, settings.seed)
         begin()
         synthetic.generate(settings.raw, settings.scale, settings.seed, progress)
@@ -150,7 +162,7 @@ def _take(
         folder.place(file, settings.raw / dataset.tables[name].csv)
     if not from_kaggle:
         return {}
-    return {"published": kaggle.recognize({name: settings.raw / t.csv for name, t in dataset.tables.items()})}
+    return {"published": kaggle.recognize({name: settings.raw / t.csv for name, t in dataset.tables.items()}, dataset)}
 
 
 def _measure(file: Path) -> dict[str, int]:

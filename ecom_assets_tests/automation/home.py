@@ -54,7 +54,7 @@ class Home:
         """Whether everything that is in the topics is streamed and published."""
         if not all(not p.streaming and not p.unread for p in state.progress(self.at).values()):
             return False
-        return publication.is_current(self.at.settings, self.at.books)
+        return publication.is_current(self.at.settings, self.at.dataset, self.at.books)
 
     def published_since(self, moment: datetime) -> bool:
         """Whether something was published after a moment."""

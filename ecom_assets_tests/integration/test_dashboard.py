@@ -25,7 +25,7 @@ from ecom_assets.core.books import Books
 from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.dashboard import charts, figures
 from ecom_assets.dashboard.figures import Filter
-from ecom_assets.dataset.shop import CUSTOMER, TABLES
+from ecom_assets.dataset.shop import CUSTOMER, ORDERS, SHOP, TABLES
 from ecom_assets.lake import merge
 from ecom_assets.paths import open_home
 from ecom_assets.servers.dashboard import Dashboard
@@ -51,7 +51,7 @@ CHARTS = (
 )  # fmt: skip
 PAGES = {
     "": ("The shop at a glance", CHARTS),
-    "live": ("Live", ("lag", "arrivals", "events")),
+    "live": ("Live", ("lag", "arrivals", "records")),
     "lookup": ("Lookup", ("customer", "orders", "session")),
     "reconciliation": (
         "Reconciliation",
@@ -133,10 +133,10 @@ def verified(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings
     code, _, err = ecom(env, "run", "--source", str(source), "--json")
     assert code == 0, err
     settings = load(home=Path(env["ECOM_HOME"]), **{name: env[f"ECOM_{name.upper()}"] for name in SERVERS})
-    postgres.load(settings, settings.postgres)
+    postgres.load(settings, SHOP, settings.postgres)
     with open_home(settings) as at:
-        for name in analysis.ANALYSES:
-            analysis.analyse(at.spark, settings, settings.postgres, name)
+        for name in SHOP.queries:
+            analysis.analyse(at.spark, settings, SHOP, settings.postgres, name)
             analysis.keep(name, settings, settings.redis)
     return settings
 
@@ -214,10 +214,10 @@ def test_every_page_shows_all_it_has(whole: str, page: Page, path: str) -> None:
 def test_filters_change_what_is_shown(shop: Settings, address: str, page: Page) -> None:
     """The numbers must follow the choice, of a category and of years."""
     asked = Queries(shop).snapshot()
-    years = figures.years(asked.events().table, asked.bookings().table)
+    years = figures.years(asked.ask("events").table, asked.ask("bookings").table)
 
     def earned(chosen: Filter) -> str:
-        return charts.rupiah(int(figures.over_time(asked.revenue().table, chosen)["amount"].sum()))
+        return charts.rupiah(int(figures.over_time(asked.ask("revenue").table, chosen)["amount"].sum()))
 
     page.goto(address)
     settled(page)
@@ -243,7 +243,10 @@ def test_a_look_up_answers_and_tells_what_is_wrong(address: str, page: Page) -> 
     settled(page)
     expect(page.locator(".st-key-card-orders")).to_contain_text("orders")
     box = page.get_by_label("Customer number")
-    for text, message in (("999999999", "There is no customer 999999999"), ("x; --", "Expected a customer number")):
+    for text, message in (
+        ("999999999", "There is no customer 999999999"),
+        ("x; --", "Expected a whole number as customer_id"),
+    ):
         box.fill(text)
         box.press("Enter")
         expect(page.get_by_text(message)).to_be_visible()
@@ -260,7 +263,7 @@ def test_thrift_and_redis_killed_under_a_page(shop: Settings, stack: Stack, addr
 
     redis.Redis.from_url(shop.redis).flushdb()
     Queries(shop).snapshot().warm()
-    first, second = lookup.sample_customers(shop, Queries(shop).addresses)[-2:]
+    first, second = lookup.examples(ORDERS, shop, Queries(shop).addresses, 100)[-2:]
     page.goto(f"{address}/lookup")
     settled(page)
     box = page.get_by_label("Customer number")
@@ -379,7 +382,7 @@ def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page
         for folder, table in zip(folders, rows, strict=True):
             write_deltalake(str(folder), table.slice(0, 0), mode="overwrite")
         with Books.open(shop) as books:
-            publication.publish(shop, books)
+            publication.publish(shop, SHOP, books)
         page.goto(address)
         expect(page.get_by_text("Nothing here for this choice").first).to_be_visible(timeout=2 * SECONDS)
         settled(page)
@@ -390,7 +393,7 @@ def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page
         for folder, table in zip(folders, rows, strict=True):
             write_deltalake(str(folder), table, mode="overwrite")
         with Books.open(shop) as books:
-            publication.publish(shop, books)
+            publication.publish(shop, SHOP, books)
 
 
 def test_a_failed_check_is_red(verified: Settings, whole: str, browser: Browser) -> None:

@@ -22,7 +22,7 @@ from ecom_assets.core.layer import Built, Cut, Measurement, Row, RowSource
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.dataset.shop import TRANSACTIONS
+from ecom_assets.dataset.shop import ORDERS, TRANSACTIONS
 from ecom_assets.hbase import get, scan
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.get import SwapError, staged_name
@@ -31,7 +31,6 @@ from ecom_assets.hbase.layout import Layout
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import index
-from ecom_assets.serving.lookup import ORDERS
 from ecom_assets_tests.integration.test_hbase import expected, random_rows
 
 ROWS = 600
@@ -441,30 +440,30 @@ def test_the_index_is_rebuilt_after_its_check_has_failed(opened: Open, admin: HB
     layer = HBaseLayer(source, "stream")
     name = ORDERS.hbase_table(at.settings.namespace)
     with pytest.raises(NotBuiltError):
-        index.build_index(at, layer)
+        index.build_index(at, ORDERS, layer)
     try:
         build(layer, at)
-        assert "expected it to be built" in index.check_index(at, layer)[0]
-        assert index.build_index(at, layer) == Built(ROWS)
-        assert index.check_index(at, layer) == []
-        assert index.build_index(at, layer) == Built(ROWS, unchanged=True)
+        assert "expected it to be built" in index.check_index(at, ORDERS, layer)[0]
+        assert index.build_index(at, ORDERS, layer) == Built(ROWS)
+        assert index.check_index(at, ORDERS, layer) == []
+        assert index.build_index(at, ORDERS, layer) == Built(ROWS, unchanged=True)
         with Connection(at.addresses.hbase_thrift) as connection:
             table = connection.happybase.table(name)
             (key, _), *_ = table.scan(limit=1)
             table.delete(key)
-        (mismatch,) = index.check_index(at, layer)
+        (mismatch,) = index.check_index(at, ORDERS, layer)
         assert f"expected {ROWS} rows" in mismatch
         assert f"got {ROWS - 1} with" in mismatch
-        assert index.build_index(at, layer) == Built(ROWS)
-        assert index.check_index(at, layer) == []
+        assert index.build_index(at, ORDERS, layer) == Built(ROWS)
+        assert index.check_index(at, ORDERS, layer) == []
         assert len(admin.regions(name)) == 2
 
         source.versions.append(source.versions[0].slice(1))
         build(layer, at)
-        assert index.check_index(at, layer) != [], "it is of the bookings before"
-        assert index.build_index(at, layer) == Built(ROWS - 1)
-        assert index.check_index(at, layer) == []
+        assert index.check_index(at, ORDERS, layer) != [], "it is of the bookings before"
+        assert index.build_index(at, ORDERS, layer) == Built(ROWS - 1)
+        assert index.check_index(at, ORDERS, layer) == []
         at.books.forget("hbase", TRANSACTIONS.name)
-        assert at.books.state(index.STATE) is None
+        assert at.books.state(index.state_key(ORDERS)) is None
     finally:
         admin.delete_table(name)

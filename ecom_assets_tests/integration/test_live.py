@@ -13,11 +13,12 @@ import pytest
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.settings import Settings, remember
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES
+from ecom_assets.core.settings import load as load_settings
+from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, SHOP, TABLES
 from ecom_assets.definitions import defs
 from ecom_assets.defs import jobs, sensors, state
 from ecom_assets.defs.resources.hbase import HBaseResource
-from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.resources.home import HomeResource, home_resource
 from ecom_assets.defs.resources.kafka import KafkaResource
 from ecom_assets.defs.resources.spark import SparkConnectResource
 from ecom_assets.lake import delta, follow, query, streamed
@@ -47,7 +48,8 @@ def resource(live: Settings, monkeypatch: pytest.MonkeyPatch) -> HomeResource:
     """The home as Dagster gives it to a sensor."""
     for name in ("kafka", "spark", "hbase_thrift", "hbase_zookeeper", "postgres", "redis", "namespace", "home"):
         monkeypatch.setenv(f"ECOM_{name.upper()}", str(getattr(live, name)))
-    return HomeResource(kafka=KafkaResource(), spark=SparkConnectResource(), hbase=HBaseResource())
+    systems = {"kafka": KafkaResource(), "spark": SparkConnectResource(), "hbase": HBaseResource()}
+    return home_resource(load_settings, SHOP)(**systems)
 
 
 def tick(sensor: dg.SensorDefinition, resource: HomeResource, cursor: str | None = None) -> dg.SensorExecutionData:

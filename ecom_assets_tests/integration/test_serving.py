@@ -29,14 +29,15 @@ from ecom_assets.core.errors import OwnedError
 from ecom_assets.core.location import local
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.settings import load as load_settings
 from ecom_assets.csv import expand
 from ecom_assets.dashboard import figures
 from ecom_assets.dashboard.figures import Filter
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, SHOP, TABLES
+from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, ORDERS, PRODUCT, SHOP, TABLES
 from ecom_assets.defs.assets.serving import serving_assets
 from ecom_assets.defs.names import PRECOMPUTED, PUBLICATION
 from ecom_assets.defs.resources.hbase import HBaseResource
-from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.resources.home import HomeResource, home_resource
 from ecom_assets.defs.resources.kafka import KafkaResource
 from ecom_assets.defs.resources.spark import SparkConnectResource
 from ecom_assets.lake import merge
@@ -49,7 +50,6 @@ from ecom_assets.serving.engines import size
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import BadQuestionError, Queries
-from ecom_assets.serving.questions import QUESTIONS
 
 EVER = Filter(1900, 2999)
 CHOICES = {
@@ -66,7 +66,8 @@ def resource(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> HomeResource:
     """The shop's home as Dagster gives it to an asset."""
     for name in ("kafka", "spark", "hbase_thrift", "hbase_zookeeper", "postgres", "redis", "namespace", "home"):
         monkeypatch.setenv(f"ECOM_{name.upper()}", str(getattr(shop, name)))
-    return HomeResource(kafka=KafkaResource(), spark=SparkConnectResource(), hbase=HBaseResource())
+    systems = {"kafka": KafkaResource(), "spark": SparkConnectResource(), "hbase": HBaseResource()}
+    return home_resource(load_settings, SHOP)(**systems)
 
 
 @pytest.fixture
@@ -129,16 +130,16 @@ def test_ages_years_revenue_and_funnel_are_the_files(shop: Settings) -> None:
     steps = Counter(
         (int(today[:4]) - int(b[:4]) - (today[5:] < b[5:])) // 5 * 5 for b in customers["birthdate"].to_list()
     )
-    assert shown(figures.ages(asked.customers().table)) == steps
-    assert shown(figures.per_year(asked.bookings().table)) == Counter(int(t[:4]) for t in bookings["created_at"])
+    assert shown(figures.ages(asked.ask("customers").table)) == steps
+    assert shown(figures.per_year(asked.ask("bookings").table)) == Counter(int(t[:4]) for t in bookings["created_at"])
     paid = bookings.filter(pl.col("payment_status") == "Success")
     net = paid.select(
         pl.col("total_amount").cast(pl.Int64) + pl.col("promo_amount").cast(pl.Int64)
         - pl.col("shipment_fee").cast(pl.Int64)
     ).sum().item()  # fmt: skip
-    assert figures.over_time(asked.revenue().table, EVER)["amount"].sum() == net
+    assert figures.over_time(asked.ask("revenue").table, EVER)["amount"].sum() == net
     reached = [clicks.filter(pl.col("event_name") == e)["session_id"].n_unique() for e in ("HOMEPAGE", "ADD_TO_CART")]
-    funnel = figures.funnel(asked.funnel().table, EVER)
+    funnel = figures.funnel(asked.ask("funnel").table, EVER)
     assert funnel["sessions"].to_list()[:2] == reached
     assert (
         funnel["sessions"].to_list()[3]
@@ -147,9 +148,9 @@ def test_ages_years_revenue_and_funnel_are_the_files(shop: Settings) -> None:
         ].n_unique()
     )
     promo = Counter(c for c in bookings["promo_code"].to_list() if c)
-    assert shown(figures.promotions(asked.bookings().table, EVER)) == promo
-    assert figures.places(asked.shipments().table, EVER)["bookings"].sum() == bookings.height
-    assert figures.count(asked.counts().table, "click_stream") == clicks.height
+    assert shown(figures.promotions(asked.ask("bookings").table, EVER)) == promo
+    assert figures.places(asked.ask("shipments").table, EVER)["bookings"].sum() == bookings.height
+    assert figures.count(asked.ask("counts").table, "click_stream") == clicks.height
 
 
 def within(time: str, chosen: Filter) -> bool:
@@ -183,11 +184,11 @@ def test_what_was_sold_is_the_files_month_by_month(shop: Settings, chosen: Filte
         units[item["product_id"]] += item["quantity"]
         earned[item["product_id"]] += value
     asked = Queries(shop).snapshot()
-    revenue = figures.over_time(asked.revenue().table, chosen)
+    revenue = figures.over_time(asked.ask("revenue").table, chosen)
     assert {f"{row['month']:%Y-%m}": row["amount"] for row in revenue.to_dicts()} == months
     assert revenue["units"].sum() == sum(units.values())
     best = sorted(earned, key=lambda number: (-earned[number], number))[:20]
-    shown_best = figures.top_products(asked.top_products().table, chosen)
+    shown_best = figures.top_products(asked.ask("top_products").table, chosen)
     assert shown_best.select("product_id", "units", "amount").rows() == [(n, units[n], earned[n]) for n in best]
     names = {int(row["id"]): row["productDisplayName"] or "(no name)" for row in raw(shop, "product").to_dicts()}
     assert shown_best["name"].to_list() == [names[n] for n in best]
@@ -199,7 +200,7 @@ def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Filter) -> No
     asked = Queries(shop).snapshot()
     bookings = [b for b in raw(shop, "transactions").to_dicts() if within(b["created_at"], chosen)]
     clicks = raw(shop, "click_stream").to_dicts()
-    table = asked.bookings().table
+    table = asked.ask("bookings").table
     assert shown(figures.per_year(table, chosen)) == Counter(int(b["created_at"][:4]) for b in bookings)
     methods = Counter(b["payment_method"] for b in bookings)
     assert shown(figures.share(table, "payment_method", "bookings", chosen)) == methods
@@ -217,10 +218,10 @@ def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Filter) -> No
         return math.floor(float(degrees) * 2) / 2 + 0.25
 
     squares = Counter((square(b["shipment_location_lat"]), square(b["shipment_location_long"])) for b in bookings)
-    places = figures.places(asked.shipments().table, chosen).select("latitude", "longitude", "bookings")
+    places = figures.places(asked.ask("shipments").table, chosen).select("latitude", "longitude", "bookings")
     assert {(latitude, longitude): n for latitude, longitude, n in places.iter_rows()} == squares
 
-    events = asked.events().table
+    events = asked.ask("events").table
     for column in ("event_name", "traffic_source"):
         counted_ = Counter(c[column] for c in clicks if within(c["event_time"], chosen))
         assert shown(figures.share(events, column, "events", chosen)) == counted_
@@ -234,31 +235,31 @@ def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Filter) -> No
             reached["paid"].add(session)
     inside = {session for session, time in begun.items() if within(time, chosen)}
     steps = [len(reached[step] & inside) for step in ("HOMEPAGE", "ADD_TO_CART", "BOOKING", "paid")]
-    funnel = figures.funnel(asked.funnel().table, chosen)
+    funnel = figures.funnel(asked.ask("funnel").table, chosen)
     assert funnel["sessions"].to_list() == steps
     assert funnel["share"].to_list() == pytest.approx([n / len(inside) if inside else 0.0 for n in steps])
     goods = [p for p in raw(shop, "product").to_dicts() if chosen.category in ("", p["masterCategory"])]
     usage = Counter(p["usage"] or figures.UNKNOWN for p in goods)
-    assert shown(figures.share(asked.catalogue().table, "usage", "products", chosen)) == usage
+    assert shown(figures.share(asked.ask("catalogue").table, "usage", "products", chosen)) == usage
 
 
 def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries: Queries) -> None:
     """The two paths and the two engines must never contradict one another on a page."""
     published = publication.latest(shop, queries.books)
-    for name, question in QUESTIONS.items():
+    for name, question in SHOP.queries.items():
         spark = queries.spark.compute(question, published)
         assert spark.num_rows, name
         assert analysis.same(spark, queries.duckdb.compute(question, published)), name
-    loaded = postgres.load(shop, shop.postgres)
+    loaded = postgres.load(shop, SHOP, shop.postgres)
     assert {name: done.rows for name, done in loaded.items()} == {name: raw(shop, name).height for name in TABLES}
     assert not any(done.unparsed or done.orphans for done in loaded.values())
-    assert postgres.load(shop, shop.postgres) == {}  # the same files again: nothing to do
+    assert postgres.load(shop, SHOP, shop.postgres) == {}  # the same files again: nothing to do
     with open_home(shop) as at:
-        for name in analysis.ANALYSES:
-            result, unchanged = analysis.analyse(at.spark, shop, shop.postgres, name)
+        for name in SHOP.queries:
+            result, unchanged = analysis.analyse(at.spark, shop, SHOP, shop.postgres, name)
             assert not unchanged
-            assert analysis.same(result.table, queries.duckdb.compute(QUESTIONS[name], published)), name
-            assert analysis.analyse(at.spark, shop, shop.postgres, name)[1]
+            assert analysis.same(result.table, queries.duckdb.compute(SHOP.queries[name], published)), name
+            assert analysis.analyse(at.spark, shop, SHOP, shop.postgres, name)[1]
             analysis.keep(name, shop, shop.redis)
     kept, left = queries.cache.get(f"analysis:{name}")
     assert kept
@@ -269,9 +270,9 @@ def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries
 def test_another_home_is_refused_by_postgres_and_redis(shop: Settings, tmp_path: Path) -> None:
     """Two homes of one namespace would replace each other's tables and answers."""
     other = shop.model_copy(update={"home": tmp_path})
-    postgres.load(shop, shop.postgres)
+    postgres.load(shop, SHOP, shop.postgres)
     with pytest.raises(OwnedError, match=f"(?s)PostgreSQL schema .*{tmp_path}.*{shop.home}"):
-        postgres.load(other, shop.postgres)
+        postgres.load(other, SHOP, shop.postgres)
     cache = Cache(shop.redis, shop.namespace)
     redis.Redis.from_url(shop.redis).flushdb()
     for _ in range(2):
@@ -284,12 +285,12 @@ def test_another_home_is_refused_by_postgres_and_redis(shop: Settings, tmp_path:
 def test_the_second_time_redis_answers_and_a_flush_costs_time_alone(shop: Settings, queries: Queries) -> None:
     """An emptied cache may slow a page down, never break or change it."""
     without_spark(queries)
-    first, second = queries.snapshot().counts(), queries.snapshot().counts()
+    first, second = queries.snapshot().ask("counts"), queries.snapshot().ask("counts")
     assert (first.source, second.source, second.computed_by) == ("DuckDB", "Redis", "DuckDB")
     assert second.table == first.table
     assert second.hit_ratio == 0.5
     redis.Redis.from_url(shop.redis).flushdb()
-    third = queries.snapshot().counts()
+    third = queries.snapshot().ask("counts")
     assert (third.source, third.table) == ("DuckDB", first.table)
 
 
@@ -327,9 +328,9 @@ def test_readers_never_see_a_mix_of_versions(
     def read() -> None:
         while not stop.is_set():
             asked = queries.snapshot()
-            counts = figures.count(asked.counts().table, "product")
-            catalogue = figures.share(asked.catalogue().table, "category", "products")["products"].sum()
-            usage = figures.share(asked.catalogue().table, "usage", "products")["products"].sum()
+            counts = figures.count(asked.ask("counts").table, "product")
+            catalogue = figures.share(asked.ask("catalogue").table, "category", "products")["products"].sum()
+            usage = figures.share(asked.ask("catalogue").table, "usage", "products")["products"].sum()
             pages.append((counts, int(catalogue), int(usage)))
 
     def wait(done: Callable[[], bool], expected: str) -> None:
@@ -351,18 +352,18 @@ def test_readers_never_see_a_mix_of_versions(
             wait(lambda: len(pages) >= seen + 2 * len(readers), "more pages")  # noqa: B023  called at once
             assert {page[0] for page in pages} <= sizes, "a page shows what is not published"
             sizes.add(size)
-            publication.publish(shop, queries.books)
+            publication.publish(shop, SHOP, queries.books)
             wait(lambda: any(page[0] == size for page in pages[-4:]), f"pages of {size} products")  # noqa: B023
     finally:
         stop.set()
         for reader in readers:
             reader.join()
         write_deltalake(str(folder), rows, mode="overwrite")
-        publication.publish(shop, queries.books)
+        publication.publish(shop, SHOP, queries.books)
     assert all(len(set(page)) == 1 for page in pages), "a page mixed two versions"
     assert {page[0] for page in pages} <= sizes
     assert {page[0] for page in pages} >= sizes - {rows.num_rows}
-    answer = queries.snapshot().counts()
+    answer = queries.snapshot().ask("counts")
     assert figures.count(answer.table, "product") == rows.num_rows
     assert answer.computed_by == engine
 
@@ -372,7 +373,9 @@ def test_small_tables_do_not_wait_for_spark(queries: Queries, monkeypatch: pytes
     published = queries.snapshot().published
     found, by = queries.compute("counts", published)
     assert by == "DuckDB"
-    monkeypatch.setattr(queries_module, "SMALL_BYTES", size(QUESTIONS["counts"], published, queries.settings) - 1)
+    monkeypatch.setattr(
+        queries_module, "SMALL_BYTES", size(SHOP.queries["counts"], published, queries.settings, SHOP) - 1
+    )
     assert queries.compute("counts", published) == (found, "Spark")
 
 
@@ -387,7 +390,7 @@ def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Q
     def read() -> None:
         while not stop.is_set():
             asked = reader.snapshot()
-            answers = {name: asked.ask(name) for name in QUESTIONS}
+            answers = {name: asked.ask(name) for name in SHOP.queries}
             sources.update(a.source for a in answers.values())
             seen.add(figures.count(answers["counts"].table, "product"))
 
@@ -410,7 +413,7 @@ def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Q
         stop.set()
         thread.join()
         write_deltalake(str(folder), rows, mode="overwrite")
-        publication.publish(shop, queries.books)
+        publication.publish(shop, SHOP, queries.books)
     assert seen == {rows.num_rows, rows.num_rows - 3}
     assert set(sources) == {"Redis"}
     assert reader.cache._misses == 0, "somebody waited for an answer"
@@ -420,20 +423,20 @@ def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Q
 def test_an_answer_to_another_text_is_none(shop: Settings, queries: Queries, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers outlive the program: another version of it may ask otherwise, and must not get what was kept before."""
     without_spark(queries)
-    assert [queries.snapshot().counts().source for _ in range(2)] == ["DuckDB", "Redis"]
+    assert [queries.snapshot().ask("counts").source for _ in range(2)] == ["DuckDB", "Redis"]
     other = "SELECT 'product' AS name, CAST(7 AS BIGINT) AS n"
-    monkeypatch.setitem(QUESTIONS, "counts", dataclasses.replace(QUESTIONS["counts"], sql=other))
-    answer = queries.snapshot().counts()
+    monkeypatch.setitem(SHOP.queries, "counts", dataclasses.replace(SHOP.queries["counts"], sql=other))
+    answer = queries.snapshot().ask("counts")
     assert (answer.source, figures.count(answer.table, "product")) == ("DuckDB", 7)
 
 
 def test_without_redis_answers_are_slower_and_the_same(shop: Settings, queries: Queries) -> None:
     """A cache that is down must not take the pages with it."""
     without_spark(queries)
-    expected = queries.snapshot().catalogue().table
+    expected = queries.snapshot().ask("catalogue").table
     alone = without_spark(Queries(shop.model_copy(update={"redis": "redis://127.0.0.1:1/0"})))
     began = time.monotonic()
-    answers = [alone.snapshot().catalogue() for _ in range(3)]
+    answers = [alone.snapshot().ask("catalogue") for _ in range(3)]
     assert {a.source for a in answers} == {"DuckDB"}
     assert all(a.table == expected for a in answers)
     assert time.monotonic() - began < 10
@@ -442,12 +445,12 @@ def test_without_redis_answers_are_slower_and_the_same(shop: Settings, queries: 
 def test_redis_killed_under_the_service(shop: Settings, stack: Stack, queries: Queries) -> None:
     """The same process must go on without it, and take to it again when it is back."""
     without_spark(queries)
-    expected = queries.snapshot().catalogue().table
+    expected = queries.snapshot().ask("catalogue").table
     (pid,) = [s.pid for s in stack.status() if s.service == "redis"]
     assert pid
     os.kill(pid, signal.SIGKILL)
     try:
-        answers = [queries.snapshot().catalogue() for _ in range(3)]
+        answers = [queries.snapshot().ask("catalogue") for _ in range(3)]
         with pytest.raises(ConnectionError, match="Redis does not answer"):
             Cache(shop.redis, "x").put("k", expected, "test")
     finally:
@@ -455,18 +458,18 @@ def test_redis_killed_under_the_service(shop: Settings, stack: Stack, queries: Q
     assert {a.source for a in answers} == {"DuckDB"}
     assert all(a.table == expected for a in answers)
     deadline = time.monotonic() + 30
-    while queries.snapshot().catalogue().source != "Redis":
+    while queries.snapshot().ask("catalogue").source != "Redis":
         assert time.monotonic() < deadline, "Redis is back, and is not asked"
         time.sleep(0.2)
-    assert queries.snapshot().catalogue().table == expected
+    assert queries.snapshot().ask("catalogue").table == expected
 
 
 def test_without_spark_duckdb_answers(shop: Settings, queries: Queries) -> None:
     """A page must not depend on the biggest of the servers."""
     alone = Queries(shop.model_copy(update={"spark": "sc://127.0.0.1:1", "redis": "redis://127.0.0.1:1/0"}))
-    answer = alone.snapshot().catalogue()
+    answer = alone.snapshot().ask("catalogue")
     assert answer.source == "DuckDB"
-    assert analysis.same(answer.table, without_spark(queries).snapshot().catalogue().table)
+    assert analysis.same(answer.table, without_spark(queries).snapshot().ask("catalogue").table)
 
 
 def test_a_customer_and_a_session_are_the_files(shop: Settings, queries: Queries) -> None:
@@ -474,20 +477,20 @@ def test_a_customer_and_a_session_are_the_files(shop: Settings, queries: Queries
     bookings, clicks = raw(shop, "transactions"), raw(shop, "click_stream")
     number = bookings["customer_id"].mode().sort()[0]
     own = bookings.filter(pl.col("customer_id") == number).sort("created_at", descending=True)
-    orders = queries.snapshot().orders_of(number)
+    orders = queries.snapshot().through("orders_by_customer", number)
     assert orders.source == "HBase"
     assert orders.table["booking_id"].to_pylist() == own["booking_id"].to_list()
     assert orders.table["product_metadata"].to_pylist() == own["product_metadata"].to_list()
-    assert queries.snapshot().orders_of(number).source == "Redis"
+    assert queries.snapshot().through("orders_by_customer", number).source == "Redis"
     session = own["session_id"][0]
-    events = queries.snapshot().events_of(session).table
+    events = queries.snapshot().under("click_stream", session).table
     expected = clicks.filter(pl.col("session_id") == session).sort("event_time", "event_id")
     assert events["event_id"].to_pylist() == expected["event_id"].to_list()
-    (row,) = queries.snapshot().customer(number).table.to_pylist()
+    (row,) = queries.snapshot().row("customer", number).table.to_pylist()
     assert row == raw(shop, "customer").filter(pl.col("customer_id") == number).to_dicts()[0]
     with open_home(shop) as at:
-        assert index.check_index(at, HBASE["stream"]) == []
-    assert lookup.examples(shop, queries.addresses).keys() == {"customer", "session"}
+        assert index.check_index(at, ORDERS, HBASE["stream"]) == []
+    assert lookup.examples(ORDERS, shop, queries.addresses)
 
 
 def test_what_hbase_says_while_it_is_loaded_is_not_kept(shop: Settings, queries: Queries) -> None:
@@ -497,35 +500,39 @@ def test_what_hbase_says_while_it_is_loaded_is_not_kept(shop: Settings, queries:
     assert before
     try:
         queries.books.record_build(dataclasses.replace(before, fingerprint="another load"))
-        assert [asked.orders_of("1").source for _ in range(2)] == ["HBase", "HBase"]
+        assert [asked.through("orders_by_customer", "1").source for _ in range(2)] == ["HBase", "HBase"]
     finally:
         queries.books.record_build(before)
-    assert [asked.orders_of("1").source for _ in range(2)] == ["HBase", "Redis"]
+    assert [asked.through("orders_by_customer", "1").source for _ in range(2)] == ["HBase", "Redis"]
 
 
 def test_bad_questions_are_told(shop: Settings, queries: Queries, settings: Settings) -> None:
     """A wrong id, a missing table, an empty home: a sentence with the cause and the remedy."""
     asked = queries.snapshot()
-    for ask, text in ((asked.orders_of, "12; DROP"), (asked.customer, ""), (asked.events_of, "a|b")):
-        with pytest.raises(BadQuestionError, match=r"expected a .* such as"):
-            ask(text)
-    assert asked.customer("999999999").table.num_rows == 0
-    assert asked.events_of("none").table.num_rows == 0
+    for ask, name, value, text in (
+        (asked.through, "orders_by_customer", "12; DROP", "expected a whole number as customer_id, got '12; DROP'"),
+        (asked.row, "customer", "", "expected a whole number as customer_id, got ''"),
+        (asked.under, "click_stream", "a|b", r"expected a text without \| as session_id, got 'a\|b'"),
+    ):
+        with pytest.raises(BadQuestionError, match=text):
+            ask(name, value)
+    assert asked.row("customer", "999999999").table.num_rows == 0
+    assert asked.under("click_stream", "none").table.num_rows == 0
     with pytest.raises(NotPublishedError, match="`ecom run"):
         Queries(settings).snapshot()
     bulk_only = dataclasses.replace(asked.published, merged=dict.fromkeys(TABLES, ""))
     with pytest.raises(NotPublishedError, match="no merged table"):
-        queries.duckdb.compute(QUESTIONS["catalogue"], bulk_only)
+        queries.duckdb.compute(SHOP.queries["catalogue"], bulk_only)
     gone = dataclasses.replace(asked.published, merged=asked.published.merged | {"product": "other@0"})
     with pytest.raises(NotPublishedError, match="not there any more"):
-        queries.duckdb.compute(QUESTIONS["catalogue"], gone)
+        queries.duckdb.compute(SHOP.queries["catalogue"], gone)
     elsewhere = shop.model_copy(update={"namespace": "nowhere"})
     with pytest.raises(lookup.LookupUnavailableError, match="holds no table nowhere_customers"):
-        lookup.customer("1", elsewhere, queries.addresses)
+        lookup.row(CUSTOMER, "1", elsewhere, queries.addresses)
     with pytest.raises(PostgresError, match="holds no table"):
         list(postgres.parts(shop.postgres, PRODUCT, elsewhere, 2))
     with pytest.raises(PostgresError, match=r"does not take a connection: .* `ecom status"):
-        postgres.load(shop, "postgresql://ecom:secret@127.0.0.1:1/postgres")
+        postgres.load(shop, SHOP, "postgresql://ecom:secret@127.0.0.1:1/postgres")
     with pytest.raises(ConnectionError, match=r"Kafka does not answer at 127.0.0.1:1 .* `ecom status"):
         live.topic_newest(CLICK_STREAM, shop, "127.0.0.1:1")
 
@@ -546,7 +553,7 @@ def test_live_tells_the_newest_records(shop: Settings, monkeypatch: pytest.Monke
 
 def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: Stack) -> None:
     """A load that dies must leave the tables from before, whole, and the next one must succeed."""
-    postgres.load(shop, shop.postgres)
+    postgres.load(shop, SHOP, shop.postgres)
     before = postgres.version(shop.postgres, shop)
     rows = raw(shop, "product").height
     file = local(expand.files(PRODUCT, shop)[0])
@@ -562,18 +569,18 @@ def test_postgres_killed_mid_copy_keeps_the_old_tables(shop: Settings, stack: St
                     process.kill()
 
     with pytest.raises(PostgresError, match="the tables from before are untouched"):
-        postgres.load(shop, shop.postgres, kill)
+        postgres.load(shop, SHOP, shop.postgres, kill)
     stack.up()
     assert postgres.version(shop.postgres, shop) == before
     with psycopg.connect(shop.postgres) as connection:
         assert connection.execute("SELECT count(*) FROM shop.product").fetchone() == (rows,)
-    assert postgres.load(shop, shop.postgres)["product"].rows == rows
+    assert postgres.load(shop, SHOP, shop.postgres)["product"].rows == rows
     assert postgres.version(shop.postgres, shop) != before
 
 
 def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Settings) -> None:
     """Readers must see whole tables while they are reloaded, with exactly the rows and checksum that are reported."""
-    postgres.load(shop, shop.postgres)
+    postgres.load(shop, SHOP, shop.postgres)
     before = postgres.version(shop.postgres, shop)
     rows = {name: raw(shop, name).height for name in TABLES}
     seen: list[tuple[str, dict[str, int]]] = []
@@ -587,7 +594,7 @@ def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Setti
         seen.append((postgres.version(shop.postgres, shop), counts()))
 
     os.utime(local(expand.files(PRODUCT, shop)[0]))  # other files, as far as the loader can tell
-    postgres.load(shop, shop.postgres, look)
+    postgres.load(shop, SHOP, shop.postgres, look)
     assert len(seen) >= len(TABLES)
     assert all(reported == (before, rows) for reported in seen)
     assert counts() == rows
@@ -626,7 +633,7 @@ def test_thrift_restarted_under_a_look_up(shop: Settings, stack: Stack, queries:
     os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
     with pytest.raises(lookup.LookupUnavailableError, match=r"`ecom up.*` starts them"):
-        queries.snapshot().orders_of("2")
+        queries.snapshot().through("orders_by_customer", "2")
     assert time.monotonic() - began < 15
     stack.up()
-    assert queries.snapshot().orders_of("2").source == "HBase"
+    assert queries.snapshot().through("orders_by_customer", "2").source == "HBase"

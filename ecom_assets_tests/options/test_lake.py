@@ -15,7 +15,7 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import HdfsPath, exists, remove
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import PRODUCT, TRANSACTIONS
+from ecom_assets.dataset.shop import PRODUCT, SHOP, TRANSACTIONS
 from ecom_assets.hbase import bulk_load
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.lake import delta, maintenance, query, streamed
@@ -105,19 +105,19 @@ def test_pages_and_maintenance(spark: SparkSession, make_topic: MakeTopic) -> No
     """The dashboard would show nothing of a lake in HDFS, or an old state; maintenance would skip it, or lose rows."""
     topic = make_topic(PRODUCT)
     rows = [product(k) for k in range(1, 5)]
-    seen = [current(topic.settings, topic.at.books).merged["product"]]
+    seen = [current(topic.settings, SHOP, topic.at.books).merged["product"]]
     for row in rows:
         topic.send(row)
         topic.stream()
         topic.merge()
-        seen.append(current(topic.settings, topic.at.books).merged["product"])
+        seen.append(current(topic.settings, SHOP, topic.at.books).merged["product"])
     assert seen[0] == ""
     assert len(set(seen)) == len(seen)
     (last,) = live.last_records(PRODUCT, topic.settings, 1)
     assert last["id"] == 4
     assert maintenance.compact_lake(topic.at)["streamed/product"]["compacted"] == len(rows)
     assert rows_of(spark, PRODUCT, topic.settings) == rows
-    assert current(topic.settings, topic.at.books).merged["product"] == seen[-1]
+    assert current(topic.settings, SHOP, topic.at.books).merged["product"] == seen[-1]
     assert topic.merge().unchanged
 
 
@@ -150,7 +150,7 @@ def test_hdfs_that_is_away(make_topic: MakeTopic, hdfs: Hdfs) -> None:
         for ask in (
             lambda: delta.records(streamed.folder(PRODUCT, topic.settings)),
             lambda: query.unread(Place.of(PRODUCT, topic.settings), PRODUCT, {0: 1}),
-            lambda: current(topic.settings, topic.at.books),
+            lambda: current(topic.settings, SHOP, topic.at.books),
         ):
             with pytest.raises(LakeError, match=rf"{topic.settings.lake}/.*expected HDFS to answer at {hdfs.uri}.*URI"):
                 ask()

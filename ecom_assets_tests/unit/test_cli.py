@@ -146,6 +146,17 @@ def test_a_value_that_cannot_be_is_said_in_one_sentence(
     assert "Errno" not in done.stderr
 
 
+def test_a_data_set_that_cannot_be_used_is_said_before_anything_starts(tmp_path: Path) -> None:
+    """If this fails, people wait for servers until they are told of a typing error, and a home is left behind."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dataset.yaml").write_text("dataset: mine\ntables: {t: {primary_key: [a]}}\n")
+    done = ecom(tmp_path, "run", "--dataset", "./mine", COLUMNS="300")
+    assert done.returncode == 1
+    assert "dataset.yaml:2: tables.t.hbase: expected a value, got none" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / ".ecom").exists()
+
+
 def test_help_shows_choices_and_defaults(tmp_path: Path) -> None:
     """If this fails, choices are found out by trying."""
     done = ecom(tmp_path, "run", "-h", COLUMNS="200")

@@ -16,7 +16,7 @@ import yaml
 
 from ecom_assets.dataset import declaration
 from ecom_assets.dataset.document import DatasetError, Document
-from ecom_assets.dataset.loader import FILE, bundled, load
+from ecom_assets.dataset.loader import FILE, bundled, load, named
 
 SHOP = bundled() / "shop"
 
@@ -226,6 +226,68 @@ def test_a_folder_without_a_declaration(tmp_path: Path) -> None:
     """If this fails, people get a traceback."""
     (found,) = faults(tmp_path)
     assert "expected a file, got: No such file or directory" in found
+
+
+@pytest.mark.parametrize(
+    ("index", "fault"),
+    [
+        (
+            "{row_key: [created_at, customer_id]}",
+            "expected the primary key among its columns, got it without booking_id",
+        ),
+        ("{row_key: [customer, booking_id]}", "expected a column of transactions.avsc, got 'customer'"),
+        ("{row_key: [promo_code, booking_id]}", "expected a column that is never null, got 'promo_code'"),
+        ('{row_key: [customer_id, booking_id], family: "a:b"}', "expected a name that HBase takes, got 'a:b'"),
+        ("{row_key: [booking_id]}", "expected it to"),
+    ],
+)
+def test_an_index_that_cannot_be(shop: Path, index: str, fault: str) -> None:
+    """If this fails, an index loses rows of its table, or HBase refuses it in the middle of a run."""
+    edited(shop, "{row_key: [customer_id, created_at, booking_id], family: order}", index)
+    (found,) = faults(shop)
+    assert re.match(rf"{re.escape(FILE)}:\d+: tables\.transactions\.indexes\.orders_by_customer", found)
+    assert fault in found
+
+
+def test_an_index_has_a_table_of_its_own(shop: Path) -> None:
+    """If this fails, an index overwrites a table in HBase."""
+    edited(shop, "orders_by_customer: {row_key", "clickstream: {row_key")
+    (found,) = faults(shop)
+    assert "expected a table of its own in HBase, got clickstream again" in found
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "fault"),
+    [
+        ("queries/new.sql", "SELECT 1", "queries/new.sql:1: expected a line `-- title: …` at the top, got none"),
+        ("queries/new.sql", "-- title: A.\n-- tables: shop\n", "queries/new.sql:2: expected a table or view of this"),
+        ("queries/new.sql", "-- title: A.\n-- tables: sales\n-- kind: bar\n", "queries/new.sql:3: expected title or"),
+        ("queries/counts.sql", "-- title: A.\n-- tables: product\n", "expected another name, got counts"),
+        ("views/other.spark.sql", "-- tables: product\n", "views/other.duckdb.sql: expected the view for this engine"),
+    ],
+)
+def test_a_query_that_cannot_be(shop: Path, file: str, text: str, fault: str) -> None:
+    """If this fails, a query without a title or over unknown tables is found out when a page is open."""
+    (shop / file).write_text(text, encoding="utf-8")
+    assert fault in faults(shop)[0]
+
+
+def test_queries_know_what_they_read() -> None:
+    """If this fails, the pages go on showing the result of a table's older version."""
+    queries = load(SHOP).queries
+    assert next(iter(queries)) == "counts"
+    assert queries["counts"].tables == tuple(load(SHOP).tables)
+    assert queries["revenue"].tables == ("product", "transactions"), "what a view reads is read too"
+    assert [view.name for view in queries["revenue"].views] == ["sales"]
+    assert not queries["revenue"].sql.startswith("--")
+
+
+def test_a_data_set_is_found_by_its_name_or_folder(shop: Path, tmp_path: Path) -> None:
+    """If this fails, a home can hold the shop alone."""
+    assert named("shop") is load(SHOP)
+    assert named(str(shop)).name == "shop"
+    with pytest.raises(DatasetError, match="nowhere"):
+        named(str(tmp_path / "nowhere"))
 
 
 def test_the_rest_goes_into_one_family(shop: Path) -> None:

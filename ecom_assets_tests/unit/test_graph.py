@@ -13,10 +13,9 @@ import pytest
 
 from ecom_assets import diagram
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets.dataset.shop import SHOP, TABLES
 from ecom_assets.definitions import build_defs, defs
 from ecom_assets.paths import LAYERS
-from ecom_assets.serving.analysis import ANALYSES
 
 GROUPS = {
     "source": {"source/shop"},
@@ -25,8 +24,8 @@ GROUPS = {
     "reconciliation": {"reconciliation/report"},
     "serving": {"serving/orders_by_customer", "serving/publication", "serving/precomputed_results", "dashboard"},
     "postgres": {f"postgres/{name}" for name in TABLES},
-    "analysis": {f"analysis/{name}" for name in ANALYSES},
-    "cache": {f"cache/{name}" for name in ANALYSES},
+    "analysis": {f"analysis/{name}" for name in SHOP.queries},
+    "cache": {f"cache/{name}" for name in SHOP.queries},
 }
 
 
@@ -98,7 +97,7 @@ def test_definitions_load_without_a_home_or_an_address(tmp_path: Path) -> None:
     def settings() -> Settings:
         pytest.fail("the settings were read")
 
-    loaded = build_defs(settings=settings)
+    loaded = build_defs(dataset=SHOP, settings=settings)
     assert loaded.resolve_asset_graph().get_all_asset_keys() == defs().resolve_asset_graph().get_all_asset_keys()
     code = "import os, sys; from pathlib import Path; from ecom_assets.definitions import defs; defs()"
     home = tmp_path / "home"

@@ -12,7 +12,7 @@ from ecom_assets.core.books import Build
 from ecom_assets.core.context import Context
 from ecom_assets.core.layer import Built
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import TRANSACTIONS
+from ecom_assets.dataset.shop import ORDERS, TRANSACTIONS
 from ecom_assets.hbase import rebuild
 from ecom_assets.paths import HBASE, open_home
 from ecom_assets.serving import index
@@ -49,5 +49,5 @@ def test_memory_does_not_grow_with_the_bookings(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(rebuild, "rebuild", load_rows)
     with open_home(load(home=tmp_path)) as at:
         at.books.record_build(Build("hbase", TRANSACTIONS.name, "f", notes={"cut": {"merged": "t@0"}}))
-        assert index.build_index(at, layer) == Built(BATCHES * ROWS)
+        assert index.build_index(at, ORDERS, layer) == Built(BATCHES * ROWS)
     assert most < 3 * bookings(0).nbytes

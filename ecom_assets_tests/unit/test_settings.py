@@ -24,6 +24,23 @@ def test_a_home_remembers_its_data(tmp_path: Path) -> None:
         load(home=tmp_path, scale=0.1)
 
 
+def test_a_home_holds_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, the tables of two shops are mixed in one home."""
+    monkeypatch.chdir(tmp_path)
+    remember(load(home=tmp_path, dataset="./mine"))
+    assert load(home=tmp_path).dataset == str(tmp_path / "mine")
+    with pytest.raises(HomeMismatchError, match=r"expected dataset '.*/mine', with which it was built, got 'shop'"):
+        load(home=tmp_path, dataset="shop")
+
+
+def test_a_home_from_before_data_sets_holds_the_shop(tmp_path: Path) -> None:
+    """If this fails, another data set is written over the shop's."""
+    (tmp_path / "home.json").write_text(json.dumps({"source": "synthetic", "namespace": "ecom"}))
+    assert load(home=tmp_path).dataset == "shop"
+    with pytest.raises(HomeMismatchError, match="expected dataset 'shop'"):
+        load(home=tmp_path, dataset="/mine")
+
+
 def test_a_home_that_was_only_begun_may_change_its_mind(tmp_path: Path) -> None:
     """If this fails, a first run that was broken off is not resumed, or can't be asked for with other options."""
     remember(load(home=tmp_path, scale=0.5, expand="2", postgres="postgresql://u:hunter2@h/d"), begun=True)

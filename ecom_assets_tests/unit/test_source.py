@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import kagglehub
@@ -26,6 +27,7 @@ from typer.testing import CliRunner
 
 from ecom_assets.cli.app import app
 from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Dataset, Published
 from ecom_assets.dataset.shop import SHOP, TABLES
 from ecom_assets.source import (
     SourceChangedError,
@@ -34,7 +36,6 @@ from ecom_assets.source import (
     acquire,
     folder,
     infer,
-    kaggle,
     synthetic,
 )
 from ecom_assets.source.kaggle import KaggleError
@@ -612,6 +613,14 @@ def test_spoilt_record_is_said(tmp_path):
         acquire(settings(tmp_path), SHOP)
 
 
+@pytest.mark.parametrize("source", ["synthetic", "kaggle"])
+def test_a_source_that_the_data_set_does_not_have(tmp_path, source):
+    """The shop's rows would be made for other tables, or a folder of that name looked for."""
+    with pytest.raises(SourceNotFoundError, match=rf"source {source}: expected one that .* library declares, got none"):
+        acquire(settings(tmp_path, source), Dataset.of("library", TABLES["product"]))
+    assert not (tmp_path / "raw").exists()
+
+
 # -------------------------------------------------------------------- kaggle
 
 
@@ -622,14 +631,15 @@ def test_kaggle_files_are_linked_and_recognized(tmp_path, user_files, monkeypatc
     content = (user_files / "PRODUCT.CSV").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     same_size = (user_files / "CUSTOMER.CSV").stat().st_size
-    published = kaggle.PUBLISHED | {"product": (len(content), digest[:8]), "customer": (same_size, "00000000")}
-    monkeypatch.setattr(kaggle, "PUBLISHED", published)
-    files = acquire(settings(tmp_path / "home", "kaggle"), SHOP)
+    known = {"product": Published(len(content), digest[:8]), "customer": Published(same_size, "00000000")}
+    tables = {name: replace(table, published=known.get(name, table.published)) for name, table in SHOP.tables.items()}
+    shop = replace(SHOP, tables=tables)
+    files = acquire(settings(tmp_path / "home", "kaggle"), shop)
     assert asked == ["bytadit/transactional-ecommerce"]
     assert files["product"].samefile(user_files / "PRODUCT.CSV")
     record = json.loads((tmp_path / "home" / "raw" / "source.json").read_text())
     assert record["published"] == {"product": True, "customer": False, "transactions": False, "click_stream": False}
-    assert acquire(settings(tmp_path / "home", "kaggle"), SHOP) == files
+    assert acquire(settings(tmp_path / "home", "kaggle"), shop) == files
     assert len(asked) == 1
 
 

@@ -13,6 +13,7 @@ from ecom_assets.core import locks
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import HomeError
 from ecom_assets.core.settings import load
+from ecom_assets.dataset.shop import ORDERS
 from ecom_assets.hbase import maintenance as hbase_maintenance
 from ecom_assets.lake import follow, maintenance
 from ecom_assets.paths import HBASE, TOPIC, open_home
@@ -29,8 +30,10 @@ def held(*_: object, **__: object) -> AbstractContextManager[None]:
     [
         pytest.param(maintenance.compact_lake, id="maintenance of the lake"),
         pytest.param(hbase_maintenance.compact, id="maintenance of HBase"),
-        pytest.param(lambda at: index.build_index(at, HBASE["stream"]), id="index"),
-        pytest.param(lambda at: postgres.load(at.settings, "postgresql://127.0.0.1:1/none"), id="PostgreSQL"),
+        pytest.param(lambda at: index.build_index(at, ORDERS, HBASE["stream"]), id="index"),
+        pytest.param(
+            lambda at: postgres.load(at.settings, at.dataset, "postgresql://127.0.0.1:1/none"), id="PostgreSQL"
+        ),
         pytest.param(
             lambda at: follow.follow(at, [], TOPIC, interval=1, stop=None, report=print),  # ty: ignore
             id="continuous stream",

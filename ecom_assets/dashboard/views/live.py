@@ -10,9 +10,8 @@ import streamlit as st
 
 from ecom_assets.core.home import hint
 from ecom_assets.dashboard import charts
-from ecom_assets.dashboard.common import ago, card, guarded, header, settings
+from ecom_assets.dashboard.common import ago, card, dataset, guarded, header, settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, TABLES
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import live
 
@@ -25,7 +24,7 @@ def page() -> None:
     """The page; reruns automatically."""
     now = datetime.now(UTC)
     with guarded("The stream"):
-        streams = {name: live.stream(table, settings()) for name, table in TABLES.items()}
+        streams = {name: live.stream(table, settings()) for name, table in dataset().tables.items()}
         if not any(streams.values()):
             st.info(
                 f"Nothing has been streamed yet. `{hint('run', settings())}` loads rows through Kafka into the streamed"
@@ -34,7 +33,7 @@ def page() -> None:
             )
             return
         with st.container(key="counters"):
-            for column, (name, stream) in zip(st.columns(len(TABLES)), streams.items(), strict=True):
+            for column, (name, stream) in zip(st.columns(len(dataset().tables)), streams.items(), strict=True):
                 rate = stream.rate(now) if stream else 0.0
                 column.metric(
                     name.replace("_", " ").capitalize(),
@@ -50,11 +49,12 @@ def page() -> None:
         def newest(table: Table) -> datetime | None:
             return live.topic_newest(table, home, Stack(home).address("kafka"))
 
-        with ThreadPoolExecutor(len(TABLES)) as pool:  # each mostly waits for Kafka
-            latest = {name: pool.submit(newest, table) for name, table in TABLES.items()}
+        with ThreadPoolExecutor(len(dataset().tables)) as pool:  # each mostly waits for Kafka
+            latest = {name: pool.submit(newest, table) for name, table in dataset().tables.items()}
             place = st.container()
             arrivals(streams)
-            last_events(now)
+            largest = max(streams, key=lambda name: stream.rows if (stream := streams[name]) else 0)
+            last_records(dataset().tables[largest], now)
             with place:
                 behind(streams, latest)
     st.caption(f"Read from Delta's logs and newest files at {now:%H:%M:%S} UTC, again every {EVERY:.0f} s.")
@@ -64,7 +64,7 @@ def behind(streams: dict[str, live.Stream | None], latest: dict[str, Future[date
     """How far the tables are behind their topics."""
     with card("lag", "Behind the topic", "Between the newest record in Kafka and the newest one in the table."):
         with st.container(key="counters-lag"):
-            columns = st.columns(len(TABLES))
+            columns = st.columns(len(dataset().tables))
         for column, (name, stream) in zip(columns, streams.items(), strict=True):
             newest = latest[name].result()
             if newest is None:
@@ -88,23 +88,17 @@ def arrivals(streams: dict[str, live.Stream | None]) -> None:
             st.html(charts.moments(frame.sort("at").tail(60), "rows", "records"))
 
 
-def last_events(now: datetime) -> None:
-    """The newest events."""
-    with card("events", "Last events"):
-        records = live.last_records(CLICK_STREAM, settings(), 12)
+def last_records(table: Table, now: datetime) -> None:
+    """The newest records of a table."""
+    with card("records", f"Last records of {table.name.replace('_', ' ')}"):
+        records = live.last_records(table, settings(), 12)
         if not records:
-            st.info("No event has been streamed yet.", icon=":material/hourglass_empty:")
+            st.info("No record has been streamed yet.", icon=":material/hourglass_empty:")
             return
         rows = [
-            {
-                "arrived": f"{ago((now - r['_timestamp']).total_seconds())} ago",
-                "event": r["event_name"],
-                "source": r["traffic_source"],
-                "time of the event": r["event_time"][:19].replace("T", " "),
-                "details": r["event_metadata"] or "",
-                "session": r["session_id"],
-            }
-            for r in records
+            {"arrived": f"{ago((now - record['_timestamp']).total_seconds())} ago"}
+            | {name: record[name] for name in table.names}
+            for record in records
         ]
         st.dataframe(rows, hide_index=True, height=35 * (len(rows) + 1) + 3)
 

@@ -12,14 +12,12 @@ from deltalake import DeltaTable
 
 from ecom_assets.core.home import hint
 from ecom_assets.core.location import exists
-from ecom_assets.dashboard.common import ago, card, guarded, header, service, settings, when
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets.dashboard.common import ago, card, dataset, guarded, header, service, settings, when
 from ecom_assets.lake import quarantine as lake_quarantine
 from ecom_assets.paths import PATHS, open_home, path_used
 from ecom_assets.reconcile import report
 from ecom_assets.reconcile.report import Verdict
 from ecom_assets.serving import analysis, history
-from ecom_assets.serving.questions import QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +86,7 @@ def _pairs(count: int) -> list[Any]:
 def quarantine() -> None:
     """What was moved to quarantine, and why."""
     st.header("Quarantine", anchor=False)
-    found = [row for name in TABLES for row in _quarantined(name)]
+    found = [row for name in dataset().tables for row in _quarantined(name)]
     if not found:
         st.success("Quarantine is empty.", icon=":material/inventory_2:")
         return
@@ -106,7 +104,7 @@ def _quarantined(name: str) -> list[dict[str, Any]]:
                 rows.append(
                     {"table": name, "where": where, "reason": row["reason"], "row": str(row.get("raw", row.get("row")))}
                 )
-    path = lake_quarantine.folder(TABLES[name], settings())
+    path = lake_quarantine.folder(dataset().tables[name], settings())
     if exists(path):
         table = pa.table(DeltaTable(str(path)).to_pyarrow_table())
         rows += [
@@ -131,14 +129,14 @@ def two_paths() -> None:
     ):
         asked, cache = service().snapshot(), service().cache
         lines, equal, known = [], 0, 0
-        for name in analysis.ANALYSES:
+        for name, query in dataset().queries.items():
             kept, left = cache.get(f"analysis:{name}")
             same = kept is not None and analysis.same(kept.table, asked.ask(name).table)
             known, equal = known + (kept is not None), equal + same
             lines.append(
                 {
                     "": "" if kept is None else MARKS["passed" if same else "failed"],
-                    "question": QUESTIONS[name].doc,
+                    "question": query.doc,
                     "by PostgreSQL": "not computed" if kept is None else f"{kept.table.num_rows:,} rows",
                     "stays": ago(left) if kept else "",
                 }

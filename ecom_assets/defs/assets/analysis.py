@@ -10,7 +10,6 @@ from ecom_assets.defs.names import OWNERS, asset_key
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, postgres
-from ecom_assets.serving.questions import QUESTIONS
 
 
 def postgres_assets(dataset: Dataset) -> dg.AssetsDefinition:
@@ -21,7 +20,9 @@ def postgres_assets(dataset: Dataset) -> dg.AssetsDefinition:
         """Load all tables in one transaction: they refer to one another, and readers see old or new ones, not both."""
         settings = home.at.settings
         with track("postgres", None) as advance:
-            loaded = postgres.load(settings, Stack(settings).address("postgres"), lambda _, rows: advance(rows))
+            loaded = postgres.load(
+                settings, dataset, Stack(settings).address("postgres"), lambda _, rows: advance(rows)
+            )
         for table in dataset.tables.values():
             done = loaded.get(table.name)
             context.log.info("postgres/%s: %s", table.name, f"{done.rows:,} rows" if done else "nothing to do")
@@ -52,7 +53,7 @@ def _spec(table: Table) -> dg.AssetSpec:
     return dg.AssetSpec(
         asset_key("postgres", table),
         deps=[asset_key("expanded", table)],
-        description=f"{table.avsc['doc']} Typed, with primary key, foreign keys and indexes.",
+        description=f"{table.doc} Typed, with primary key, foreign keys and indexes.".strip(),
         group_name="postgres",
         kinds={"postgres"},
         owners=OWNERS,
@@ -74,24 +75,24 @@ def analysis_assets(dataset: Dataset) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 ["analysis", name],
-                deps=[asset_key("postgres", dataset.tables[t]) for t in QUESTIONS[name].tables],
-                description=QUESTIONS[name].doc,
+                deps=[asset_key("postgres", dataset.tables[t]) for t in query.tables],
+                description=query.doc,
                 group_name="analysis",
                 kinds={"spark", "delta"},
                 owners=OWNERS,
-                metadata={"query": dg.MetadataValue.md(f"```sql\n{QUESTIONS[name].sql}\n```")},
+                metadata={"query": dg.MetadataValue.md(f"```sql\n{query.sql}\n```")},
             )
-            for name in analysis.ANALYSES
+            for name, query in dataset.queries.items()
         ],
     )
     def analyses(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
         """Read the tables over JDBC in parallel parts and compute each answer."""
         at = home.at
         url = Stack(at.settings).address("postgres")
-        for name in analysis.ANALYSES:
+        for name in dataset.queries:
             key = dg.AssetKey(["analysis", name])
             if key in context.selected_asset_keys:
-                found, unchanged = analysis.analyse(at.spark, at.settings, url, name)
+                found, unchanged = analysis.analyse(at.spark, at.settings, dataset, url, name)
                 context.log.info(
                     "analysis/%s: %s", name, "unchanged" if unchanged else f"{found.table.num_rows:,} rows"
                 )
@@ -107,34 +108,39 @@ def analysis_assets(dataset: Dataset) -> dg.AssetsDefinition:
     return analyses
 
 
-@dg.multi_asset(
-    name="cache",
-    can_subset=True,
-    specs=[
-        dg.AssetSpec(
-            ["cache", name],
-            deps=[dg.AssetKey(["analysis", name])],
-            description=f"{QUESTIONS[name].doc} In Redis, with version and time to live.",
-            group_name="cache",
-            kinds={"redis"},
-            owners=OWNERS,
-        )
-        for name in analysis.ANALYSES
-    ],
-)
-def cached_analyses(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
-    """Put each result into Redis."""
-    settings = home.at.settings
-    url = Stack(settings).address("redis")
-    for name in analysis.ANALYSES:
-        key = dg.AssetKey(["cache", name])
-        if key in context.selected_asset_keys:
-            kept = analysis.keep(name, settings, url)
-            yield dg.MaterializeResult(
-                asset_key=key,
-                metadata={
-                    "dagster/row_count": dg.MetadataValue.int(kept.table.num_rows),
-                    "version": dg.MetadataValue.text(kept.version),
-                    "seconds_to_live": dg.MetadataValue.int(analysis.TTL),
-                },
+def cached_analyses(dataset: Dataset) -> dg.AssetsDefinition:
+    """The same answers in Redis."""
+
+    @dg.multi_asset(
+        name="cache",
+        can_subset=True,
+        specs=[
+            dg.AssetSpec(
+                ["cache", name],
+                deps=[dg.AssetKey(["analysis", name])],
+                description=f"{query.doc} In Redis, with version and time to live.",
+                group_name="cache",
+                kinds={"redis"},
+                owners=OWNERS,
             )
+            for name, query in dataset.queries.items()
+        ],
+    )
+    def cached(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
+        """Put each result into Redis."""
+        settings = home.at.settings
+        url = Stack(settings).address("redis")
+        for name in dataset.queries:
+            key = dg.AssetKey(["cache", name])
+            if key in context.selected_asset_keys:
+                kept = analysis.keep(name, settings, url)
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        "dagster/row_count": dg.MetadataValue.int(kept.table.num_rows),
+                        "version": dg.MetadataValue.text(kept.version),
+                        "seconds_to_live": dg.MetadataValue.int(analysis.TTL),
+                    },
+                )
+
+    return cached

@@ -70,7 +70,7 @@ def _spec(layer: Layer, table: Table, dataset: Dataset) -> dg.AssetSpec:
     return dg.AssetSpec(
         asset_key(layer.name, table),
         deps=_deps(layer.name, table, dataset),
-        description=f"{table.avsc['doc']} {layer.description}",
+        description=f"{table.doc} {layer.description}".strip(),
         group_name=layer.name,
         kinds=set(layer.kinds),
         owners=OWNERS,

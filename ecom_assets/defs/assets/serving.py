@@ -3,36 +3,23 @@
 import dagster as dg
 
 from ecom_assets.core.errors import ServiceError
-from ecom_assets.dataset.model import Dataset
-from ecom_assets.defs.names import OWNERS, PRECOMPUTED, PUBLICATION, REPORT, asset_key
+from ecom_assets.dataset.model import Dataset, Index
+from ecom_assets.defs.names import OWNERS, PRECOMPUTED, PUBLICATION, REPORT, asset_key, index_key
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import HBASE, path_used
 from ecom_assets.servers.stack import Stack
-from ecom_assets.serving import analysis, index, lookup, publication
+from ecom_assets.serving import publication
+from ecom_assets.serving.index import build_index, check_index
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import Queries, Snapshot
-
-INDEX = dg.AssetKey(["serving", lookup.ORDERS.name])
 
 
 def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of serving."""
 
     @dg.asset(
-        key=INDEX,
-        deps=[asset_key("hbase", dataset.tables[lookup.ORDERS.of])],
-        group_name="serving",
-        kinds={"hbase"},
-        owners=OWNERS,
-    )
-    def orders_by_customer(home: HomeResource) -> dg.MaterializeResult:
-        """Secondary index on HBase: bookings by customer, sorted by time."""
-        built = index.build_index(home.at, HBASE[path_used(home.at)])
-        return dg.MaterializeResult(metadata={"dagster/row_count": built.rows, "skipped": built.unchanged})
-
-    @dg.asset(
         key=PRECOMPUTED,
-        deps=[REPORT, INDEX],
+        deps=[REPORT, *map(index_key, dataset.indexes.values())],
         group_name="serving",
         kinds={"spark", "redis"},
         owners=OWNERS,
@@ -40,10 +27,10 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
     def precomputed_results(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
         """Precomputed dashboard queries, cached in Redis; pages show the previous publication meanwhile."""
         at = home.at
-        service = Queries(at.settings, lambda: at.spark, at.books)
+        service = Queries(at.settings, dataset, lambda: at.spark, at.books)
         try:
             service.cache.register(at.owner)
-            answers = Snapshot(service, publication.current(at.settings, at.books)).warm()
+            answers = Snapshot(service, publication.current(at.settings, dataset, at.books)).warm()
         except NotPublishedError as error:
             context.log.warning("nothing to compute from: %s", error)
             return dg.MaterializeResult(metadata={"skipped": True, "note": str(error)})
@@ -61,7 +48,7 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
     def published(home: HomeResource) -> dg.MaterializeResult:
         """One version of every table, all verified and precomputed: from now on the pages show these."""
         at = home.at
-        now, changed = publication.publish(at.settings, at.books)
+        now, changed = publication.publish(at.settings, dataset, at.books)
         try:
             address = Stack(at.settings).address("dashboard")
         except ServiceError:
@@ -77,18 +64,46 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
         deps=[
             PUBLICATION,
             *(asset_key(layer, t) for layer in ("hbase", "streamed") for t in dataset.tables.values()),
-            *(dg.AssetKey(["cache", name]) for name in analysis.ANALYSES),
+            *(dg.AssetKey(["cache", name]) for name in dataset.queries),
         ],
         description="The dashboard's pages: overview, live, lookup and reconciliation. `ecom dashboard` starts it.",
         group_name="serving",
         kinds={"streamlit"},
         owners=OWNERS,
     )
-    return [orders_by_customer, precomputed_results, published, dashboard]
+    return [*map(_index_asset, dataset.indexes.values()), precomputed_results, published, dashboard]
 
 
-@dg.asset_check(asset=INDEX, blocking=True)
-def matches_transactions(home: HomeResource) -> dg.AssetCheckResult:
-    """The index, read back completely, has one row for every booking and no other."""
-    wrong = index.check_index(home.at, HBASE[path_used(home.at)])
-    return dg.AssetCheckResult(passed=not wrong, metadata={"mismatches": dg.MetadataValue.json(wrong)})
+def _index_asset(index: Index) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=index_key(index),
+        deps=[asset_key("hbase", index.of)],
+        description=f"Secondary index on HBase: {index.of.name} by {', '.join(index.hbase.row_key)}.",
+        group_name="serving",
+        kinds={"hbase"},
+        owners=OWNERS,
+    )
+    def index_asset(home: HomeResource) -> dg.MaterializeResult:
+        built = build_index(home.at, index, HBASE[path_used(home.at)])
+        return dg.MaterializeResult(metadata={"dagster/row_count": built.rows, "skipped": built.unchanged})
+
+    return index_asset
+
+
+def index_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+    """A check of every index."""
+    return [_index_check(index) for index in dataset.indexes.values()]
+
+
+def _index_check(index: Index) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=index_key(index),
+        name=f"matches_{index.of.name}",
+        description=f"The index, read back completely, has one row for every row of {index.of.name} and no other.",
+        blocking=True,
+    )
+    def matches(home: HomeResource) -> dg.AssetCheckResult:
+        wrong = check_index(home.at, index, HBASE[path_used(home.at)])
+        return dg.AssetCheckResult(passed=not wrong, metadata={"mismatches": dg.MetadataValue.json(wrong)})
+
+    return matches

@@ -9,9 +9,9 @@ import dagster as dg
 from ecom_assets.core import settings as settings_module
 from ecom_assets.core.context import Context
 from ecom_assets.core.engine import Engine
-from ecom_assets.core.settings import Settings
+from ecom_assets.core.settings import HomeMismatchError, Settings
+from ecom_assets.dataset.loader import named
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.dataset.shop import SHOP
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.kafka import KafkaResource
 from ecom_assets.defs.resources.spark import SparkConnectResource
@@ -34,7 +34,7 @@ class HomeResource(dg.ConfigurableResource):
     hbase: dg.ResourceDependency[HBaseResource]
 
     load: ClassVar[Callable[[], Settings]] = staticmethod(settings_module.load)
-    dataset: ClassVar[Dataset] = SHOP
+    dataset: ClassVar[Dataset]
 
     @cached_property
     def at(self) -> Context:
@@ -47,6 +47,12 @@ class HomeResource(dg.ConfigurableResource):
             "hbase_zookeeper": self.hbase.zookeeper,
         }
         settings = self.load().model_copy(update={name: value for name, value in given.items() if value})
+        if named(settings.dataset).name != self.dataset.name:
+            raise HomeMismatchError(
+                f"{settings.home}: expected definitions of its data set {settings.dataset}, got those of"
+                f" {self.dataset.name}",
+                f"set ECOM_DATASET={settings.dataset} where Dagster is started, and reload the code location",
+            )
         return open_home(settings, self.dataset, lambda: self.spark.session_of(lambda: self.at.addresses.spark))
 
     def engine(self, path: str) -> Engine:

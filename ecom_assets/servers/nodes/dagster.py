@@ -31,7 +31,12 @@ class _Dagster(Node):
     @override
     def environment(self) -> dict[str, str]:
         # One for all of them and for the runs: what a run prints is kept there, and shown by the webserver.
-        return {"DAGSTER_HOME": str(self.settings.dagster), "ECOM_HOME": str(self.settings.home)}
+        home = self.settings.home
+        return {
+            "DAGSTER_HOME": str(self.settings.dagster),
+            "ECOM_HOME": str(home),
+            "ECOM_DATASET": self.settings.dataset,
+        }
 
     @override
     def prepare(self, ports: dict[str, int]) -> None:
