@@ -175,10 +175,10 @@ def _remedies(verdicts: Mapping[str, Verdict], settings: Settings, path: str) ->
     from ecom_assets.dataset.loader import named
     from ecom_assets.paths import PATHS
 
-    layers = {layer.name: layer for layer in PATHS[path]}
+    layers, tables = {layer.name: layer for layer in PATHS[path]}, named(settings.dataset).tables
     for table, verdict in verdicts.items():
         for layer in verdict.mismatches.keys() - verdict.missing:
-            yield f"{layer}/{table}: {layers[layer].remedy(settings, named(settings.dataset).tables[table])}"
+            yield f"{layer}/{table}: {layers[layer].remedy(settings, tables[table])}"
 
 
 def reconcile(
@@ -197,7 +197,7 @@ def reconcile(
     with locks.shared(settings, "ecom reconcile", log=inform), bars(console), open_home(settings) as at:
         path = path_used(at)
         verdicts = dict(report.reconcile(engine(at, path), [at.dataset.tables[name] for name in names]))
-    ok = all(v.ok for v in verdicts.values())
+    ok = _equal(verdicts)
     print_report(verdicts)
     for remedy in _remedies(verdicts, settings, path):
         inform(remedy)

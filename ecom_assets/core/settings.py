@@ -332,8 +332,10 @@ def load(**overrides: object) -> Settings:
         raise SettingsError("; ".join(_sentence(each, given) for each in error.errors())) from None
     Target.parse(settings.expand)  # noticed here, it costs nobody a minute, and no home remembers it
     settings = settings.model_copy(update={"home": settings.home.expanduser().resolve()})
-    if "/" in settings.dataset or settings.dataset.startswith((".", "~")):
-        settings = settings.model_copy(update={"dataset": str(Path(settings.dataset).expanduser().resolve())})
+    folder = Path(settings.dataset).expanduser()
+    is_path = "/" in settings.dataset or settings.dataset.startswith((".", "~"))
+    if is_path or (folder / "dataset.yaml").is_file():  # any other name is that of a bundled one
+        settings = settings.model_copy(update={"dataset": str(folder.resolve())})
     if settings.source not in ("synthetic", "kaggle"):
         settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
     known = _known(settings.home)

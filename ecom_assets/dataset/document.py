@@ -1,18 +1,22 @@
 """Files of a declaration, read so that each value still knows its line, and the faults found in them.
 
-What belongs here: reading YAML and JSON, and naming places in them. What does not: what the values mean
-(``declaration``).
+What belongs here: reading YAML, JSON and the headers of SQL files, and naming places in them. What does not: what the
+values mean (``declaration``).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
+
+_HEADER = re.compile(r"--\s*(?P<name>[a-z_]+):[ \t]*(?P<value>.*?)\s*")
 
 Key = tuple[str | int, ...]
 """The names and positions that lead to a value: ``("tables", "customer", "primary_key", 0)``."""
@@ -79,6 +83,11 @@ class Document:
         return cls._read(file, cls._of_json)
 
     @classmethod
+    def sql(cls, file: Path) -> Self:
+        """Read an SQL file: the values of the lines ``-- name: value`` that it begins with, and its text as ``""``."""
+        return cls._read(file, cls._of_sql)
+
+    @classmethod
     def _read(cls, file: Path, parse: Callable[[Path, str], Self]) -> Self:
         try:
             return parse(file, file.read_text(encoding="utf-8"))
@@ -114,6 +123,14 @@ class Document:
             return cls(file, values, (), dict(_lines(root)) if root else {})
         except yaml.YAMLError:
             return cls(file, values)
+
+    @classmethod
+    def _of_sql(cls, file: Path, text: str) -> Self:
+        lines = text.splitlines(keepends=True)
+        header = [match for match in takewhile(bool, map(_HEADER.fullmatch, lines)) if match]
+        values = {match["name"]: match["value"] for match in header}
+        places: dict[Key, int] = {(match["name"],): number for number, match in enumerate(header, 1)}
+        return cls(file, values | {"": "".join(lines[len(header) :])}, (), {(): 1} | places)
 
     def fault(self, key: Key, message: str, remedy: str = "") -> Fault:
         """A fault at a value, or where the nearest one around it is."""

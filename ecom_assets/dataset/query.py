@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecom_assets.dataset.document import Fault
+from ecom_assets.dataset.document import Document, Fault, Key
 
 ENGINES = ("spark", "duckdb")
 """Who runs queries."""
 
 COUNTS = "counts"
 """The query that every data set has: rows of each table."""
-
-_HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*?)\s*")
 
 
 @dataclass(frozen=True)
@@ -78,31 +75,35 @@ def read(folder: Path, tables: Collection[str]) -> tuple[dict[str, Query], list[
     """
     faults: list[Fault] = []
     views: dict[str, View] = {}
-    for file in sorted(folder.glob(f"views/*.{ENGINES[0]}.sql")):
-        name = file.name.partition(".")[0]
-        texts = {engine: file.with_name(f"{name}.{engine}.sql") for engine in ENGINES}
+    names = [file.name.partition(".")[0] for file in sorted(folder.glob(f"views/*.{ENGINES[0]}.sql"))]
+    for name in names:
+        texts = {engine: folder / "views" / f"{name}.{engine}.sql" for engine in ENGINES}
         if missing := [other for other in texts.values() if not other.is_file()]:
-            faults += [_fault(other, 0, "expected the view for this engine too, got no file") for other in missing]
+            faults += [Fault(str(other), "", "expected the view for this engine too, got no file") for other in missing]
             continue
-        headers = [_header(other, ("tables",), tables, faults) for other in texts.values()]
-        sql = {engine: _select(other) for engine, other in texts.items()}
-        views[name] = View(name, sql, _names(headers[0].get("tables", "")))
+        documents = {engine: Document.sql(other) for engine, other in texts.items()}
+        found = [fault for each in documents.values() for fault in _faults(each, ("tables",), tables)]
+        faults += found
+        if not found:
+            sql = {engine: document.values[""] for engine, document in documents.items()}
+            views[name] = View(name, sql, tuple(_names(documents[ENGINES[0]])))
     queries: dict[str, Query] = {}
     for file in sorted(folder.glob("queries/*.sql")):
+        document = Document.sql(file)
+        found = list(_faults(document, ("title", "tables"), [*tables, *names]))
         if file.stem == COUNTS:
-            faults.append(_fault(file, 1, f"expected another name, got {COUNTS}, which every data set has"))
-        header = _header(file, ("title", "tables"), [*tables, *views], faults)
-        named = _names(header.get("tables", ""))
-        used = tuple(views[name] for name in named if name in views)
-        read_by_views = [table for view in used for table in view.tables]
-        queries[file.stem] = Query(
-            file.stem,
-            header.get("title", ""),
-            _select(file),
-            tuple(dict.fromkeys([*(name for name in named if name in tables), *read_by_views])),
-            used,
-        )
+            found.append(_at(document, (), f"expected another name, got {COUNTS}, which every data set has"))
+        faults += found
+        if not found:
+            queries[file.stem] = _query(document, tables, views)
     return {COUNTS: _counts(tables)} | queries, faults
+
+
+def _query(document: Document, tables: Collection[str], views: Mapping[str, View]) -> Query:
+    named = _names(document)
+    used = tuple(views[name] for name in named if name in views)
+    read = [*(name for name in named if name in tables), *(table for view in used for table in view.tables)]
+    return Query(document.file.stem, document.values["title"], document.values[""], tuple(dict.fromkeys(read)), used)
 
 
 def _counts(tables: Collection[str]) -> Query:
@@ -111,42 +112,26 @@ def _counts(tables: Collection[str]) -> Query:
     return Query(COUNTS, "Rows of each table.", " UNION ALL ".join(rows), tuple(tables))
 
 
-def _header(file: Path, needed: Collection[str], tables: Collection[str], faults: list[Fault]) -> dict[str, str]:
-    """The lines ``-- name: value`` that a file begins with."""
-    found: dict[str, str] = {}
-    for number, (name, value) in enumerate(_header_lines(file), 1):
-        found[name] = value
-        if name not in needed:
-            faults.append(_fault(file, number, f"expected {' or '.join(needed)}, got {name!r}"))
-        elif name == "tables":
-            unknown = [each for each in _names(value) if each not in tables]
-            faults.extend(
-                _fault(file, number, f"expected a table or view of this data set, got {each!r}") for each in unknown
-            )
-    faults.extend(
-        _fault(file, 1, f"expected a line `-- {name}: …` at the top, got none")
-        for name in needed
-        if not found.get(name)
-    )
-    return found
+def _faults(document: Document, needed: Collection[str], known: Collection[str]) -> Iterator[Fault]:
+    """What is wrong with the header of a file."""
+    if document.faults:
+        yield from document.faults
+        return
+    for name in document.values:
+        if name not in {"", *needed}:
+            yield _at(document, (name,), f"expected {' or '.join(needed)}, got {name!r}")
+    for name in needed:
+        if not document.values.get(name):
+            yield _at(document, (), f"expected a line `-- {name}: …` at the top, got none")
+    for name in _names(document):
+        if name not in known:
+            yield _at(document, ("tables",), f"expected a table or view of this data set, got {name!r}")
 
 
-def _select(file: Path) -> str:
-    """The text below the header."""
-    return "".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[sum(1 for _ in _header_lines(file)) :])
+def _names(document: Document) -> list[str]:
+    return [name for each in document.values.get("tables", "").split(",") if (name := each.strip())]
 
 
-def _header_lines(file: Path) -> Iterator[tuple[str, str]]:
-    for line in file.read_text(encoding="utf-8").splitlines():
-        match = _HEADER.fullmatch(line)
-        if not match:
-            return
-        yield match[1], match[2]
-
-
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(filter(None, (name.strip() for name in value.split(","))))
-
-
-def _fault(file: Path, line: int, message: str) -> Fault:
-    return Fault(f"{file}:{line}" if line else str(file), "", message)
+def _at(document: Document, key: Key, message: str) -> Fault:
+    """A fault whose message names the value itself."""
+    return replace(document.fault(key, message), field="")

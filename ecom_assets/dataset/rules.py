@@ -182,6 +182,12 @@ def _table_faults(
         at = (*here, "indexes", index)
         yield from _row_key(document, at, declared.row_key, table, schema)
         yield from _family(document, (*at, "family"), declared.family)
+        if lost := set(table.hbase.row_key) - {*declared.row_key, *table.primary_key}:
+            yield document.fault(
+                (*at, "row_key"),
+                f"expected the table's row key among its columns, got it without {', '.join(sorted(lost))}",
+                "a row of the index would not lead to its row of the table",
+            )
 
 
 def _columns(

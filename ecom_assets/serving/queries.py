@@ -149,8 +149,8 @@ class Queries:
             The answer, and what has computed it.
         """
         question = self.dataset.queries[name]
-        large = size(question, published, self.settings, self.dataset) > SMALL_BYTES
-        if large and time.monotonic() >= self._no_spark_until:
+        may_ask_spark = time.monotonic() >= self._no_spark_until
+        if may_ask_spark and size(question, published, self.settings, self.dataset) > SMALL_BYTES:
             try:
                 return self.spark.compute(question, published), self.spark.source
             except Exception as error:

@@ -147,7 +147,7 @@ def test_a_value_that_cannot_be_is_said_in_one_sentence(
 
 
 def test_a_data_set_that_cannot_be_used_is_said_before_anything_starts(tmp_path: Path) -> None:
-    """If this fails, people wait for servers until they are told of a typing error, and a home is left behind."""
+    """If this fails, servers start before a fault of the declaration is reported, and a home is left behind."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "dataset.yaml").write_text("dataset: mine\ntables: {t: {primary_key: [a]}}\n")
     done = ecom(tmp_path, "run", "--dataset", "./mine", COLUMNS="300")

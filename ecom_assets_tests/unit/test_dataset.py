@@ -249,6 +249,23 @@ def test_an_index_that_cannot_be(shop: Path, index: str, fault: str) -> None:
     assert fault in found
 
 
+def test_an_index_leads_to_the_rows_of_its_table(shop: Path) -> None:
+    """If this fails, a lookup through the index ends in a KeyError."""
+    edited(
+        shop,
+        "domains: {session_id: session, event_id: event}",
+        "domains: {session_id: session, event_id: event}\n    indexes: {by_name: {row_key: [event_name, event_id]}}",
+    )
+    (found,) = faults(shop)
+    assert "expected the table's row key among its columns, got it without event_time, session_id" in found
+
+
+def test_a_query_that_is_no_text(shop: Path) -> None:
+    """If this fails, people get a traceback."""
+    (shop / "queries" / "new.sql").write_bytes(b"-- title: A\xff\n")
+    assert faults(shop) == ["queries/new.sql: expected UTF-8, got invalid start byte at byte 11"]
+
+
 def test_an_index_has_a_table_of_its_own(shop: Path) -> None:
     """If this fails, an index overwrites a table in HBase."""
     edited(shop, "orders_by_customer: {row_key", "clickstream: {row_key")

@@ -33,6 +33,16 @@ def test_a_home_holds_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load(home=tmp_path, dataset="shop")
 
 
+def test_a_folder_of_the_working_directory_is_remembered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a home is read with another declaration, or none, from another folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dataset.yaml").touch()
+    assert load(home=tmp_path, dataset="mine").dataset == str(tmp_path / "mine")
+    assert load(home=tmp_path, dataset=".").dataset == str(tmp_path)
+    assert load(home=tmp_path, dataset="shop").dataset == "shop"
+
+
 def test_a_home_from_before_data_sets_holds_the_shop(tmp_path: Path) -> None:
     """If this fails, another data set is written over the shop's."""
     (tmp_path / "home.json").write_text(json.dumps({"source": "synthetic", "namespace": "ecom"}))
