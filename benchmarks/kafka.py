@@ -93,7 +93,7 @@ def produce(stage: Stage) -> Generator[Step]:
         ready = [
             (value, key)
             for part in parts
-            for value, key in zip(avro.encode(part, TABLE), part.column(TABLE.entity_key).to_pylist(), strict=True)
+            for value, key in zip(avro.encode(part, TABLE), part.column(TABLE.topic_key[0]).to_pylist(), strict=True)
         ]
         with stage.new_topic() as name:
             return timed(lambda: _send(stage, name, ready, TUNING, after=None))
@@ -173,7 +173,7 @@ def _text(row: dict[str, str]) -> bytes:
 def _messages(stage: Stage, rows: int, encode: Callable[[dict[str, str]], bytes]) -> Iterator[tuple[bytes, str]]:
     """Value and key of the first rows, made one by one as a script would."""
     for row in itertools.islice(_rows(stage), rows):
-        yield encode(row), row[TABLE.entity_key]
+        yield encode(row), row[TABLE.topic_key[0]]
 
 
 def _poll(producer: Producer) -> object:

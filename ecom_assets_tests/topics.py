@@ -110,4 +110,4 @@ MakeTopic = Callable[[Table], Topic]
 def rows_of(spark: SparkSession, table: Table, settings: Settings, condition: str = "_undecoded IS NULL") -> list[Row]:
     """The rows of the streamed table, by key."""
     frame = spark.read.format("delta").load(str(streamed.folder(table, settings))).where(condition)
-    return [r.asDict() for r in frame.select(*table.names).orderBy(table.primary_key).collect()]
+    return [r.asDict() for r in frame.select(*table.names).orderBy(*table.primary_key).collect()]

@@ -40,7 +40,7 @@ def check(folder: Folder = None) -> None:
     for table in found.tables.values():
         refers = ", ".join(dict.fromkeys(reference.table for reference in table.references))
         grid.add_row(
-            table.name, str(len(table.columns)), table.primary_key, table.entity_key, refers, table.hbase.table
+            table.name, str(len(table.columns)), table.key, ", ".join(table.topic_key), refers, table.hbase.table
         )
     console.print(grid)
     count = len(found.tables)

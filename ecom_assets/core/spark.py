@@ -39,6 +39,9 @@ SESSION = {
     "spark.sql.artifact.isolation.enabled": "false",
     "spark.sql.artifact.isolation.alwaysApplyClassloader": "false",
     "spark.sql.session.timeZone": "UTC",
+    # Not INT96, in which other readers find the year 2262 for 9999; and days before 1582 as they are.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     # Parquet's statistics let readers skip row groups. Keys and times are stored here in any order, so nothing could
     # ever be skipped, and computing them is a fifth of the work of writing.
     "parquet.column.statistics.enabled": "false",

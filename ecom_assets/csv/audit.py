@@ -95,7 +95,7 @@ def audit(
 def _check_header(line: bytes, path: Path, table: Table) -> None:
     text = line.removeprefix(contract.BOM).rstrip(b"\r\n").decode("utf-8", "backslashreplace")
     found = [name for row in csv.reader([text]) for name in row]
-    if found != table.names:
+    if found != table.headers:
         raise contract.wrong_header(path, table, text, found)
 
 
@@ -159,7 +159,8 @@ class _Judge:
         if column.avro == "long":
             # So many digits and a sign: Python's integers have no end.
             return len(value) <= 20 and bool(_INTEGER.fullmatch(value)) and -(2**63) <= int(value) < 2**63
-        return (column.name not in self.table.keys or 1 <= len(value) <= contract.MAX_KEY) and _is_utf8(value)
+        least, most = self.table.key_sizes.get(column.name, (0, len(value)))
+        return least <= len(value) <= most and _is_utf8(value)
 
     def _regular(self, records: Regular) -> Audit:
         """Judge records whose quotes are regular: most of them at once, the unusual ones by themselves."""
@@ -206,9 +207,9 @@ class _Judge:
                 good &= ~null
             if column.avro == "long":
                 good &= null | cells.integers(at)
-            elif column.name in self.table.keys:
-                sizes = cells.sizes[:, at]
-                good &= null | ((sizes > 0) & (sizes <= contract.MAX_KEY))
+            elif column.name in self.table.key_sizes:
+                least, most = self.table.key_sizes[column.name]
+                good &= null | ((cells.sizes[:, at] >= least) & (cells.sizes[:, at] <= most))
         return good
 
     def _hashed(self, cells: _Cells, good: np.ndarray) -> Audit:

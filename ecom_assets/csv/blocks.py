@@ -52,7 +52,7 @@ def data_start(path: Location, table: Table) -> int:
         line = file.readline(contract.MAX_RECORD)
     text = line.removeprefix(contract.BOM).decode("utf-8", "backslashreplace").rstrip("\r\n")
     found = next(csv.reader([text]), [])
-    if found != table.names:
+    if found != table.headers:
         raise contract.wrong_header(path, table, text, found)
     return len(line)
 

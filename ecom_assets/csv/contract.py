@@ -24,8 +24,6 @@ MAX_RECORD = 1 << 20
 """Longest record in bytes, line end included: Kafka's default limit, and how far an unclosed quote may reach. Of a line
 that is longer, so many bytes go to quarantine."""
 
-MAX_KEY = 10_000
-"""Longest key field in bytes: three of them still fit HBase's limit of 32,767 for a row key."""
 
 BOM = b"\xef\xbb\xbf"
 """What may precede the header."""
@@ -41,7 +39,8 @@ class DamagedError(CsvError):
 
 def header_line(table: Table) -> bytes:
     """The table's CSV header with its line end."""
-    return (",".join(table.names) + "\n").encode()
+    quoted = ('"{}"'.format(h.replace('"', '""')) if h.strip('"') != h or "," in h else h for h in table.headers)
+    return (",".join(quoted) + "\n").encode()
 
 
 def wrong_header(path: object, table: Table, text: str, found: list[str]) -> HeaderError:
@@ -53,14 +52,14 @@ def wrong_header(path: object, table: Table, text: str, found: list[str]) -> Hea
         text: Its first line.
         found: The column names in it.
     """
-    missing = [n for n in table.names if n not in found]
-    surplus = [n for n in found if n not in table.names]
+    missing = [n for n in table.headers if n not in found]
+    surplus = [n for n in found if n not in table.headers]
     detail = "; ".join(
         [f"missing: {', '.join(missing)}"] * bool(missing)
         + [f"not expected: {', '.join(surplus[:20])}"] * bool(surplus)
         + ["the order differs"] * (not missing and not surplus)
     )
     return HeaderError(
-        f"{path}, line 1: expected the header {','.join(table.names)!r}, got {text[:500]!r} ({detail})",
+        f"{path}, line 1: expected the header {','.join(table.headers)!r}, got {text[:500]!r} ({detail})",
         f"correct the file's header, or {table.schema_file} if the table has changed",
     )

@@ -115,27 +115,29 @@ def _row(fields: list[Field], table: Table, nulls: set[bytes]) -> tuple[Row | No
     if len(fields) != count:
         return None, f"expected {count} fields, got {len(fields)}"
     row: Row = []
+    sizes = table.key_sizes
     for column, (value, quoted) in zip(table.columns, fields, strict=True):
         if not quoted and value in nulls:
             if not column.nullable:
                 return None, f"expected a value in {column.name}, got null"
             row.append(None)
             continue
-        item, reason = _value(value, column, is_key=column.name in table.keys)
+        item, reason = _value(value, column, sizes.get(column.name))
         if reason:
             return None, reason
         row.append(item)
     return row, ""
 
 
-def _value(value: bytes, column: Column, *, is_key: bool) -> tuple[str | int, str]:
-    """Give one field its type; returns it and, if it breaks the contract, the reason."""
+def _value(value: bytes, column: Column, sizes: tuple[int, int] | None) -> tuple[str | int, str]:
+    """Give one field its type; returns it and, if it breaks the contract, the reason. A key has sizes to keep to."""
     if column.avro == "long":
         if not _INTEGER.fullmatch(value) or not -(1 << 63) <= int(value) < 1 << 63:
             return 0, f"expected an integer in {column.name}, got {value[:100].decode('utf-8', 'backslashreplace')!r}"
         return int(value), ""
-    if is_key and not 0 < len(value) <= contract.MAX_KEY:
-        return "", f"expected 1 to {contract.MAX_KEY} bytes in the key {column.name}, got {len(value)}"
+    if sizes and not sizes[0] <= len(value) <= sizes[1]:
+        expected = f"{sizes[0]} to {sizes[1]}" if sizes[0] < sizes[1] else str(sizes[0])
+        return "", f"expected {expected} bytes in the key {column.name}, got {len(value)}"
     try:
         return value.decode("utf-8"), ""
     except UnicodeDecodeError as error:

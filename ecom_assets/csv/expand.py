@@ -184,7 +184,7 @@ def copy_texts(parsed: records.Parsed, table: Table, growth: Plan) -> Iterator[b
             key, taken = growth.sample
             parsed = parsed.filter(pa.array(taken(parsed.batch.column(key))))
             heads = _heads(parsed, table)
-        if len(heads) < len(table.keys):
+        if len(heads) < len(table.domains):
             yield records.to_csv(renew(parsed.batch, table, copy, growth), table)
         else:
             text = bytearray(parsed.text)
@@ -195,7 +195,7 @@ def copy_texts(parsed: records.Parsed, table: Table, growth: Plan) -> Iterator[b
 
 def _heads(parsed: records.Parsed, table: Table) -> dict[str, keys.Heads]:
     """The digits of those keys that are UUIDs and can be found in the text."""
-    texts = [name for name in table.keys if column_type(table, name) == "string"]
+    texts = [name for name in table.domains if column_type(table, name) == "string"]
     found = {name: keys.Heads.find(parsed.text, *place) for name, place in parsed.places(texts).items()}
     return {name: heads for name, heads in found.items() if heads}
 
@@ -211,10 +211,8 @@ def renew(batch: pa.RecordBatch, table: Table, copy: int, growth: Plan) -> pa.Re
 def _steps(table: Table, copy: int, growth: Plan) -> dict[str, int]:
     """How far each key of a copy is from that of the first: what to add to an integer, the number of a text's copy."""
     steps = {}
-    for name, domain in table.keys.items():
-        k = abs(copy)
-        if name != table.primary_key and domain in growth.wraps:
-            k %= growth.wraps[domain]
+    for name, domain in table.domains.items():
+        k = abs(copy) % growth.wraps.get(domain, growth.copies)
         steps[name] = int(math.copysign(k * growth.strides.get(domain, 1), copy))
     return steps
 

@@ -63,7 +63,12 @@ class ExpandedLayer(RowSource):
     @override
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:
         # Keys decide what is renewed in copies and how long a text may be; by the primary key, HBase's rows are chosen.
-        return {"schema": states.digest(table.avsc), "keys": dict(table.keys), "primary_key": table.primary_key}
+        return {
+            "schema": states.digest(table.avsc),
+            "keys": dict(table.domains),
+            "primary_key": table.key,
+            "key sizes": {column: list(sizes) for column, sizes in sorted(table.key_sizes.items())},
+        }
 
     @override
     def exists(self, at: Context, table: Table) -> bool:

@@ -72,8 +72,9 @@ def _checked(texts: pa.Array, column: Column, table: Table) -> pa.Array | None:
             return None
         # "+1" and "007" are numbers that would not come back as they were.
         return numbers if numbers.cast(pa.string()).equals(texts) else None
-    if column.name in table.keys and len(texts) > texts.null_count:
+    sizes = table.key_sizes.get(column.name)
+    if sizes and len(texts) > texts.null_count:
         span = pc.min_max(pc.binary_length(texts))
-        if span["min"].as_py() == 0 or span["max"].as_py() > contract.MAX_KEY:
+        if span["min"].as_py() < sizes[0] or span["max"].as_py() > sizes[1]:
             return None
     return texts

@@ -28,7 +28,7 @@ def renewed(column: pa.Array, step: int) -> pa.Array:
     """Renew a column of keys.
 
     Args:
-        column: Integers or texts, no nulls.
+        column: Integers or texts; a null stays one.
         step: How far.
     """
     if step == 0:
@@ -41,7 +41,7 @@ def renewed(column: pa.Array, step: int) -> pa.Array:
     if heads := Heads.find(text, edges[:-1], edges[1:]):
         heads.renew(text, step)
         return pa.StringArray.from_buffers(len(column), offsets, pa.py_buffer(text), offset=column.offset)
-    return pa.array([_renewed(key, step) for key in column.to_pylist()], pa.string())
+    return pa.array([None if key is None else _renewed(key, step) for key in column.to_pylist()], pa.string())
 
 
 @dataclass(frozen=True)

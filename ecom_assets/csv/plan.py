@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.errors import CsvError
 from ecom_assets.core.expansion import Target
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import records
@@ -59,19 +60,24 @@ def plan(table: Table, dataset: Dataset, settings: Settings) -> Plan:
     Raises:
         FileNotFoundError: A raw file is missing.
         HeaderError: The raw file of a table that owns a key has a wrong header.
+        CsvError: Copies of the table could not be told apart, or a key would not fit 64 bits.
     """
     copies = _copies(dataset, settings)
     if copies is None or math.ceil(copies[table.name]) == 1:
         return Plan()
-    owners = {t.keys[t.primary_key]: t for t in dataset.tables.values()}
-    owned = {domain: owners[domain] for domain in table.keys.values() if domain in owners}
-    strides = {
-        domain: _stride(owner, settings)
-        for domain, owner in owned.items()
-        if column_type(owner, owner.primary_key) == "long"
-    }
+    owned = {domain: owner for domain, owner in _owners(dataset).items() if domain in table.domains.values()}
     wraps = {domain: math.ceil(copies[owner.name]) for domain, owner in owned.items()}
-    return Plan(*_whole_and_share(copies[table.name]), strides, wraps, sample_key(table, dataset))
+    _renewable(table, math.ceil(copies[table.name]), wraps)
+    strides = {
+        domain: _stride(domain, dataset, settings, math.ceil(max(copies.values())))
+        for domain in set(table.domains.values())
+    }
+    return Plan(
+        *_whole_and_share(copies[table.name]),
+        {domain: stride for domain, stride in strides.items() if stride},
+        wraps,
+        sample_key(table, dataset),
+    )
 
 
 def last_copy(table: Table, dataset: Dataset, settings: Settings) -> Plan:
@@ -84,19 +90,19 @@ def last_copy(table: Table, dataset: Dataset, settings: Settings) -> Plan:
 
 def sample_key(table: Table, dataset: Dataset) -> str | None:
     """The key by which a partial copy takes rows: one that no table owns and several hold."""
-    tables = dataset.tables.values()
-    owned = {t.keys[t.primary_key] for t in tables}
+    tables, owned = dataset.tables.values(), _owners(dataset)
+    filled = {c.name for c in table.columns if not c.nullable}
     shared = [
         name
-        for name, domain in table.keys.items()
-        if domain not in owned and sum(domain in t.keys.values() for t in tables) > 1
+        for name, domain in table.domains.items()
+        if name in filled and domain not in owned and sum(domain in t.domains.values() for t in tables) > 1
     ]
     return shared[0] if shared else None
 
 
 def sampled(keys: pa.Array, share: float) -> np.ndarray:
     """Which rows a share takes: those whose key's hash is below it."""
-    return row_hash.value_hashes(keys) < np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
+    return row_hash.value_hashes(keys.cast(pa.string())) < np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
 
 
 def column_type(table: Table, name: str) -> str:
@@ -120,11 +126,41 @@ def _whole_and_share(factor: float) -> tuple[int, float]:
     return copies, factor - copies + 1
 
 
-def _stride(owner: Table, settings: Settings) -> int:
-    """The power of ten above every integer key of a table."""
+def _owners(dataset: Dataset) -> dict[str, Table]:
+    """Key domain -> the table that owns it; a domain may have none."""
+    return {t.domain: t for t in dataset.tables.values() if t.domain}
+
+
+def _renewable(table: Table, copies: int, wraps: dict[str, int]) -> None:
+    """See that no two copies of a table share a primary key."""
+    renewed = [n for n in table.primary_key if n in table.domains and wraps.get(table.domains[n], copies) >= copies]
+    if not renewed:
+        raise CsvError(
+            f"{table.name}: expected a column of the primary key ({table.key}) that each of {copies} copies renews, got"
+            " none: its columns have no key domain, or one whose table grows less",
+            "declare domains of the table's own, or run without --expand",
+        )
+
+
+def _stride(domain: str, dataset: Dataset, settings: Settings, copies: int) -> int:
+    """The power of ten above every integer key of a domain; 0 if its keys are texts.
+
+    A domain that a table owns has the keys of that table, any other the keys of every table that has columns of it.
+    """
+    owner = _owners(dataset).get(domain)
     largest = 0
-    for parsed in records.parse(raw_file(owner, settings), owner):
-        if parsed.batch.num_rows:
-            span = pc.min_max(parsed.batch.column(owner.primary_key))
-            largest = max(largest, abs(span["min"].as_py()), abs(span["max"].as_py()))
-    return 10 ** len(str(largest))
+    for table in [owner] if owner else dataset.tables.values():
+        names = [n for n, d in table.domains.items() if d == domain and column_type(table, n) == "long"]
+        names = [n for n in names if table is not owner or n in table.primary_key]
+        for parsed in records.parse(raw_file(table, settings), table) if names else ():
+            for name in names:
+                span = pc.min_max(parsed.batch.column(name))
+                largest = max(largest, abs(span["min"].as_py() or 0), abs(span["max"].as_py() or 0))
+    stride = 10 ** len(str(largest)) if largest else 0
+    if stride * (copies - 1) + largest >= 1 << 63:
+        raise CsvError(
+            f"expected integer keys of the domain {domain} that leave room for {copies} copies, got {largest:,}, and 64"
+            " bits hold no more than 9,223,372,036,854,775,807",
+            "declare the column as string, or run without --expand",
+        )
+    return stride

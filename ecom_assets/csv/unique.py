@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from ecom_assets.core import row_hash
+from ecom_assets.core import ordered_key, row_hash
 from ecom_assets.core.files import temporary
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
@@ -31,7 +31,7 @@ MEMORY = "512MB"
 """Memory of DuckDB; what needs more goes to disk."""
 
 _HASHES = pa.schema([("h", pa.uint64())])
-_ROWS = pa.schema([("h", pa.uint64()), ("key", pa.string()), ("row", pa.uint64()), ("n", pa.int64())])
+_ROWS = pa.schema([("h", pa.uint64()), ("key", pa.binary()), ("row", pa.uint64()), ("n", pa.int64())])
 
 
 class Deduplicated:
@@ -83,8 +83,8 @@ class Deduplicated:
         self.duplicates += Measure(int(equal.sum()), row_hash.total(hashes[equal]))
         self.conflicts += Measure(int((~equal).sum()), row_hash.total(hashes[~equal]))
         for row in left.filter(pa.array(~equal)).to_pylist():
-            key = row[self.table.primary_key]
-            reason = f"another row with {self.table.primary_key} {key} came before, with other values"
+            key = self.table.key_of(row)
+            reason = f"another row with {self.table.key} {key} came before, with other values"
             entry = {"table": self.table.name, "key": key, "row": row, "reason": reason}
             file.write(json.dumps(entry).encode() + b"\n")
         return batch.filter(pa.array(keep))
@@ -146,7 +146,7 @@ def _numbered(table: Table, settings: Settings) -> Iterator[list[pa.Array]]:
     """Hash of the key, key, hash of the row, and number of each row."""
     first = 0
     for batch in _batches(table, settings):
-        keys = batch.column(table.primary_key).cast(pa.string())
+        keys = ordered_key.encode([batch.column(name) for name in table.primary_key], ["text"] * len(table.primary_key))
         numbers = np.arange(first, first + batch.num_rows)
         rows = row_hash.batch_hashes(batch, table.names)
         yield [pa.array(_key_hashes(batch, table)), keys, pa.array(rows), pa.array(numbers)]
@@ -166,7 +166,7 @@ def _batches(table: Table, settings: Settings) -> Iterator[pa.RecordBatch]:
 
 
 def _key_hashes(batch: pa.RecordBatch, table: Table) -> np.ndarray:
-    return row_hash.value_hashes(batch.column(table.primary_key).cast(pa.string()))
+    return row_hash.batch_hashes(batch, table.primary_key)
 
 
 @contextmanager

@@ -33,22 +33,43 @@ class ReferenceForm(_Form):
     """Share of values that may lead nowhere before that is an error."""
 
 
-class HBaseForm(_Form):
+class PartForm(_Form):
+    """A part of a row key."""
+
+    column: str
+    """Its column."""
+    form: Annotated[Literal["text", "int64", "fixed"], Field(alias="as")] = "text"
+    """`text`: of any length. `int64`: an integer as eight bytes, which sort as numbers do. `fixed`: `width` bytes."""
+    width: Annotated[int, Field(ge=1)] | None = None
+    """Bytes of each value of the form `fixed`; rows with another go to quarantine."""
+
+
+class _Keyed(_Form):
+    row_key: Annotated[list[str | PartForm], Field(min_length=1)]
+    """Columns that make the row key, the primary key among them; each by its name, or with the form that it has. Of an
+    index, first what rows are found by."""
+    salt: Annotated[int, Field(ge=0, le=256)] = 0
+    """Buckets to spread rows over by the hash of the first column, so that ever-growing keys do not all go to one
+    region; 0 for none."""
+
+    @property
+    def key_columns(self) -> list[str]:
+        """The columns of the row key."""
+        return [part if isinstance(part, str) else part.column for part in self.row_key]
+
+
+class HBaseForm(_Keyed):
     """How a table is stored in HBase."""
 
     table: str | None = None
     """Its name there, before which the namespace is put; the table's own name if not given."""
-    row_key: Columns
-    """Columns that make the row key, the primary key among them."""
     families: Annotated[dict[str, list[str] | Literal["*"]], Field(min_length=1)]
     """Column family -> its columns; `"*"`: all that are in no other family and not in the row key."""
 
 
-class IndexForm(_Form):
+class IndexForm(_Keyed):
     """A second way to a table's rows in HBase: some of its columns under another row key."""
 
-    row_key: Annotated[list[str], Field(min_length=2)]
-    """Columns that make its row key: first what rows are found by, and the primary key among the rest."""
     family: str = "i"
     """Column family of its cells."""
 
@@ -67,6 +88,8 @@ class TableForm(_Form):
 
     avro: Annotated[str | None, Field(alias="schema")] = None
     """File of its Avro schema, next to this one; `<table>.avsc` if not given."""
+    file: Annotated[str | None, Field(pattern=r"^[^/\\\x00-\x1f]+[.]csv$")] = None
+    """Name of its CSV file; `<table>.csv` if not given."""
     primary_key: Columns
     """Columns that identify a row."""
     topic_key: Columns | None = None
@@ -105,12 +128,18 @@ def parse(document: Document) -> tuple[DatasetForm | None, list[Fault]]:
     try:
         return DatasetForm.model_validate(document.values), []
     except ValidationError as error:
-        return None, [_fault(document, each) for each in error.errors()]
+        return None, [_fault(document, each) for each in error.errors() if not _other_branch(each)]
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of ``dataset.yaml``, for editors."""
     return DatasetForm.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def _other_branch(error: Any) -> bool:
+    """Whether an error is that of the branch of a union that was not meant."""
+    branch = error["loc"][-1] if error["loc"] else None
+    return branch in _BRANCHES and isinstance(error["input"], dict) != (branch == "PartForm")
 
 
 def _fault(document: Document, error: Any) -> Fault:
@@ -130,5 +159,5 @@ def _fault(document: Document, error: Any) -> Fault:
     return document.fault(key, f"expected it to {message}, got {error['input']!r}")
 
 
-_BRANCHES = {"list[str]", "literal['*']"}
+_BRANCHES = {"list[str]", "literal['*']", "str", "PartForm"}
 """What pydantic adds to the place of an error within a union."""

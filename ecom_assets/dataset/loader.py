@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from ecom_assets.dataset import declaration, query, rules
-from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, TableForm
+from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, IndexForm, PartForm, TableForm
 from ecom_assets.dataset.document import DatasetError, Document
 from ecom_assets.dataset.model import Dataset, HBaseLayout, Index, Published, Reference, Table
 
@@ -52,9 +52,7 @@ def load(folder: Path) -> Dataset:
         raise DatasetError(folder, faults)
     tables = {name: _table(name, table, avro[name], form) for name, table in form.tables.items()}
     indexes = {
-        name: Index.by(name, tables[of], tuple(index.row_key), index.family)
-        for of, table in form.tables.items()
-        for name, index in table.indexes.items()
+        name: Index.by(name, table, layout) for table in tables.values() for name, layout in table.indexes.items()
     }
     return Dataset(form.dataset, tables, indexes, queries, form.kaggle or "", form.generator or "")
 
@@ -65,14 +63,21 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
         name=name,
         avsc=avro.values,
         schema_file="/".join(avro.file.parts[-3:]),
-        primary_key=table.primary_key[0],
-        entity_key=(table.topic_key or table.primary_key)[0],
-        keys=dict(table.domains),
+        primary_key=tuple(table.primary_key),
+        topic_key=tuple(table.topic_key or table.primary_key),
+        domains=dict(table.domains),
         references=tuple(
-            Reference(each.columns[0], each.table, (each.to or form.tables[each.table].primary_key)[0], each.tolerated)
+            Reference(
+                tuple(each.columns),
+                each.table,
+                tuple(each.to or form.tables[each.table].primary_key),
+                each.tolerated,
+            )
             for each in table.references
         ),
         hbase=_layout(name, table.hbase, columns),
+        indexes={index: _index(index, each) for index, each in table.indexes.items()},
+        file=table.file or "",
         conflicts_tolerated=table.conflicts_tolerated,
         published=Published(table.published.bytes, table.published.sha256) if table.published else None,
     )
@@ -80,9 +85,24 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
 
 def _layout(name: str, layout: HBaseForm, columns: list[str]) -> HBaseLayout:
     named = {c for each in layout.families.values() if each != "*" for c in each}
-    rest = tuple(c for c in columns if c not in named and c not in layout.row_key)
+    # What is a part of the row key is a cell as well, but for the first column that no family names.
+    keyed = next((c for c in layout.key_columns if c not in named), None)
+    rest = tuple(c for c in columns if c not in named and c != keyed)
+    families = {family: rest if each == "*" else tuple(each) for family, each in layout.families.items()}
+    return _stored(layout.table or name, families, layout)
+
+
+def _index(name: str, index: IndexForm) -> HBaseLayout:
+    return _stored(name, {index.family: tuple(index.key_columns[1:])}, index)
+
+
+def _stored(table: str, families: dict[str, tuple[str, ...]], form: HBaseForm | IndexForm) -> HBaseLayout:
+    parts = [part if isinstance(part, PartForm) else PartForm(column=part) for part in form.row_key]
     return HBaseLayout(
-        table=layout.table or name,
-        families={family: rest if each == "*" else tuple(each) for family, each in layout.families.items()},
-        row_key=tuple(layout.row_key),
+        table=table,
+        families=families,
+        row_key=tuple(part.column for part in parts),
+        forms=tuple(part.form for part in parts),
+        widths={part.column: part.width for part in parts if part.width},
+        salt=form.salt,
     )

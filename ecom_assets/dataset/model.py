@@ -3,17 +3,19 @@
 Columns and types come from a table's Avro schema; what Avro cannot say is defined in a ``Table``. Topics, Arrow, Spark
 and Delta schemas, column metadata and checks derive from the two. Both are files; see ``loader``.
 
-Custom properties of an ``.avsc``: on a field, ``parsed_as`` names a typed companion column of the merged table; on the
-record, ``null_values`` lists unquoted texts that mean null (next to the empty field), and ``"overflow": "last"``
-assigns surplus fields to the last column.
+Custom properties of an ``.avsc``: on a field, ``parsed_as`` names a typed companion column of the merged table, and
+``header`` the column of the CSV file, where that has a name that Avro does not take; on the record, ``null_values``
+lists unquoted texts that mean null (next to the empty field), and ``"overflow": "last"`` assigns surplus fields to the
+last column.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from typing_extensions import override
@@ -29,12 +31,13 @@ class Column:
     """One column of a table.
 
     Attributes:
-        name: Its name in the CSV header and everywhere after.
+        name: Its name.
         avro: ``long`` or ``string``.
         nullable: Whether a null is allowed.
         doc: One line for people.
         parsed_as: ``(name, Spark type)`` of the typed companion column in the
             merged table, if there is one.
+        header: Its name in the CSV header; the same if empty.
     """
 
     name: str
@@ -42,11 +45,22 @@ class Column:
     nullable: bool
     doc: str
     parsed_as: tuple[str, str] | None = None
+    header: str = ""
 
     @property
     def arrow(self) -> pa.DataType:
         """The Arrow type."""
         return ARROW[self.avro]
+
+
+MAX_KEY = 10_000
+"""Longest value of a key column in bytes; less where a row key has more than two parts."""
+
+MAX_ROW_KEY = 32_767
+"""Longest row key that HBase takes, in bytes (``HConstants.MAX_ROW_LENGTH``)."""
+
+Form = Literal["text", "int64", "fixed"]
+"""How a part of a key is written; see ``core.ordered_key``."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +70,18 @@ class HBaseLayout:
     Attributes:
         table: Its name there (the namespace is put before it).
         families: Column family -> columns, in the order of the cells.
-        row_key: Columns joined with ``|``; unique because the primary key is among them.
+        row_key: The columns of the row key; unique because the primary key is among them.
+        forms: The form of each of them in the row key.
+        widths: Column -> bytes that each of its values must have, because its form is ``fixed``.
+        salt: Buckets that rows are spread over by the hash of the first column, a byte before the row key; 0 for none.
     """
 
     table: str
     families: dict[str, tuple[str, ...]]
     row_key: tuple[str, ...]
+    forms: tuple[Form, ...]
+    widths: dict[str, int] = field(default_factory=dict)
+    salt: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,22 +89,23 @@ class Reference:
     """What must exist elsewhere.
 
     Attributes:
-        path: A column; or a typed companion and a member of its struct, or of each struct of
-            its array, joined by a point.
+        columns: Columns whose values, together, must exist there. A single one may be a typed companion and a member
+            of its struct, or of each struct of its array, joined by a point.
         table: The table referred to.
-        column: Its column.
+        to: Its columns, in the order of those that refer to them.
         tolerated: Share of values that may lead nowhere before that is an error.
     """
 
-    path: str
+    columns: tuple[str, ...]
     table: str
-    column: str
+    to: tuple[str, ...]
     tolerated: float = 0.0
 
     @property
     def label(self) -> str:
         """The reference as people read it."""
-        return f"{self.path} -> {self.table}.{self.column}"
+        to = self.to[0] if len(self.to) == 1 else f"({', '.join(self.to)})"
+        return f"{', '.join(self.columns)} -> {self.table}.{to}"
 
 
 @dataclass(frozen=True)
@@ -105,15 +126,17 @@ class Table:
     """One table of a data set.
 
     Attributes:
-        name: Name of the CSV file, the topic and the assets.
+        name: Name of the topic and the assets.
         avsc: The Avro schema as it is written, custom properties included.
         schema_file: Where it is written, for errors.
-        primary_key: The column that identifies a row.
-        entity_key: The column that keys the topic: rows of one entity stay in order.
-        keys: Column -> key domain. Expansion renews every key of a domain alike,
+        primary_key: The columns that identify a row.
+        topic_key: The columns that key the topic: rows of one entity stay in order.
+        domains: Column -> key domain. Expansion renews every key of a domain alike,
             so that columns of one domain still match in each copy.
         references: What its values must find in other tables.
         hbase: Its layout in HBase.
+        indexes: Name -> layout of its indexes in HBase.
+        file: Name of its CSV file; ``<name>.csv`` if empty.
         conflicts_tolerated: Share of rows that may differ from another row of their primary key before that is an
             error; such rows are quarantined in any case.
         published: Its file on Kaggle, if that is known.
@@ -122,18 +145,20 @@ class Table:
     name: str
     avsc: dict[str, Any] = field(repr=False)
     schema_file: str
-    primary_key: str
-    entity_key: str
-    keys: dict[str, str]
+    primary_key: tuple[str, ...]
+    topic_key: tuple[str, ...]
+    domains: dict[str, str]
     references: tuple[Reference, ...]
     hbase: HBaseLayout
+    indexes: dict[str, HBaseLayout] = field(default_factory=dict)
+    file: str = ""
     conflicts_tolerated: float = 0.0
     published: Published | None = None
 
     @cached_property
     def avro(self) -> str:
         """The Avro schema as plain JSON, without the project's own properties."""
-        fields = [{k: v for k, v in f.items() if k != "parsed_as"} for f in self.avsc["fields"]]
+        fields = [{k: v for k, v in f.items() if k not in ("parsed_as", "header")} for f in self.avsc["fields"]]
         plain = {k: v for k, v in self.avsc.items() if k not in ("null_values", "overflow")}
         return json.dumps(plain | {"fields": fields})
 
@@ -147,7 +172,7 @@ class Table:
             parsed = declared.get("parsed_as")
             return Column(
                 declared["name"], kind, "null" in kinds, declared.get("doc", ""),
-                (parsed["name"], parsed["type"]) if parsed else None,
+                (parsed["name"], parsed["type"]) if parsed else None, declared.get("header", ""),
             )  # fmt: skip
 
         return tuple(column(f) for f in self.avsc["fields"])
@@ -163,9 +188,48 @@ class Table:
         return [c.name for c in self.columns]
 
     @property
+    def headers(self) -> list[str]:
+        """The CSV header."""
+        return [c.header or c.name for c in self.columns]
+
+    @property
     def arrow(self) -> pa.Schema:
         """The Arrow schema of a clean row."""
         return pa.schema([pa.field(c.name, c.arrow, c.nullable) for c in self.columns])
+
+    @property
+    def key(self) -> str:
+        """The primary key as people read it."""
+        return ", ".join(self.primary_key)
+
+    @property
+    def domain(self) -> str | None:
+        """The key domain that the table owns, because its primary key is one column of it."""
+        return self.domains.get(self.primary_key[0]) if len(self.primary_key) == 1 else None
+
+    @cached_property
+    def key_columns(self) -> frozenset[str]:
+        """Columns that are part of any key, which must be neither empty nor too long for the systems that hold it."""
+        stored = [column for layout in self.layouts for column in layout.row_key]
+        return frozenset({*self.primary_key, *self.topic_key, *self.domains, *stored})
+
+    @property
+    def layouts(self) -> list[HBaseLayout]:
+        """Its layout in HBase, and those of its indexes."""
+        return [self.hbase, *self.indexes.values()]
+
+    @cached_property
+    def key_sizes(self) -> dict[str, tuple[int, int]]:
+        """Column of any key -> fewest and most bytes of its values, so that every row key fits HBase's limit."""
+        # An escaped text takes up to two bytes for one; an end, a salt and an integer take a few more.
+        texts = max(2 * len(layout.row_key) - 1 for layout in self.layouts)
+        most = min(MAX_KEY, MAX_ROW_KEY // texts - 16)
+        fixed = {column: width for layout in self.layouts for column, width in layout.widths.items()}
+        return {column: (fixed.get(column, 1), fixed.get(column, most)) for column in self.key_columns}
+
+    def key_of(self, row: Mapping[str, Any]) -> str:
+        """A row's primary key as people read it."""
+        return ", ".join(str(row[name]) for name in self.primary_key)
 
     @property
     def null_values(self) -> list[str]:
@@ -180,7 +244,7 @@ class Table:
     @property
     def csv(self) -> str:
         """Name of its CSV file."""
-        return f"{self.name}.csv"
+        return self.file or f"{self.name}.csv"
 
     def topic(self, namespace: str) -> str:
         """Name of its Kafka topic."""
@@ -208,17 +272,17 @@ class Index(Table):
         return tuple(c for name in self.hbase.row_key for c in self.of.columns if c.name == name)
 
     @classmethod
-    def by(cls, name: str, of: Table, row_key: tuple[str, ...], family: str) -> Index:
+    def by(cls, name: str, of: Table, layout: HBaseLayout) -> Index:
         """An index of a table by a row key, whose first column is in the row key alone."""
         return cls(
             name=name,
             avsc=of.avsc,
             schema_file=of.schema_file,
             primary_key=of.primary_key,
-            entity_key=of.entity_key,
-            keys={},
+            topic_key=of.topic_key,
+            domains={},
             references=(),
-            hbase=HBaseLayout(table=name, families={family: row_key[1:]}, row_key=row_key),
+            hbase=layout,
             of=of,
         )
 

@@ -19,14 +19,14 @@ def mermaid(dataset: Dataset) -> str:
         lines.append("    }")
     for table in dataset.tables.values():
         lines += [
-            f"    {_quoted(table.name)} }}o--|| {_quoted(reference.table)} : {_quoted(reference.path)}"
+            f"    {_quoted(table.name)} }}o--|| {_quoted(reference.table)} : {_quoted(', '.join(reference.columns))}"
             for reference in table.references
         ]
     return "\n".join(lines)
 
 
 def _marks(table: Table, column: str) -> str:
-    marks = ["PK"] * (column == table.primary_key) + ["FK"] * any(r.path == column for r in table.references)
+    marks = ["PK"] * (column in table.primary_key) + ["FK"] * any(column in r.columns for r in table.references)
     return f" {', '.join(marks)}" if marks else ""
 
 

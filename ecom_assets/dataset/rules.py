@@ -16,9 +16,13 @@ from typing import Any
 import fastavro
 from fastavro.schema import SchemaParseException
 
-from ecom_assets.dataset.declaration import DatasetForm, TableForm
+from ecom_assets.dataset import companion
+from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, IndexForm, PartForm, TableForm
 from ecom_assets.dataset.document import Document, Fault, Key
 from ecom_assets.dataset.model import ARROW
+
+_OWN = ("parsed_as", "header")
+"""Properties of a field that Avro does not know."""
 
 _TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 """What may be part of the name of a Kafka topic (https://kafka.apache.org/documentation/#topicconfigs), an HBase table
@@ -36,11 +40,13 @@ class Schema:
     Attributes:
         document: Its file.
         nullable: Column -> whether a null is allowed, in the order of the CSV header.
+        types: Column -> Avro type.
         companions: Names of the typed companions.
     """
 
     document: Document
     nullable: dict[str, bool]
+    types: dict[str, str]
     companions: list[str]
 
 
@@ -76,11 +82,12 @@ def _schema_faults(file: Document) -> Iterator[Fault]:
         yield file.fault(("fields",), "expected a field per column, got none")
     try:
         fastavro.parse_schema(
-            {**schema, "fields": [{k: v for k, v in f.items() if k != "parsed_as"} for f in schema["fields"]]}
+            {**schema, "fields": [{k: v for k, v in f.items() if k not in _OWN} for f in schema["fields"]]}
         )
     except (SchemaParseException, AttributeError, KeyError, TypeError, ValueError) as error:
         yield file.fault(("fields",), f"expected an Avro schema, got {type(error).__name__}: {error}")
         return
+    yield from _header_faults(file, schema["fields"])
     seen: dict[str, str] = {}
     for position, field in enumerate(schema["fields"]):
         key: Key = ("fields", position)
@@ -89,9 +96,21 @@ def _schema_faults(file: Document) -> Iterator[Fault]:
             yield from _name_faults(file, key, name, seen)
 
 
+def _header_faults(file: Document, fields: list[dict[str, Any]]) -> Iterator[Fault]:
+    """Columns of the CSV file that can be told apart."""
+    seen: set[Any] = set()
+    for position, field in enumerate(fields):
+        header = field.get("header", field["name"])
+        at: Key = ("fields", position, "header")
+        if not isinstance(header, str) or not header or "\n" in header or "\r" in header:
+            yield file.fault(at, f"column {field['name']}: expected the text of a CSV header, got {header!r}")
+        elif header in seen:
+            yield file.fault(at, f"column {field['name']}: expected a CSV header of its own, got {header!r} again")
+        seen.add(header)
+
+
 def _type_faults(file: Document, key: Key, field: dict[str, Any]) -> Iterator[Fault]:
-    kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
-    plain = [kind for kind in kinds if kind != "null"]
+    plain = [kind for kind in _kinds(field) if kind != "null"]
     if len(plain) != 1 or plain[0] not in list(ARROW):
         yield file.fault(
             (*key, "type"),
@@ -101,6 +120,18 @@ def _type_faults(file: Document, key: Key, field: dict[str, Any]) -> Iterator[Fa
     if "parsed_as" in field and len(_column_names(field)) == 1:
         at = (*key, "parsed_as")
         yield file.fault(at, f"column {field['name']}: expected a name and a type, got {field['parsed_as']!r}")
+    elif "parsed_as" in field:
+        declared = field["parsed_as"]["type"]
+        if companion.kind(declared) is None and not companion.is_nested(declared):
+            yield file.fault(
+                (*key, "parsed_as"),
+                f"column {field['name']}: expected timestamp, date, double, bigint, boolean, decimal(p,s), struct<…>,"
+                f" array<…> or map<…>, got {declared!r}",
+            )
+
+
+def _kinds(field: dict[str, Any]) -> list[Any]:
+    return field["type"] if isinstance(field["type"], list) else [field["type"]]
 
 
 def _column_names(field: dict[str, Any]) -> list[str]:
@@ -130,6 +161,7 @@ def _schema(file: Document) -> Schema:
     return Schema(
         file,
         {f["name"]: isinstance(f["type"], list) and "null" in f["type"] for f in fields},
+        {f["name"]: next(kind for kind in _kinds(f) if kind != "null") for f in fields},
         [companion for f in fields for companion in _column_names(f)[1:]],
     )
 
@@ -138,6 +170,7 @@ def _names(document: Document, form: DatasetForm) -> Iterator[Fault]:
     """Names that every system takes, and that no two tables share."""
     stored: Counter[str] = Counter()
     folded: Counter[str] = Counter()
+    files: dict[str, str] = {}
     for name, table in form.tables.items():
         key: Key = ("tables", name)
         hbase = table.hbase.table or name
@@ -157,6 +190,9 @@ def _names(document: Document, form: DatasetForm) -> Iterator[Fault]:
             stored[index] += 1
             if stored[index] > 1:
                 yield document.fault(at, f"expected a table of its own in HBase, got {index} again")
+        file = (table.file or f"{name}.csv").lower()
+        if (other := files.setdefault(file, name)) != name:
+            yield document.fault((*key, "file"), f"expected a CSV file of its own, got that of {other}")
         stored[hbase] += 1
         folded[name.lower()] += 1
         if stored[hbase] > 1:
@@ -173,16 +209,18 @@ def _table_faults(
     yield from _columns(document, (*here, "primary_key"), table.primary_key, schema, required=True)
     yield from _columns(document, (*here, "topic_key"), table.topic_key or [], schema, required=True)
     for column in table.domains:
-        yield from _columns(document, (*here, "domains", column), [column], schema, required=True, listed=False)
-    yield from _single(document, (*here, "primary_key"), table.primary_key)
-    yield from _single(document, (*here, "topic_key"), table.topic_key)
+        yield from _columns(document, (*here, "domains", column), [column], schema, listed=False)
     yield from _references(document, name, table, schemas, form)
     yield from _hbase(document, (*here, "hbase"), table, schema)
     for index, declared in table.indexes.items():
         at = (*here, "indexes", index)
-        yield from _row_key(document, at, declared.row_key, table, schema)
+        yield from _row_key(document, at, declared, table, schema)
+        if len(declared.row_key) == 1:
+            yield document.fault(
+                (*at, "row_key"), "expected two columns or more, got one", "take the primary key as the last"
+            )
         yield from _family(document, (*at, "family"), declared.family)
-        if lost := set(table.hbase.row_key) - {*declared.row_key, *table.primary_key}:
+        if lost := {*table.hbase.key_columns} - {*declared.key_columns, *table.primary_key}:
             yield document.fault(
                 (*at, "row_key"),
                 f"expected the table's row key among its columns, got it without {', '.join(sorted(lost))}",
@@ -212,13 +250,6 @@ def _columns(
         seen.add(name)
 
 
-def _single(document: Document, key: Key, names: list[str] | None) -> Iterator[Fault]:
-    if names and len(names) > 1:
-        yield document.fault(
-            key, f"expected one column, got {len(names)}", "keys of several columns are not supported yet"
-        )
-
-
 def _references(
     document: Document, name: str, table: TableForm, schemas: dict[str, Schema], form: DatasetForm
 ) -> Iterator[Fault]:
@@ -232,7 +263,6 @@ def _references(
                 _like(reference.table, form.tables),
             )
             continue
-        yield from _single(document, (*key, "columns"), reference.columns)
         to = reference.to or form.tables[reference.table].primary_key
         if len(to) != len(reference.columns):
             yield document.fault(
@@ -240,20 +270,38 @@ def _references(
             )
         if reference.table in schemas and reference.to:
             yield from _columns(document, (*key, "to"), reference.to, schemas[reference.table])
-        for column in reference.columns:
+        for place, column in enumerate(reference.columns):
             first = column.partition(".")[0]
-            if column not in schema.nullable and first not in schema.companions:
+            if column not in schema.nullable and (first not in schema.companions or len(reference.columns) > 1):
+                member = " or a member of a companion" * (len(reference.columns) == 1)
                 yield document.fault(
-                    (*key, "columns"),
-                    f"expected a column of {schema.document.file.name} or a member of a companion, got {column!r}",
-                    _like(first, [*schema.nullable, *schema.companions]),
+                    (*key, "columns", place),
+                    f"expected a column of {schema.document.file.name}{member}, got {column!r}",
+                    _like(first, [*schema.nullable, *(schema.companions if member else [])]),
                 )
+        if reference.table in schemas:
+            pairs = zip(reference.columns, to, strict=False)
+            yield from _pairs(document, key, pairs, schema, schemas[reference.table])
+
+
+def _pairs(
+    document: Document, key: Key, pairs: Iterable[tuple[str, str]], schema: Schema, other: Schema
+) -> Iterator[Fault]:
+    """Columns of one type, or no value of one would ever be found in the other."""
+    for place, (column, there) in enumerate(pairs):
+        own, theirs = schema.types.get(column), other.types.get(there)
+        if own and theirs and own != theirs:
+            yield document.fault(
+                (*key, "columns", place),
+                f"expected {theirs}, the type of {there}, got {column!r}, which is {own}",
+                "give both the same type",
+            )
 
 
 def _hbase(document: Document, key: Key, table: TableForm, schema: Schema) -> Iterator[Fault]:
     """Each column is stored once, or can be read from the row key; the row key is unique."""
     layout = table.hbase
-    yield from _row_key(document, key, layout.row_key, table, schema)
+    yield from _row_key(document, key, layout, table, schema)
     stored: dict[str, str] = {}
     rest = [family for family, columns in layout.families.items() if columns == "*"]
     if len(rest) > 1:
@@ -269,23 +317,45 @@ def _hbase(document: Document, key: Key, table: TableForm, schema: Schema) -> It
                 yield document.fault(
                     (*at, position), f"expected each column in one family, got {name!r} in {other} as well"
                 )
-    lost = [name for name in schema.nullable if name not in stored and name not in layout.row_key]
+    # One column can be read from the row key; of two, nobody knows where one ends.
+    keyed = next((name for name in layout.key_columns if name not in stored), None)
+    lost = [name for name in schema.nullable if name not in stored and name != keyed]
     if lost and not rest:
         yield document.fault(
             (*key, "families"),
-            f"expected every column in a family or in the row key, got none with {', '.join(lost)}",
+            f"expected every column in a family or, one at most, in the row key alone, got none with {', '.join(lost)}",
             'name them, or give a family the columns "*"',
         )
 
 
-def _row_key(document: Document, key: Key, row_key: list[str], table: TableForm, schema: Schema) -> Iterator[Fault]:
-    yield from _columns(document, (*key, "row_key"), row_key, schema, required=True)
-    if missing := [name for name in table.primary_key if name in schema.nullable and name not in row_key]:
+def _row_key(
+    document: Document, key: Key, form: HBaseForm | IndexForm, table: TableForm, schema: Schema
+) -> Iterator[Fault]:
+    names = form.key_columns
+    yield from _columns(document, (*key, "row_key"), names, schema, required=True)
+    yield from _forms(document, (*key, "row_key"), form.row_key, schema)
+    if missing := [name for name in table.primary_key if name in schema.nullable and name not in names]:
         yield document.fault(
             (*key, "row_key"),
             f"expected the primary key among its columns, got it without {', '.join(missing)}",
             "two rows might share a row key, and one would overwrite the other",
         )
+
+
+def _forms(document: Document, key: Key, row_key: list[str | PartForm], schema: Schema) -> Iterator[Fault]:
+    """Parts of a form that their columns can have."""
+    for position, part in enumerate(row_key):
+        if isinstance(part, str) or part.column not in schema.types:
+            continue
+        at, own = (*key, position), schema.types[part.column]
+        if (part.form == "fixed") != (part.width is not None):
+            got = "none" if part.width is None else str(part.width)
+            yield document.fault((*at, "width"), f"expected a width with the form fixed alone, got {got}")
+        wanted = {"int64": "long", "fixed": "string"}.get(part.form, own)
+        if wanted != own:
+            yield document.fault(
+                (*at, "as"), f"expected a column of the type {wanted}, got {part.column!r}, which is {own}"
+            )
 
 
 def _family(document: Document, key: Key, family: str) -> Iterator[Fault]:

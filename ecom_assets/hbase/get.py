@@ -7,7 +7,7 @@ What belongs here: reads for people, and what Thrift reports about a table. What
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import happybase
@@ -94,12 +94,12 @@ def exists(table: Table, settings: Settings, addresses: Addresses) -> bool:
     return thrift.retry(attempt, f"HBase table {name}, whether it exists")
 
 
-def get(table: Table, key: str, settings: Settings, addresses: Addresses) -> dict[str, str | None] | None:
+def get(table: Table, values: Sequence[str], settings: Settings, addresses: Addresses) -> dict[str, str | None] | None:
     """Read one row.
 
     Args:
         table: The table.
-        key: Its row key.
+        values: The values of the columns of its row key.
         settings: For the namespace.
         addresses: Where HBase is.
 
@@ -111,23 +111,24 @@ def get(table: Table, key: str, settings: Settings, addresses: Addresses) -> dic
     """
 
     def read(source: happybase.Table) -> dict[str, str | None] | None:
-        cells = source.row(key.encode())
-        return layout.record(key.encode(), cells) if cells else None
+        cells = source.row(key)
+        return layout.record(key, cells) if cells else None
 
     layout, name = Layout(table), table.hbase_table(settings.namespace)
+    key = layout.key(values)
     return thrift.retry(lambda: reading(name, addresses.hbase_thrift, read), f"HBase table {name}, row key {key!r}")
 
 
 def prefix(
-    table: Table, start: str, settings: Settings, addresses: Addresses, limit: int = 1000
+    table: Table, values: Sequence[str], settings: Settings, addresses: Addresses, limit: int = 1000
 ) -> list[dict[str, str | None]]:
-    """Read the rows whose key begins with a text, in the order of their keys.
+    """Read the rows with some values in the first columns of their row key, in the order of their keys.
 
-    For ``click_stream`` a session id and ``|`` give the session's events in time order.
+    For ``click_stream`` a session id gives the session's events in time order.
 
     Args:
         table: The table.
-        start: What the row keys begin with.
+        values: The values; none for all rows.
         settings: For the namespace.
         addresses: Where HBase is.
         limit: Most rows to read.
@@ -140,10 +141,11 @@ def prefix(
     """
 
     def read(source: happybase.Table) -> list[dict[str, str | None]]:
-        found = source.scan(row_prefix=start.encode(), limit=limit)
+        found = source.scan(row_prefix=start, limit=limit)
         return [layout.record(key, cells) for key, cells in found]
 
     layout, name = Layout(table), table.hbase_table(settings.namespace)
+    start = layout.key(values)
     return thrift.retry(
         lambda: reading(name, addresses.hbase_thrift, read), f"HBase table {name}, row keys that begin with {start!r}"
     )

@@ -54,8 +54,11 @@ class HBaseLayer(Layer):
 
     @override
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:
-        families = {family: list(columns) for family, columns in table.hbase.families.items()}
-        return {"families": families, "row_key": list(table.hbase.row_key)}
+        layout = table.hbase
+        families = {family: list(columns) for family, columns in layout.families.items()}
+        written = {"forms": list(layout.forms), "salt": layout.salt}
+        as_text = not layout.salt and layout.forms == ("text",)  # the only kind of row key that homes had before
+        return {"families": families, "row_key": list(layout.row_key)} | ({} if as_text else written)
 
     @override
     def exists(self, at: Context, table: Table) -> bool:
@@ -153,7 +156,7 @@ class HBaseLayer(Layer):
     def preview(self, at: Context, table: Table, rows: int) -> Sequence[Row]:
         if not self.exists(at, table):
             return ()
-        return get.prefix(table, "", at.settings, at.addresses, rows)
+        return get.prefix(table, (), at.settings, at.addresses, rows)
 
     @override
     def stored_as(self, settings: Settings, table: Table) -> str:

@@ -3,29 +3,28 @@
 What belongs here: what follows from a table's declaration, without any server. What does not: reading and writing
 (see ``scan``, ``get`` and ``write``).
 
-A null is an absent cell, an empty text a cell with an empty value, an integer its decimal text.
+A null is an absent cell, an empty text a cell with an empty value, an integer its decimal text. A row key is made of
+its columns as ``core.ordered_key`` says, behind a byte of salt where that is declared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
+from ecom_assets.core import ordered_key, row_hash
 from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.home import hint
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.model import MAX_ROW_KEY, Table
 from ecom_assets.hbase.rpc import Cells as CellColumns
 from ecom_assets.hbase.thrift import Cells
-
-KEY_SEPARATOR = b"|"
-MAX_KEY = 32767
-"""Longest row key HBase takes, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,10 @@ class Layout:
                 " declaration"
             )
         self.derived = derived[0] if derived else None
-        at = table.hbase.row_key.index(self.derived) if self.derived else len(table.hbase.row_key)
-        self._before = [cell_of[c] for c in table.hbase.row_key[:at]]
-        self._after = [cell_of[c] for c in table.hbase.row_key[at + 1 :]]
+        self.forms = table.hbase.forms
+        self.salt = table.hbase.salt
+        self._parts = [cell_of.get(name) for name in table.hbase.row_key]
+        self._derived_at = table.hbase.row_key.index(self.derived) if self.derived else -1
         self._order = [cell_of.get(name) for name in table.names]
         self._known = self.cells.keys()
 
@@ -92,18 +92,38 @@ class Layout:
         Raises:
             HBaseError: A row would get no key, an empty one, or one that is too long; names the row.
         """
-        parts = [_text(rows.column(c)) for c in self.table.hbase.row_key]
-        keys = pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
+        columns = [rows.column(c) for c in self.table.hbase.row_key]
+        keys = self._salted(ordered_key.encode(columns, self.forms), columns[0])
         sizes = pc.fill_null(pc.binary_length(keys), 0)
-        bad = pc.indices_nonzero(pc.or_(pc.equal(sizes, 0), pc.greater(sizes, MAX_KEY)))
+        bad = pc.indices_nonzero(pc.or_(pc.equal(sizes, 0), pc.greater(sizes, MAX_ROW_KEY)))
         if len(bad):
             row = bad[0].as_py()
             raise HBaseError(
-                f"{self.table.name}: expected row keys of 1 to {MAX_KEY} bytes, got {len(bad)} others in {len(rows)}"
-                f" rows; the first has {sizes[row].as_py()} bytes (0: empty or null), and its row is"
+                f"{self.table.name}: expected row keys of 1 to {MAX_ROW_KEY} bytes, got {len(bad)} others in"
+                f" {len(rows)} rows; the first has {sizes[row].as_py()} bytes (0: empty or null), and its row is"
                 f" {str(rows.slice(row, 1).to_pylist()[0])[:500]}; quarantine such rows before they are loaded"
             )
         return keys
+
+    def key(self, values: Sequence[str | int | bytes]) -> bytes:
+        """Make one row key of its columns' values, or of the first of them what row keys begin with.
+
+        Raises:
+            ValueError: A value is no integer where the form wants one.
+        """
+        key = ordered_key.encode_one(values, self.forms)
+        if not self.salt or not values:
+            return key
+        return bytes([(xxhash.xxh64_intdigest(ordered_key.as_text(values[0]), row_hash.SEED) >> 1) % self.salt]) + key
+
+    def _salted(self, keys: pa.Array, first: pa.Array) -> pa.Array:
+        """Put the salt before keys: a bucket by the hash of the first column, whose last bit Spark does not have."""
+        if not self.salt:
+            return keys
+        known = pc.fill_null(ordered_key.text(first), b"")
+        buckets = ((row_hash.value_hashes(known) >> np.uint64(1)) % np.uint64(self.salt)).astype(np.uint8)
+        salts = pa.FixedSizeBinaryArray.from_buffers(pa.binary(1), len(buckets), [None, pa.py_buffer(buckets)])
+        return pc.binary_join_element_wise(salts.cast(pa.binary()), keys, b"")
 
     def columns(self, rows: pa.RecordBatch) -> list[tuple[bytes, pa.Array]]:
         """The cells as ``(b"family:column", values)``, the values binary.
@@ -120,7 +140,7 @@ class Layout:
         Raises:
             HBaseError: A row has no cell at all, so HBase would not hold it.
         """
-        columns = {column: _text(rows.column(column)) for column in self.cells.values()}
+        columns = {column: ordered_key.text(rows.column(column)) for column in self.cells.values()}
         if all(values.null_count for values in columns.values()):
             empty = pc.indices_nonzero(pc.coalesce(*columns.values()).is_null())
             if len(empty):
@@ -146,18 +166,39 @@ class Layout:
         """
         if not cells.keys() <= self._known:
             raise self._damaged(key, "cells of the layout", f"also {sorted(cells.keys() - self._known)}")
-        try:
-            before = b"".join([cells[c] + KEY_SEPARATOR for c in self._before])
-            after = b"".join([KEY_SEPARATOR + cells[c] for c in self._after])
-        except KeyError as error:
-            raise self._damaged(key, f"the cell {error.args[0]}, a part of the key", "none") from None
-        if self.derived:
-            derived = key[len(before) : len(key) - len(after)]
-        else:
-            before, derived = before.removesuffix(KEY_SEPARATOR), b""
-        if before + derived + after != key:
-            raise self._damaged(key, f"a row key {before!r} … {after!r} as the cells say", "another")
+        missing = [cell for cell in self._parts if cell and cell not in cells]
+        if missing:
+            raise self._damaged(key, f"the cell {missing[0]}, a part of the key", "none")
+        values = [cells[cell] if cell else None for cell in self._parts]
+        derived = self._derived(key, values)
+        whole = [derived if value is None else value for value in values]
+        if None in whole or self._key_of([value for value in whole if value is not None]) != key:
+            raise self._damaged(key, f"a row key of {values} as the cells say", "another")
         return [cells.get(c) if c else derived for c in self._order]
+
+    def _derived(self, key: bytes, values: list[bytes | None]) -> bytes | None:
+        """The value that is in the row key alone; ``None`` if no key of the other values is like that."""
+        if not self.derived:
+            return None
+        at, sizes = self._derived_at, []
+        for n, value in enumerate(values):
+            form, end = self.forms[n], ordered_key.ended(self.forms, n)
+            content = value or b""
+            if form == "int64":
+                sizes.append(8)
+            else:
+                sizes.append(len(ordered_key.escape(content) if end else content) + end)
+        begin = bool(self.salt) + sum(sizes[:at])
+        return ordered_key.decode_part(
+            key[begin : len(key) - sum(sizes[at + 1 :]) - ordered_key.ended(self.forms, at)], self.forms, at
+        )
+
+    def _key_of(self, values: list[bytes]) -> bytes | None:
+        """The row key of some values; ``None`` if there can be none."""
+        try:
+            return self.key(values)
+        except ValueError:
+            return None
 
     def rows(self, cells: CellColumns) -> tuple[pa.RecordBatch, np.ndarray]:
         """Make rows of cells, all at once.
@@ -168,15 +209,32 @@ class Layout:
         Returns:
             The rows, all columns binary, and which of them ``fields`` would make as well; shape ``(rows,)``.
         """
-        before, after = ([cells.values[c] for c in names] for names in (self._before, self._after))
-        parts, derived = [*before], None
-        if self.derived:
-            derived = cells.within_keys(*(sum(_sizes(v) + len(KEY_SEPARATOR) for v in p) for p in (before, after)))
-            parts += [derived, *after]
-        made = pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
-        fits = pc.fill_null(pc.equal(made, cells.keys), fill_value=False).to_numpy(zero_copy_only=False)
+        at, forms, derived, fits = self._derived_at, self.forms, None, ~cells.odd
+        try:
+            parts = [ordered_key.part(cells.values[c], forms, n) if c else None for n, c in enumerate(self._parts)]
+            if self.derived:
+                sizes = [_sizes(p) + ordered_key.ended(forms, n) if p is not None else 0 for n, p in enumerate(parts)]
+                end = ordered_key.ended(forms, at)
+                parts[at] = derived = cells.within_keys(bool(self.salt) + sum(sizes[:at]), sum(sizes[at + 1 :]) + end)
+                if forms[at] == "int64" or (end and not ordered_key.plain(derived)):
+                    derived, decoded = self._decoded(derived)
+                    fits &= decoded
+            whole = ordered_key.joined([p for p in parts if p is not None], forms)
+            whole = self._salted(whole, cells.values[first] if (first := self._parts[0]) else derived)
+            fits &= pc.fill_null(pc.equal(whole, cells.keys), fill_value=False).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:  # a cell that should hold an integer; each row is looked at by itself
+            fits[:] = False
         columns = [cells.values[c] if c else derived for c in self._order]
-        return pa.RecordBatch.from_arrays(columns, names=self.table.names), fits & ~cells.odd
+        columns = [cells.keys if column is None else column for column in columns]  # where no row fits
+        return pa.RecordBatch.from_arrays(columns, names=self.table.names), fits
+
+    def _decoded(self, parts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+        """The values of parts of the row key, and which of them are sound."""
+        values = [
+            None if part is None else ordered_key.decode_part(part, self.forms, self._derived_at)
+            for part in parts.to_pylist()
+        ]
+        return pa.array(values, pa.binary()), np.array([value is not None for value in values], bool)
 
     def record(self, key: bytes, cells: Cells) -> dict[str, str | None]:
         """Make a row from its cells, for people: column -> text; ``None`` is null.
@@ -201,10 +259,6 @@ def _sizes(values: pa.Array) -> np.ndarray:
 def row_keys(rows: pa.RecordBatch | pa.Table, table: Table) -> pa.Array | pa.ChunkedArray:
     """Make the row keys of rows that have at least the columns of the row key (see ``Layout.keys``)."""
     return Layout(table).keys(rows)
-
-
-def _text(column: pa.Array) -> pa.Array:
-    return column.cast(pa.string()).cast(pa.binary()) if pa.types.is_integer(column.type) else column.cast(pa.binary())
 
 
 def split_keys(keys: Iterable[bytes] | pa.Array | pa.ChunkedArray, regions: int) -> list[bytes]:

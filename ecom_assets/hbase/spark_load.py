@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as sf
 
+from ecom_assets.core import ordered_key
 from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location, emptied
 from ecom_assets.core.progress import Advance
@@ -28,10 +29,10 @@ from ecom_assets.dataset.model import Table
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.bulk_load import Region, Steps, folder, loading
 from ecom_assets.hbase.hfile import Files
-from ecom_assets.hbase.layout import KEY_SEPARATOR, Layout, Target
+from ecom_assets.hbase.layout import Layout, Target
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 WRITTEN = "region bigint, folder string, rows bigint"
 """What a task returns about the files it has written."""
@@ -88,11 +89,22 @@ def placed(rows: DataFrame, table: Table, splits: list[bytes]) -> DataFrame:
     Returns:
         The table's columns, and ``_region``; one partition per region.
     """
-    key = sf.concat_ws(KEY_SEPARATOR.decode(), *(sf.col(c).cast("string") for c in table.hbase.row_key))
+    key = spark_key(table)
     begun = sf.filter(sf.array(*map(sf.lit, splits)), lambda split: split <= sf.col("_key"))
     region = sf.size(begun) if splits else sf.lit(0)
-    keyed = rows.select(*table.names, key.cast("binary").alias("_key"), region.alias("_region"))
+    keyed = rows.select(*table.names, key.alias("_key"), region.alias("_region"))
     return keyed.repartitionById(1 + len(splits), "_region").sortWithinPartitions("_key").drop("_key")
+
+
+def spark_key(table: Table) -> Column:
+    """The row key as a Spark expression; the same bytes as ``Layout.keys``."""
+    layout = table.hbase
+    key = ordered_key.spark(layout.row_key, layout.forms)
+    if not layout.salt:
+        return key
+    hashed = sf.xxhash64(sf.col(layout.row_key[0]).cast("string").cast("binary"))
+    bucket = sf.pmod(sf.shiftrightunsigned(hashed, 1), sf.lit(layout.salt))
+    return sf.concat(sf.unhex(sf.lpad(sf.hex(bucket), 2, "0")), key)
 
 
 def _writer(

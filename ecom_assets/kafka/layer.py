@@ -69,7 +69,7 @@ class TopicLayer(OffsetSource):
     @override
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:
         """The key of the records and their schema."""
-        return {"topic_key": table.entity_key, "schema": hashlib.sha256(table.avro.encode()).hexdigest()[:16]}
+        return {"topic_key": ", ".join(table.topic_key), "schema": hashlib.sha256(table.avro.encode()).hexdigest()[:16]}
 
     @override
     def exists(self, at: Context, table: Table) -> bool:

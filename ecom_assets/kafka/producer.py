@@ -24,10 +24,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from confluent_kafka import Producer
 
-from ecom_assets.core import avro
+from ecom_assets.core import avro, ordered_key
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.layer import Chunk, ChunkSource
 from ecom_assets.core.parallel import ordered_map
@@ -239,7 +238,7 @@ def load(upstream: ChunkSource, table: Table, chunks: Sequence[Chunk], data: Seq
         CsvError: A chunk differs from its manifest entry; names it.
     """
     batch = upstream.rows(table, chunks, data)
-    keys = batch.column(table.entity_key).cast(pa.string()).cast(pa.binary())
+    keys = ordered_key.encode([batch.column(name) for name in table.topic_key], ["text"] * len(table.topic_key))
     return Load(chunks, keys.to_pylist(), avro.encode(batch, table))
 
 

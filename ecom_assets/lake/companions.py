@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as sf
 
 from ecom_assets.core.location import Location
+from ecom_assets.dataset import companion
 from ecom_assets.dataset.model import Column, Table
 from ecom_assets.lake import delta
 from ecom_assets.lake.typed import with_parsed
@@ -33,14 +34,8 @@ SAMPLE = 64
 ODD = 100_000
 """Texts of an odd form that are typed again, at most."""
 
-_NUMBER = r"^-?\d+(\.\d+)?$"
-_USUAL: dict[str, tuple[str, pa.DataType]] = {
-    "timestamp": (r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$", pa.timestamp("us", "UTC")),
-    "date": (r"^\d{4}-\d\d-\d\d$", pa.date32()),
-    "double": (_NUMBER, pa.float64()),
-    "bigint": (r"^-?\d{1,18}$", pa.int64()),
-}
-"""Spark type -> the usual form of its texts, and the Arrow type that parses it."""
+_USUAL = {"timestamp": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?Z$"}
+"""Spark type -> what Arrow parses of the form of its texts, where that is not all of it."""
 
 
 @dataclass
@@ -71,7 +66,7 @@ def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTa
         A sentence for each companion that differs.
     """
     typed = [column for column in table.columns if column.parsed_as]
-    plain = [column for column in typed if column.parsed_as and column.parsed_as[1] in _USUAL]
+    plain = [column for column in typed if column.parsed_as and companion.kind(column.parsed_as[1])]
     sentences = []
     for column, what in zip(plain, _compare_plain(found, plain), strict=True):
         if what.odd:
@@ -82,7 +77,7 @@ def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTa
     for column in typed:
         if column not in plain:
             rows = spark.read.format("delta").option("versionAsOf", found.version()).load(str(path))
-            some = rows.where(sf.pmod(sf.xxhash64(table.primary_key), sf.lit(SAMPLE)) == 0)
+            some = rows.where(sf.pmod(sf.xxhash64(*table.primary_key), sf.lit(SAMPLE)) == 0)
             what = _Found()
             _add(what, some.select(sf.col(column.name).alias("text"), sf.col(_name(column)).alias("value")), column)
             sentences += _told(table, column, what)
@@ -113,17 +108,18 @@ def _compare_plain(found: DeltaTable, columns: list[Column]) -> list[_Found]:
 
 def _compare(texts: pa.Array, values: pa.Array, column: Column, result: _Found) -> None:
     assert column.parsed_as
-    form, kind = _USUAL[column.parsed_as[1]]
+    kind = companion.kind(column.parsed_as[1])
+    assert kind
     texts = texts.cast(pa.string())
-    usual = pc.fill_null(pc.match_substring_regex(texts, form), True)
+    usual = pc.fill_null(pc.match_substring_regex(texts, _USUAL.get(kind.spark, kind.form)), True)
     plain, stored = texts.filter(usual), values.filter(usual)
     try:
-        again = pc.cast(plain, kind)
+        again = pc.cast(plain, kind.arrow)
     except pa.ArrowInvalid:  # a thirteenth month, for instance
         usual = pa.array([False] * len(texts))
-        plain, stored, again = texts.slice(0, 0), values.slice(0, 0), pa.array([], kind)
+        plain, stored, again = texts.slice(0, 0), values.slice(0, 0), pa.array([], kind.arrow)
     same = pc.or_kleene(
-        pc.fill_null(pc.equal(again, stored.cast(kind)), False),
+        pc.fill_null(pc.equal(again, stored.cast(kind.arrow)), False),
         pc.and_(again.is_null(), stored.is_null()),
     )
     differs = pc.indices_nonzero(pc.invert(same))

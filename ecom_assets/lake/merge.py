@@ -154,12 +154,12 @@ def _append(at: Context, table: Table, version: Version, target: Location) -> Le
             if 2 * rows.count() > delta.records(target):
                 return None
             own = sf.struct(*table.names)
-            under_key = Window.partitionBy(table.primary_key).orderBy(*ORDER)
-            there = read(at.spark, table, target).select(sf.col(table.primary_key), own.alias("_there"))
-            there = there.join(rows.select(table.primary_key).distinct(), table.primary_key, "left_semi")
+            under_key = Window.partitionBy(*table.primary_key).orderBy(*ORDER)
+            there = read(at.spark, table, target).select(*table.primary_key, own.alias("_there"))
+            there = there.join(rows.select(*table.primary_key).distinct(), list(table.primary_key), "left_semi")
             judged = rows.withColumns(
                 {"_rank": sf.row_number().over(under_key), "_first": sf.first(own).over(under_key)}
-            ).join(there, table.primary_key, "left")
+            ).join(there, list(table.primary_key), "left")
             judged = judged.withColumn("_stays", sf.coalesce("_there", "_first")).persist()
             held.callback(judged.unpersist)
             if not judged.where(~sf.col("_stays").eqNullSafe(own)).isEmpty():
@@ -255,7 +255,7 @@ def split(rows: DataFrame, table: Table) -> Generator[tuple[DataFrame, DataFrame
     Keys are counted by a 64-bit hash, which is a quarter of the work of counting texts; two keys
     that share one only take the slower path. Few rows do, so there is no window over the whole table.
     """
-    hashed = rows.withColumn("_key", sf.xxhash64(table.primary_key))
+    hashed = rows.withColumn("_key", sf.xxhash64(*table.primary_key))
     # Persisted, not checkpointed: a session forgets checkpoints while their frames are in use, a cache is rebuilt.
     repeated = hashed.groupBy("_key").count().where("count > 1").select("_key").persist()
     try:
@@ -269,7 +269,7 @@ def _measure(frame: DataFrame | None, table: Table, condition: str = "true") -> 
 
 
 def _parted(rows: DataFrame, hashed: DataFrame, repeated: DataFrame, table: Table) -> tuple[DataFrame, DataFrame]:
-    under_key = Window.partitionBy(table.primary_key).orderBy(*ORDER)
+    under_key = Window.partitionBy(*table.primary_key).orderBy(*ORDER)
     own = sf.struct(*table.names)
     ranked = hashed.join(repeated, "_key", "left_semi").withColumns(
         {
@@ -297,7 +297,7 @@ def _conflicts(later: DataFrame, table: Table) -> DataFrame:
     return later.where("NOT _duplicate").select(
         sf.format_string("%s[%d]", "_topic", "_partition").alias("source"),
         sf.col("_offset").alias("line_or_offset"),
-        sf.col(table.primary_key).cast("string").alias("key"),
+        sf.concat_ws(", ", *(sf.col(name).cast("string") for name in table.primary_key)).alias("key"),
         sf.to_json(sf.struct(*table.names), {"ignoreNullFields": "false"}).alias("raw"),
-        sf.lit(f"expected one row per {table.primary_key}, got one that differs from an earlier one").alias("reason"),
+        sf.lit(f"expected one row per {table.key}, got one that differs from an earlier one").alias("reason"),
     )

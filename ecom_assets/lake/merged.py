@@ -64,7 +64,7 @@ class MergedLayer(RowSource):
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:  # noqa: ARG002
         """The primary key and the schema, companions included."""
         schema = hashlib.sha256(repr((FORM, table.avsc)).encode()).hexdigest()[:16]
-        return {"primary key": table.primary_key, "schema": schema}
+        return {"primary key": table.key, "schema": schema}
 
     def exists(self, at: Context, table: Table) -> bool:
         """Whether there is a Delta table."""

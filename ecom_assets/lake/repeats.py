@@ -38,9 +38,9 @@ class KeysOf:
     null: str | None = None
     files: frozenset[str] | None = None
 
-    def batches(self, key: str) -> Iterator[pa.RecordBatch]:
-        """Read them."""
-        return delta.batches(self.table, [key], self.null, self.files)
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read their columns."""
+        return delta.batches(self.table, list(columns), self.null, self.files)
 
 
 def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
@@ -53,7 +53,7 @@ def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
     passes = 1 + sum(delta.count(k.table) for k in keys) // HASHES
 
     def hashed(batch: pa.RecordBatch, number: int) -> np.ndarray:
-        hashes = row_hash.batch_hashes(batch, [table.primary_key])
+        hashes = row_hash.batch_hashes(batch, table.primary_key)
         return hashes[hashes % passes == number] if passes > 1 else hashes
 
     for number in range(passes):

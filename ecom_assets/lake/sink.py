@@ -238,5 +238,5 @@ def _parquet(file: object, table: Table) -> pq.ParquetWriter:
         compression="zstd",
         write_statistics=False,
         store_schema=False,
-        use_dictionary=[name for name in schema.names if name not in {*table.keys, "_offset", "_timestamp"}],
+        use_dictionary=[name for name in schema.names if name not in {*table.key_columns, "_offset", "_timestamp"}],
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as sf
 
+from ecom_assets.dataset import companion
 from ecom_assets.dataset.model import Table
 
 if TYPE_CHECKING:
@@ -40,11 +41,9 @@ def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:
         The frame with one more column.
     """
     text = sf.col(raw)
-    if kind in ("timestamp", "date"):
-        # A cast alone also takes "12:30" (today!) and "2020".
-        return frame.withColumn(name, sf.when(text.rlike(r"^\d{4}-\d\d-\d\d"), text.try_cast(kind)))
-    if not kind.startswith(("struct", "array")):
-        return frame.withColumn(name, text.try_cast(kind))
+    if found := companion.kind(kind):
+        # A cast alone also takes "12:30" (today!), "2020" and " 1.5 ", and rounds decimals.
+        return frame.withColumn(name, sf.when(text.rlike(found.form), text.try_cast(kind)))
     # Columns of their own, or each use of a parsed value would parse again.
     json, literal = sf.col("_json"), sf.col("_literal")
     return (

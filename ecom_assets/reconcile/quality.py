@@ -160,7 +160,7 @@ def _bounded(table: Table, found: Measurement, samples: Callable[[], list[dict[s
         "remedy": "declare a primary_key that is unique, or the share of conflicts_tolerated; or correct the source and"
         " take another home",
     }
-    return Finding(False, figures | {"primary_key": table.primary_key, "rows": rows} | said, samples())
+    return Finding(False, figures | {"primary_key": table.key, "rows": rows} | said, samples())
 
 
 def schema(engine: Engine, table: Table) -> Finding:
@@ -191,9 +191,7 @@ def schema(engine: Engine, table: Table) -> Finding:
         rows = counts.pop("rows")
         for raw, count in counts.items():
             if count:
-                samples += query(
-                    f"SELECT {_q(table.primary_key)}, {_q(raw)} FROM rows WHERE {untyped[raw]} LIMIT {SAMPLES}"
-                )
+                samples += query(f"SELECT {_key(table)}, {_q(raw)} FROM rows WHERE {untyped[raw]} LIMIT {SAMPLES}")
     # The text itself is passed on unchanged, so a few untyped values are no reason to stop.
     few = max(FEW, engine.at.settings.quarantine_limit * rows)
     figures = {"columns": len(got)} | {f"untyped {raw}": n for raw, n in counts.items() if n}
@@ -202,7 +200,7 @@ def schema(engine: Engine, table: Table) -> Finding:
 
 def primary_key(engine: Engine, table: Table) -> Finding:
     """No two rows share a primary key, and no column that must be filled is null."""
-    key = _q(table.primary_key)
+    key = _key(table)
     required = [c.name for c in table.columns if not c.nullable]
     with _query(engine, rows=table) as query:
         nulls = query(
@@ -285,28 +283,38 @@ CHECKS = (
 
 
 def _dangling(engine: Engine, table: Table, reference: Reference) -> tuple[int, int, list[dict[str, Any]]]:
-    """Values that lead nowhere: how many, of how many, and a few of them."""
-    head, _, member = reference.path.partition(".")
-    values = _q(head)
-    if member:
-        listed = next(c.parsed_as[1] for c in table.columns if c.parsed_as and c.parsed_as[0] == head).startswith(
-            "array"
-        )
-        values = f"{f'unnest({values})' if listed else values}.{_q(member)}"
+    """Values that lead nowhere: how many, of how many, and a few of them. A null refers to nothing."""
+    names = [f"value{n}" for n in range(len(reference.columns))]
+    values = ", ".join(f"{_values(table, path)} AS {name}" for path, name in zip(reference.columns, names, strict=True))
+    key = ", ".join(f"{_q(column)} AS key{n}" for n, column in enumerate(table.primary_key))
     with _query(engine, rows=table, others=engine.at.dataset.tables[reference.table]) as query:
-        used = f"SELECT {values} AS value, {_q(table.primary_key)} AS key FROM rows"
-        there = f"SELECT {_q(reference.column)} FROM others"
-        counted = query(
-            f"SELECT count(*) AS used, count(*) FILTER (WHERE NOT value IN ({there})) AS dangling"
-            f" FROM ({used}) WHERE value IS NOT NULL"
-        )[0]
+        used = (
+            f"(SELECT * FROM (SELECT {values}, {key} FROM rows)"
+            f" WHERE {' AND '.join(f'{name} IS NOT NULL' for name in names)})"
+        )
+        there = f"(SELECT DISTINCT {', '.join(map(_q, reference.to))}, true AS found FROM others)"
+        alike = " AND ".join(f"{name} = {_q(to)}" for name, to in zip(names, reference.to, strict=True))
+        joined = f"{used} LEFT JOIN {there} ON {alike}"
+        counted = query(f"SELECT count(*) AS used, count(*) FILTER (WHERE found IS NULL) AS dangling FROM {joined}")[0]
         samples = []
         if counted["dangling"]:
-            samples = query(
-                f"SELECT key AS {_q(table.primary_key)}, value FROM ({used})"
-                f" WHERE value IS NOT NULL AND NOT value IN ({there}) LIMIT {SAMPLES}"
-            )
+            shown = [f"key{n} AS {_q(column)}" for n, column in enumerate(table.primary_key)]
+            samples = query(f"SELECT {', '.join([*shown, *names])} FROM {joined} WHERE found IS NULL LIMIT {SAMPLES}")
     return counted["dangling"], counted["used"], samples
+
+
+def _values(table: Table, path: str) -> str:
+    """What a reference's path leads to, as SQL."""
+    if path in table.names:
+        return _q(path)
+    head, _, member = path.partition(".")
+    kind = next(c.parsed_as[1] for c in table.columns if c.parsed_as and c.parsed_as[0] == head)
+    values = f"unnest({_q(head)})" if kind.startswith("array") else _q(head)
+    return f"{values}.{_q(member)}" if member else values
+
+
+def _key(table: Table) -> str:
+    return ", ".join(map(_q, table.primary_key))
 
 
 def _q(identifier: str) -> str:

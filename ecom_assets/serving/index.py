@@ -48,14 +48,16 @@ def _build_index(at: Context, index: Index, hbase: HBaseLayer) -> Built:
     table = index.of
     cut, position = hbase.extend(at, table, Cut()), hbase.position(at, table, Cut())
     last = at.books.state(state_key(index))
-    if last and last["position"] == position and not last["mismatches"] and rebuild.complete(at, index):
+    declared = [list(index.hbase.row_key), list(index.hbase.forms), index.hbase.salt]
+    same = last and (last["position"], last.get("row_key")) == (position, declared)
+    if last and same and not last["mismatches"] and rebuild.complete(at, index):
         return Built(last["rows"], unchanged=True)
     rows = rebuild.Rows(
         lambda: _entries(index, hbase.source.batches(at, table, cut)),
         row_keys(hbase.source.sample(at, table, list(index.hbase.row_key)), index),
     )
     loaded, _ = rebuild.rebuild(at, index, hbase.loader(at.settings), rows)
-    at.books.set_state(state_key(index), {"position": position, "rows": loaded, "mismatches": []})
+    at.books.set_state(state_key(index), {"position": position, "row_key": declared, "rows": loaded, "mismatches": []})
     return Built(loaded)
 
 

@@ -18,7 +18,7 @@ from ecom_assets.core.home import hint
 from ecom_assets.dataset.model import Index, Table
 from ecom_assets.hbase import get, thrift
 from ecom_assets.hbase.get import SwapError
-from ecom_assets.hbase.layout import KEY_SEPARATOR, Layout
+from ecom_assets.hbase.layout import Layout
 
 if TYPE_CHECKING:
     from ecom_assets.core.addresses import Addresses
@@ -33,8 +33,6 @@ ATTEMPTS = 4
 SWAP_SECONDS = 5.0
 """How long a lookup waits for a table that is being swapped."""
 
-SEPARATOR = KEY_SEPARATOR.decode()
-
 MOST = 1000
 """Most rows that a lookup shows."""
 
@@ -44,47 +42,47 @@ class LookupUnavailableError(EcomError):
 
 
 def row(table: Table, key: str, settings: Settings, addresses: Addresses) -> Row | None:
-    """The row of a row key, or ``None`` if there is none."""
-    return _get(table, [key], settings, addresses).get(key)
+    """The row under a row key of one column, or ``None`` if there is none."""
+    return next(iter(_get(table, [Layout(table).key([key])], settings, addresses)), None)
 
 
 def under(table: Table, value: str, settings: Settings, addresses: Addresses, limit: int = MOST) -> list[Row]:
     """The rows whose row key begins with a value of its first column, in the order of the row key."""
-    return _prefix(table, value + SEPARATOR, settings, addresses, limit)
+    return _prefix(table, Layout(table).key([value]), settings, addresses, limit)
 
 
 def through(index: Index, value: str, settings: Settings, addresses: Addresses) -> list[Row]:
     """The rows of a table that an index finds under a value of its first column, the last of the index first."""
     found = under(index, value, settings, addresses)
-    keys = [SEPARATOR.join(str(entry[name]) for name in index.of.hbase.row_key) for entry in reversed(found)]
-    rows = _get(index.of, keys, settings, addresses)
-    return [rows[key] for key in keys if key in rows]
+    layout = Layout(index.of)
+    keys = [layout.key([str(entry[name]) for name in index.of.hbase.row_key]) for entry in reversed(found)]
+    return _get(index.of, keys, settings, addresses)
 
 
 def examples(table: Table, settings: Settings, addresses: Addresses, count: int = 1) -> list[str]:
     """Values of the first column of the row key that are there: those of the first rows."""
     first = table.hbase.row_key[0]
-    return list(dict.fromkeys(str(row[first]) for row in _prefix(table, "", settings, addresses, count)))
+    return list(dict.fromkeys(str(row[first]) for row in _prefix(table, b"", settings, addresses, count)))
 
 
-def _get(table: Table, keys: list[str], settings: Settings, addresses: Addresses) -> dict[str, Row]:
-    """Some rows by their keys, in one call."""
+def _get(table: Table, keys: list[bytes], settings: Settings, addresses: Addresses) -> list[Row]:
+    """Those rows that are there of some keys, in the order of these, in one call."""
     layout = Layout(table)
     if not keys:
-        return {}
+        return []
 
-    def read(source: happybase.Table) -> dict[str, Row]:
-        rows = source.rows([key.encode() for key in keys])
-        return {key.decode(): layout.record(key, cells) for key, cells in rows if cells}
+    def read(source: happybase.Table) -> list[Row]:
+        found = dict(source.rows(keys))
+        return [layout.record(key, found[key]) for key in keys if found.get(key)]
 
     return _read(table, settings, addresses, read)
 
 
-def _prefix(table: Table, start: str, settings: Settings, addresses: Addresses, limit: int) -> list[Row]:
+def _prefix(table: Table, start: bytes, settings: Settings, addresses: Addresses, limit: int) -> list[Row]:
     layout = Layout(table)
 
     def read(source: happybase.Table) -> list[Row]:
-        found = source.scan(row_prefix=start.encode(), limit=limit, batch_size=min(limit, 200))
+        found = source.scan(row_prefix=start, limit=limit, batch_size=min(limit, 200))
         return [layout.record(key, cells) for key, cells in found]
 
     return _read(table, settings, addresses, read)

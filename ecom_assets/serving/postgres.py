@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -26,9 +26,10 @@ from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
+from ecom_assets.dataset import companion
 from ecom_assets.dataset.model import Column, Dataset, Table
 
-_TYPES = {"long": "bigint", "string": "text", "timestamp": "timestamptz", "date": "date", "double": "double precision"}
+_TYPES = {"long": "bigint", "string": "text"}
 
 OWNER = "_ecom_owner"
 """Table with the name of the home that owns a schema."""
@@ -84,11 +85,16 @@ class Loaded:
 def columns(table: Table) -> list[PgColumn]:
     """The columns of a table in PostgreSQL, in the order of the source's."""
     return [
-        PgColumn(c.parsed_as[0], c, _TYPES.get(c.parsed_as[1], "jsonb"), nullable=True)
+        PgColumn(c.parsed_as[0], c, _companion_type(c.parsed_as[1]), nullable=True)
         if c.parsed_as
         else PgColumn(c.name, c, _TYPES[c.avro], c.nullable)
         for c in table.columns
     ]
+
+
+def _companion_type(declared: str) -> str:
+    kind = companion.kind(declared)
+    return kind.postgres if kind else "jsonb"
 
 
 def inputs(settings: Settings, dataset: Dataset) -> str:
@@ -193,7 +199,7 @@ def _load_table(
     lines = [
         sql.SQL("{} {} {}").format(
             sql.Identifier(c.name),
-            sql.SQL(c.kind),  # ty: ignore[invalid-argument-type]  # one of _TYPES, no text from outside
+            sql.SQL(c.kind),  # ty: ignore[invalid-argument-type]  # of _TYPES or Kind.postgres, no text from outside
             sql.SQL("" if c.nullable else "NOT NULL"),
         )
         for c in own
@@ -210,11 +216,11 @@ def _load_table(
             for name, count in lost.items():
                 unparsed[name] += count
             progress(table.name, batch.num_rows)
-    statements = [sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(target, sql.Identifier(table.primary_key))]
+    statements = [sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(target, _names(table.primary_key))]
     statements += [
         sql.SQL("CREATE INDEX ON {} ({})").format(target, sql.Identifier(name))
-        for name in table.keys
-        if name != table.primary_key
+        for name in dict.fromkeys([*table.topic_key, *table.domains])
+        if name != table.primary_key[0]
     ]
     # Rows are stored roughly in the order of time: the small index does.
     statements += [
@@ -232,25 +238,35 @@ def _constrain(connection: psycopg.Connection, table: Table, dataset: Dataset, s
     """Add the foreign keys; rows that refer to nothing stay, are counted, and leave their key unproven."""
     orphans = {}
     for reference in table.references:
-        # A foreign key is a column that refers to a primary key; one inside a list is not.
-        if reference.path not in table.names or reference.column != dataset.tables[reference.table].primary_key:
+        # A foreign key refers to a primary key; a column inside a list cannot be one.
+        theirs = dataset.tables[reference.table].primary_key
+        if not {*reference.columns} <= {*table.names} or sorted(reference.to) != sorted(theirs):
             continue
-        column, key = reference.path, reference.column
-        own, theirs = sql.Identifier(schema, table.name), sql.Identifier(schema, reference.table)
-        names = {"own": own, "theirs": theirs, "column": sql.Identifier(column), "key": sql.Identifier(key)}
+        pairs = list(zip(map(sql.Identifier, reference.columns), map(sql.Identifier, reference.to), strict=True))
+        parts: dict[str, sql.Composable] = {
+            "own": sql.Identifier(schema, table.name),
+            "theirs": sql.Identifier(schema, reference.table),
+            "columns": _names(reference.columns),
+            "key": _names(reference.to),
+            "filled": sql.SQL(" AND ").join(sql.SQL("o.{} IS NOT NULL").format(column) for column, _ in pairs),
+            "alike": sql.SQL(" AND ").join(sql.SQL("t.{} = o.{}").format(key, column) for column, key in pairs),
+        }
         row = connection.execute(
             sql.SQL(
-                "SELECT count(*) FROM {own} o WHERE o.{column} IS NOT NULL"
-                " AND NOT EXISTS (SELECT FROM {theirs} t WHERE t.{key} = o.{column})"
-            ).format(**names)
+                "SELECT count(*) FROM {own} o WHERE {filled} AND NOT EXISTS (SELECT FROM {theirs} t WHERE {alike})"
+            ).format(**parts)
         ).fetchone()
         missing = row[0] if row else 0
         sound = sql.SQL("NOT VALID" if missing else "")
-        constraint = sql.SQL("ALTER TABLE {own} ADD FOREIGN KEY ({column}) REFERENCES {theirs} ({key}) {sound}")
-        connection.execute(constraint.format(**names, sound=sound))
+        constraint = sql.SQL("ALTER TABLE {own} ADD FOREIGN KEY ({columns}) REFERENCES {theirs} ({key}) {sound}")
+        connection.execute(constraint.format(**parts, sound=sound))
         if missing:
-            orphans[column] = missing
+            orphans[", ".join(reference.columns)] = missing
     return orphans
+
+
+def _names(columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
 def _owner(connection: psycopg.Connection, settings: Settings) -> Owner | None:
@@ -310,20 +326,39 @@ def to_csv(batch: pa.RecordBatch, table: Table) -> tuple[bytes, dict[str, int]]:
 
 
 def _typed(column: PgColumn) -> pl.Expr:
-    text = pl.col(column.source.name)
-    match column.kind:
-        case "timestamptz":
-            stamps = [
-                text.str.to_datetime(f, time_unit="us", time_zone="UTC", strict=False) for f in ("%+", "%F %T%.f")
-            ]
-            made = pl.coalesce(stamps).dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")
-        case "date":
-            made = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.String)
-        case "double precision":
-            made = text.cast(pl.Float64, strict=False)
-        case _:
-            made = text
+    text = made = pl.col(column.source.name)
+    kind = companion.kind(column.source.parsed_as[1]) if column.source.parsed_as else None
+    if kind:
+        text = pl.when(text.str.contains(kind.form)).then(text)
+        match kind.spark:
+            case "timestamp":
+                made = _whole(text).str.to_datetime("%F %T%.f%:z", time_unit="us", time_zone="UTC", strict=False)
+                made = made.dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")
+            case "date":
+                made = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.String)
+            case "double":
+                made = text.cast(pl.Float64, strict=False)
+            case _:
+                made = text
     return made.alias(column.name)
+
+
+def _whole(stamps: pl.Expr) -> pl.Expr:
+    """Times of the form of a companion, with all that one may leave out: hours, seconds, zone and minutes of it."""
+    date, rest = stamps.str.slice(0, 10), stamps.str.slice(11)
+    zone = rest.str.extract("(Z|[+-].*)$")
+    clock = rest.str.replace("(Z|[+-].*)$", "")
+    clock = (
+        pl.when(clock == "").then(pl.lit("00:00:00"))
+        .when(clock.str.len_bytes() == len("10:00")).then(clock + ":00")
+        .otherwise(clock)
+    )  # fmt: skip
+    zone = (
+        pl.when(zone.is_null() | (zone == "Z")).then(pl.lit("+00:00"))
+        .when(zone.str.len_bytes() == len("+07")).then(zone + ":00")
+        .otherwise(zone)
+    )  # fmt: skip
+    return date + " " + clock + zone
 
 
 def _as_json(texts: pl.Series) -> pl.Series:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
-_TEXT = re.compile(r"[^|\x00-\x1f]{1,1000}")
+_TEXT = re.compile(r"[^\x00-\x1f]{1,1000}")
 _WITHOUT_SPARK = 30.0
 """Seconds for which a Spark that did not respond is not tried again."""
 
@@ -283,8 +283,8 @@ def _value(table: Table, text: str) -> str:
     """A value of the first column of a row key, as people type it."""
     name = table.hbase.row_key[0]
     column = next(c for c in table.columns if c.name == name)
-    form, expected = (_NUMBER, "a whole number") if column.avro == "long" else (_TEXT, "a text without |")
+    form, expected = (_NUMBER, "a whole number") if column.avro == "long" else (_TEXT, "a text")
     text = str(text).strip()
-    if not form.fullmatch(text):
+    if not form.fullmatch(text) or (column.avro == "long" and not -(1 << 63) <= int(text) < 1 << 63):
         raise BadQuestionError(f"expected {expected} as {name}, got {text[:60]!r}")
     return text

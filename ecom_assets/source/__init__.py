@@ -16,7 +16,7 @@ from typing import Any
 
 from ecom_assets.core.errors import SourceError
 from ecom_assets.core.settings import Settings, remember
-from ecom_assets.dataset.model import Dataset
+from ecom_assets.dataset.model import Dataset, Table
 
 __all__ = ["KaggleError", "SourceChangedError", "SourceMismatchError", "SourceNotFoundError", "acquire"]
 
@@ -71,17 +71,24 @@ def acquire(
     held = _read(raw / RECORD)
     _refuse_other(settings, held, requested, files)
     known: dict[str, dict[str, int]] = held.get("files", {})
-    changes = [change for table, file in files.items() if (change := _change(file, known.get(table)))]
+    changes = {table: change for table, file in files.items() if (change := _change(file, known.get(table)))}
     if known and not changes:
         log.info("%s: already complete, %s; nothing to do", raw, _described(requested))
         return files
-    for change in changes if known else ():
-        log.warning("%s; fetching it from the source again", change)
+    for table, change in changes.items() if known else ():
+        again = f"{change}; fetching it from the source again"
+        log.warning("%s", again if table in known else f"{table}: a new table; fetching it from the source")
 
-    extra = _take(settings, dataset, requested, known, progress)
+    wanted = {name: table for name, table in dataset.tables.items() if not known or name in changes}
+    extra = _take(settings, dataset, wanted, known, progress)
+    if missing := [str(file) for file in files.values() if not file.exists()]:
+        raise SourceNotFoundError(
+            f"{_described(requested)}: expected {', '.join(missing)}, got none;"
+            " set --source (ECOM_SOURCE) to a folder with all files, in a home of its own"
+        )
     now = {table: _measure(file) for table, file in files.items()}
     for table, file in files.items():
-        if known and now[table]["bytes"] != known[table]["bytes"]:
+        if table in known and now[table]["bytes"] != known[table]["bytes"]:
             raise SourceChangedError(
                 f"{file}: expected {known[table]['bytes']} bytes as when this home was built, "
                 f"found {now[table]['bytes']} in {_described(requested)}; "
@@ -135,12 +142,14 @@ def _refuse_other(settings: Settings, held: dict[str, Any], requested: dict[str,
 def _take(
     settings: Settings,
     dataset: Dataset,
-    requested: dict[str, Any],
+    wanted: dict[str, Table],
     known: dict[str, dict[str, int]],
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
-    """Bring the files; returns what is recorded in addition to their sizes."""
+    """Bring the files of the tables wanted; returns what is recorded in addition to their sizes."""
     from ecom_assets.source import folder, kaggle
+
+    requested = _requested(settings)
 
     def begin() -> None:
         # Written before the first file, so that files of an interrupted run are known as ours, and a run without
@@ -158,8 +167,8 @@ def _take(
     from_kaggle = requested["source"] == "kaggle"
     found = kaggle.download(dataset) if from_kaggle else folder.locate(Path(requested["source"]), dataset)
     begin()
-    for name, file in found.items():
-        folder.place(file, settings.raw / dataset.tables[name].csv)
+    for name, table in wanted.items():
+        folder.place(found[name], settings.raw / table.csv)
     if not from_kaggle:
         return {}
     return {"published": kaggle.recognize({name: settings.raw / t.csv for name, t in dataset.tables.items()}, dataset)}

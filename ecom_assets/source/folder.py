@@ -36,7 +36,7 @@ def locate(folder: Path, dataset: Dataset) -> dict[str, Path]:
     # Plain files sort after .gz, and so take their place.
     present = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: (p.suffix.lower() != ".gz", p.name))
     by_name = {p.name.lower().removesuffix(".gz"): p for p in present}
-    missing = [t.csv for t in dataset.tables.values() if t.csv not in by_name]
+    missing = [t.csv for t in dataset.tables.values() if t.csv.lower() not in by_name]
     if missing:
         names = sorted(p.name for p in folder.iterdir())
         found = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "an empty folder"
@@ -45,7 +45,7 @@ def locate(folder: Path, dataset: Dataset) -> dict[str, Path]:
             f"{'is' if len(missing) == 1 else 'are'} missing, found {found}; "
             "put the missing files there, or set --source (ECOM_SOURCE) to another folder, to kaggle, or to synthetic"
         )
-    return {t.name: by_name[t.csv] for t in dataset.tables.values()}
+    return {t.name: by_name[t.csv.lower()] for t in dataset.tables.values()}
 
 
 def place(file: Path, at: Path) -> None:

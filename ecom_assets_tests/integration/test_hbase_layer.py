@@ -279,7 +279,7 @@ def test_people_read_through_a_rebuild(opened: Open) -> None:
             number = (number + 7) % ROWS
             began = time.perf_counter()
             try:
-                row = get.get(TRANSACTIONS, keys[number], at.settings, at.addresses)
+                row = get.get(TRANSACTIONS, [keys[number]], at.settings, at.addresses)
                 value = row["payment_method"] if row else "no row"
                 kind = "new" if value == "changed" else "old" if value == values[0][number] else f"{value!r}"
             except HBaseError as error:

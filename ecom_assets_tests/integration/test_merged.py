@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.layer import Built, Cut
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.lake import companions, delta, maintenance, merge, quarantine, repeats, streamed
 from ecom_assets.lake.typed import with_parsed
 from ecom_assets.paths import MERGED
+from ecom_assets.serving import postgres
 from ecom_assets_tests.topics import MakeTopic, Row, event, held, product
 
 
@@ -259,3 +264,74 @@ def test_literals(spark: SparkSession, text: str, value: tuple[str | None, int |
     frame = spark.createDataFrame([(text,)], "raw string")
     (row,) = with_parsed(frame, "raw", "typed", "struct<text: string, number: bigint>").collect()
     assert row["typed"] == value
+
+
+TEXTS: dict[str, dict[str, str | None]] = {
+    "timestamp": {
+        "2016-06-30T23:18:44.792905Z": "2016-06-30 23:18:44.792905+00",
+        "9999-12-31T00:00:00Z": "9999-12-31 00:00:00.000000+00",
+        "0001-01-01T00:00:00Z": "0001-01-01 00:00:00.000000+00",
+        "2022-07-31T10:00:00": "2022-07-31 10:00:00.000000+00",
+        "2022-07-31 10:00": "2022-07-31 10:00:00.000000+00",
+        "2022-07-31T10:00:00+07": "2022-07-31 03:00:00.000000+00",
+        "2022-07-31T10:00:00.5-02:30": "2022-07-31 12:30:00.500000+00",
+        "2022-07-31": "2022-07-31 00:00:00.000000+00",
+        "2022-02-30": None,
+        "2022-07-31T24:00:00Z": None,
+        "2022-07-31T10:00:60Z": None,
+        "2022-07-31T10:00:00 UTC": None,
+        "0000-01-01T00:00:00Z": None,
+        "+10000-01-01": None,
+        "12:30": None,
+        "2020": None,
+        "": None,
+    },
+    "date": {
+        "1990-05-01": "1990-05-01",
+        "0001-01-01": "0001-01-01",
+        "1990-02-29": None,
+        "1990-05-01 00:00:00": None,
+        "1990-5-1": None,
+        "0000-01-01": None,
+    },
+    "double": {"1.5": "1.5", "-6.25": "-6.25", "1e3": "1000.0", " 1.5": None, "NaN": None, "1d": None, "٣": None},
+    "bigint": {"007": "7", "-1": "-1", "1.0": None, "9999999999999999999": None},
+    "boolean": {"true": "true", "false": "false", "yes": None, "1": None},
+    "decimal(5,2)": {"1.5": "1.50", "-123.45": "-123.45", "007.1": None, "0.1": "0.10", "1.235": None, "1234": None},
+}
+"""Type of a companion -> text -> its value as PostgreSQL writes it."""
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_one_rule_decides_what_a_text_is(spark: SparkSession, addresses: Addresses, kind: str) -> None:
+    """If this fails, lake and PostgreSQL hold different values of one text (B5), or an open end stops a run (A1)."""
+    texts = list(TEXTS[kind])
+    fields = [
+        {"name": "n", "type": "long"},
+        {"name": "raw", "type": "string", "parsed_as": {"name": "typed", "type": kind}},
+    ]
+    table = dataclasses.replace(PRODUCT, avsc={"type": "record", "name": "T", "fields": fields})
+    rows = pa.RecordBatch.from_pydict({"n": list(range(len(texts))), "raw": texts}, schema=table.arrow)
+    is_time = kind == "timestamp"
+    shown = "date_format(typed, 'yyyy-MM-dd HH:mm:ss.SSSSSS+00')" if is_time else "CAST(typed AS string)"
+    frame = with_parsed(spark.createDataFrame(pa.Table.from_batches([rows])), "raw", "typed", kind)
+    of_spark = [row[0] for row in frame.orderBy("n").select(sf.expr(shown)).collect()]
+    assert dict(zip(texts, of_spark, strict=True)) == TEXTS[kind]
+
+    data, lost = postgres.to_csv(rows, table)
+    assert lost == ({"typed": found} if (found := sum(value is None for value in TEXTS[kind].values())) else {})
+    (column,) = [c for c in postgres.columns(table) if c.name == "typed"]
+    with postgres.connect(addresses.postgres) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute(f"CREATE TEMP TABLE t (n bigint, typed {column.kind})".encode())
+        with connection.cursor() as cursor, cursor.copy("COPY t FROM STDIN (FORMAT csv)") as copy:
+            copy.write(data)
+        shown = "to_char(typed, 'YYYY-MM-DD HH24:MI:SS.US+00')" if is_time else "typed::text"
+        of_postgres = [row[0] for row in connection.execute(f"SELECT {shown} FROM t ORDER BY n".encode()).fetchall()]
+    same = [None if v is None else float(v) if kind == "double" else v for v in of_postgres]
+    assert same == [None if v is None else float(v) if kind == "double" else v for v in TEXTS[kind].values()]
+
+    values = frame.orderBy("n").select("typed").toArrow().column("typed").combine_chunks()
+    found = companions._Found()
+    companions._compare(rows.column("raw"), values, table.columns[1], found)
+    assert found.wrong == 0, found.example

@@ -286,7 +286,7 @@ def test_dirt_is_quarantined_and_counted(tmp_path: Path, addresses: Addresses) -
         assert bulk["tables"][name]["hbase"]["checksum"] == layers["hbase"]["checksum"], "the two paths disagree"
     assert bulk["tables"]["customer"]["quarantined"] == 1
     connection = happybase.Connection(*addresses.hbase_thrift)
-    rows = dict(connection.table(CLICK_STREAM.hbase_table("dirt")).scan(row_prefix=b"sess|"))
+    rows = dict(connection.table(CLICK_STREAM.hbase_table("dirt")).scan(row_prefix=b"sess\0"))
     assert [r.get(b"metadata:event_metadata") for r in rows.values()] == [b'two\nlines, "quoted"', b""]
     connection.close()
 

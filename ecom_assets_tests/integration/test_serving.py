@@ -619,7 +619,7 @@ def test_postgres_has_types_keys_and_indexes_and_is_replaced_at_once(shop: Setti
     assert kinds["customer.birthdate_date"] == "date"
     assert kinds["transactions.total_amount"] == "bigint"
     for table in TABLES.values():
-        assert f"shop.{table.name} PRIMARY KEY ({table.primary_key})" in constraints
+        assert f"shop.{table.name} PRIMARY KEY ({table.key})" in constraints
     assert "shop.transactions FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id)" in constraints
     for wanted in ("click_stream USING btree (session_id)", "transactions USING btree (customer_id)",
                    "transactions USING brin (created_at_ts)", "click_stream USING brin (event_time_ts)"):  # fmt: skip

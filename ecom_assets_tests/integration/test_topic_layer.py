@@ -473,7 +473,7 @@ def test_producers_cannot_starve_a_cut(at: Context) -> None:
         while not stop.is_set():
             with mine.transaction():
                 stop.wait(0.05)
-            done.append(1)
+                done.append(1)
 
     threads = [Thread(target=overlap) for _ in range(4)]
     for thread in threads:

@@ -49,7 +49,9 @@ class Single(Small):
 
 
 def small(kind: type[Table]) -> Table:
-    return kind("small", {}, "", "id", "id", {"id": "a", "key": "b"}, (), HBaseLayout("small", {}, ("id",)))
+    return kind(
+        "small", {}, "", ("id",), ("id",), {"id": "a", "key": "b"}, (), HBaseLayout("small", {}, ("id",), ("text",))
+    )
 
 
 TABLES = [small(Small), small(Overflowing), small(Single)]

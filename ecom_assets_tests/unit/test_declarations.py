@@ -11,16 +11,17 @@ import pytest
 from ecom_assets.core.context import Context
 from ecom_assets.core.layer import Layer
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.model import HBaseLayout, Table
+from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.shop import CLICK_STREAM, SHOP
 from ecom_assets.paths import EXPANDED, HBASE, MERGED, TOPIC
 
 LAYOUT = CLICK_STREAM.hbase
-KEY = replace(CLICK_STREAM, primary_key="session_id")
-ENTITY = replace(CLICK_STREAM, entity_key="event_id")
-DOMAINS = replace(CLICK_STREAM, keys={"event_id": "event"})
-ROW_KEY = replace(CLICK_STREAM, hbase=replace(LAYOUT, row_key=(*LAYOUT.row_key, "event_name")))
-FAMILIES = replace(CLICK_STREAM, hbase=HBaseLayout(LAYOUT.table, {"all": tuple(CLICK_STREAM.names)}, LAYOUT.row_key))
+KEY = replace(CLICK_STREAM, primary_key=("session_id",))
+ENTITY = replace(CLICK_STREAM, topic_key=("event_id",))
+DOMAINS = replace(CLICK_STREAM, domains={"event_id": "event"})
+ROW_KEY = replace(CLICK_STREAM, hbase=replace(LAYOUT, row_key=(*LAYOUT.row_key, "event_name"), forms=("text",) * 4))
+FORMS = replace(CLICK_STREAM, hbase=replace(LAYOUT, forms=("fixed", "text", "text"), widths={"session_id": 36}))
+FAMILIES = replace(CLICK_STREAM, hbase=replace(LAYOUT, families={"all": tuple(CLICK_STREAM.names)}))
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def at(tmp_path: Path) -> Iterator[Context]:
         pytest.param(TOPIC, ENTITY, id="topic"),
         pytest.param(MERGED, KEY, id="merged"),
         pytest.param(HBASE["stream"], ROW_KEY, id="row key"),
+        pytest.param(HBASE["stream"], FORMS, id="form of a row key's part"),
         pytest.param(HBASE["bulk"], ROW_KEY, id="row key on the bulk path"),
         pytest.param(HBASE["bulk"], FAMILIES, id="families"),
     ],

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ import pytest
 from ecom_assets.core import row_hash
 from ecom_assets.core.disk import DiskFullError
 from ecom_assets.core.engine import Engine
-from ecom_assets.core.errors import HomeError, NotBuiltError
+from ecom_assets.core.errors import CsvError, HomeError, NotBuiltError
 from ecom_assets.core.expansion import Target
 from ecom_assets.core.files import temporary
 from ecom_assets.core.location import local
@@ -24,7 +25,7 @@ from ecom_assets.csv import blocks, chunk, expand, fold, records, spark_tasks, u
 from ecom_assets.csv.audit import Audit, audit
 from ecom_assets.csv.contract import header_line
 from ecom_assets.csv.plan import last_copy, plan, raw_file
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.model import Dataset, HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TABLES, TRANSACTIONS
 from ecom_assets.paths import engine, open_home
 from ecom_assets.source import synthetic
@@ -90,7 +91,7 @@ def test_copies_have_fresh_keys_and_kept_references(home: Callable[..., Settings
     customers, bookings, events = (frame(t, settings) for t in (CUSTOMER, TRANSACTIONS, CLICK_STREAM))
     for table in TABLES.values():
         rows = frame(table, settings)
-        assert rows[table.primary_key].n_unique() == rows.height
+        assert rows.n_unique(subset=table.primary_key) == rows.height
     assert bookings.join(customers, on="customer_id", how="anti").is_empty()
     assert bookings["session_id"].n_unique() == bookings.height
     lost = bookings.join(events, on="session_id", how="anti").height
@@ -138,6 +139,69 @@ def test_targets_that_make_no_sense(spec: str) -> None:
     """If this fails, a typing error grows the data without end or shrinks it."""
     with pytest.raises(HomeError, match="--expand: expected"):
         Target.parse(spec)
+
+
+SALE = {
+    "type": "record",
+    "name": "Sale",
+    "fields": [
+        {"name": "ticket", "type": "long"},
+        {"name": "item", "type": "long"},
+        {"name": "buyer", "type": ["null", "string"]},
+    ],
+}
+
+
+def sales(domains: dict[str, str]) -> Dataset:
+    """Items, and sales of a compound key that refer to them."""
+    item = replace(
+        PRODUCT, name="item", avsc=SALE | {"fields": SALE["fields"][1:2]}, primary_key=("item",), topic_key=("item",),
+        domains={"item": "item"}, hbase=HBaseLayout("item", {}, ("item",), ("text",)),
+    )  # fmt: skip
+    key = ("ticket", "item")
+    sale = replace(
+        item, name="sale", avsc=SALE, primary_key=key, topic_key=key, domains=domains,
+        hbase=HBaseLayout("sale", {"d": ("ticket", "buyer")}, key, ("int64", "int64")),
+    )  # fmt: skip
+    return Dataset.of("sales", item, sale)
+
+
+def sold(folder: Path) -> Settings:
+    """Their raw files, and a size to grow to."""
+    settings = Settings(home=folder, expand="3")
+    settings.raw.mkdir(parents=True)
+    (settings.raw / "item.csv").write_text("item\n7\n12\n")
+    (settings.raw / "sale.csv").write_text("ticket,item,buyer\n1,7,b\n1,12,\n2,7,c\n")
+    return settings
+
+
+def test_copies_of_a_compound_key_differ(tmp_path: Path) -> None:
+    """If this fails, a copy of a table with a key of several columns overwrites the original, or a null stops it."""
+    dataset = sales({"ticket": "ticket", "item": "item", "buyer": "buyer"})
+    settings = sold(tmp_path)
+    for table in dataset.tables.values():
+        expand.build(table, settings, plan(table, dataset, settings))
+    items, rows = (frame(table, settings) for table in dataset.tables.values())
+    assert rows.height == 9
+    assert rows.n_unique(subset=["ticket", "item"]) == 9
+    assert rows.join(items, on="item", how="anti").is_empty()
+    assert rows["buyer"].null_count() == 3
+
+
+def test_copies_that_could_not_be_told_apart_are_refused(tmp_path: Path) -> None:
+    """If this fails, copies share their keys, and all but one of them vanish as duplicates."""
+    dataset = sales({"buyer": "buyer"})
+    with pytest.raises(CsvError, match=r"sale: expected a column of the primary key \(ticket, item\) that each of 3"):
+        plan(dataset.tables["sale"], dataset, sold(tmp_path))
+
+
+def test_keys_that_leave_no_room_for_copies_are_refused(tmp_path: Path) -> None:
+    """If this fails, a copy of a long number ends in an overflow in the middle of a build (A7)."""
+    dataset = sales({"ticket": "ticket", "item": "item"})
+    settings = sold(tmp_path)
+    (settings.raw / "item.csv").write_text(f"item\n{2**62}\n")
+    with pytest.raises(CsvError, match="integer keys of the domain item that leave room for 3 copies"):
+        plan(dataset.tables["item"], dataset, settings)
 
 
 def test_files_go_to_the_disk_while_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,18 +142,18 @@ SOUND = {
 @pytest.mark.parametrize(
     ("key", "cells", "message"),
     [
-        (b"S|T|E", SOUND | {b"metadata:extra": b""}, "metadata:extra"),
-        (b"S|T|X", SOUND, "as the cells say"),
-        (b"T|E", SOUND, "as the cells say"),
-        (b"|E", SOUND, "as the cells say"),
-        (b"S|T|E", {c: v for c, v in SOUND.items() if not c.endswith(b"event_id")}, "event_details:event_id"),
+        (b"S\0T\0E", SOUND | {b"metadata:extra": b""}, "metadata:extra"),
+        (b"S\0T\0X", SOUND, "as the cells say"),
+        (b"T\0E", SOUND, "as the cells say"),
+        (b"\0E", SOUND, "as the cells say"),
+        (b"S\0T\0E", {c: v for c, v in SOUND.items() if not c.endswith(b"event_id")}, "event_details:event_id"),
     ],
     ids=["unknown cell", "other event", "no session", "short key", "key cell absent"],
 )
 def test_damage_is_named_and_counts(key: bytes, cells: dict[bytes, bytes], message: str) -> None:
     """Broken: a row that something else wrote passes for a row of ours, or the row cannot be identified."""
     layout = Layout(CLICK_STREAM)
-    page = [(b"S|T|E", SOUND)]
+    page = [(b"S\0T\0E", SOUND)]
     sound = scan._hash_page(layout, page)
     assert (len(sound.hashes), sound.problems) == (1, ())
     damaged = scan._hash_page(layout, [(key, cells)])
@@ -199,7 +199,7 @@ def test_row_keys_of_a_sample() -> None:
     schema = pa.schema([CLICK_STREAM.arrow.field(c) for c in CLICK_STREAM.hbase.row_key])
     rows = [{"session_id": "s", "event_time": str(i), "event_id": "e"} for i in range(4)]
     sample = pa.Table.from_batches([pa.RecordBatch.from_pylist(rows[i : i + 2], schema) for i in (0, 2)])
-    assert split_keys(row_keys(sample, CLICK_STREAM), 2) == [b"s|2|e"]
+    assert split_keys(row_keys(sample, CLICK_STREAM), 2) == [b"s\0002\0e"]
 
 
 def test_longest_row_key_is_taken() -> None:
@@ -218,9 +218,9 @@ def test_row_of_nulls_is_reported() -> None:
 @pytest.mark.parametrize(
     "layout",
     [
-        HBaseLayout("t", {"f": ("first_name",)}, ("customer_id",)),
-        HBaseLayout("t", {"f": tuple(CUSTOMER.names[2:])}, ("customer_id", "first_name")),
-        HBaseLayout("t", {"f": tuple(CUSTOMER.names[1:]), "g": ("gender",)}, ("customer_id",)),
+        HBaseLayout("t", {"f": ("first_name",)}, ("customer_id",), ("text",)),
+        HBaseLayout("t", {"f": tuple(CUSTOMER.names[2:])}, ("customer_id", "first_name"), ("text", "text")),
+        HBaseLayout("t", {"f": tuple(CUSTOMER.names[1:]), "g": ("gender",)}, ("customer_id",), ("text",)),
     ],
     ids=["column nowhere", "two in the key alone", "column twice"],
 )
@@ -233,14 +233,14 @@ def test_layout_that_loses_columns_is_refused(layout: HBaseLayout) -> None:
 def test_key_columns_may_all_be_cells() -> None:
     """Broken: a table cannot keep its whole row key in cells as well, or damage of its keys goes unseen."""
     table = dataclasses.replace(
-        CUSTOMER, hbase=HBaseLayout("t", {"f": tuple(CUSTOMER.names)}, ("first_name", "customer_id"))
+        CUSTOMER, hbase=HBaseLayout("t", {"f": tuple(CUSTOMER.names)}, ("first_name", "customer_id"), ("text", "text"))
     )
     layout = Layout(table)
     batch = rows_of(table, first_name="a|", customer_id=-1)
     pairs = cells_of(layout, batch)
     assert [layout.fields(*pair) for pair in pairs] == [texts(row) for row in batch.to_pylist()]
     with pytest.raises(HBaseError, match="as the cells say"):
-        layout.fields(pairs[0][0] + b"|", pairs[0][1])
+        layout.fields(pairs[0][0] + b"\0", pairs[0][1])
 
 
 @given(st.lists(st.binary(min_size=1, max_size=3), max_size=60), st.integers(1, 9))

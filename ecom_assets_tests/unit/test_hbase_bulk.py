@@ -21,7 +21,7 @@ def shuffled(table: Table, rows: int) -> pa.RecordBatch:
     columns = [
         [
             f"{c}-{n}" if table.columns[at].avro == "string" else n
-            for n in (order if c == table.primary_key else [rng.randrange(5) for _ in order])
+            for n in (order if (c,) == table.primary_key else [rng.randrange(5) for _ in order])
         ]
         for at, c in enumerate(table.names)
     ]
@@ -51,7 +51,7 @@ def test_rows_are_sorted_by_key(
         inside = {sum(cut <= key for cut in cuts) for key in part.to_pylist()}
         assert len(inside) == 1
     again = pa.Table.from_batches([batch for _, batch in found])
-    assert again.sort_by(table.primary_key) == pa.Table.from_batches([rows]).sort_by(table.primary_key)
+    assert again.sort_by(table.key) == pa.Table.from_batches([rows]).sort_by(table.key)
     assert layout.keys(again).to_pylist() == keys
     assert not (tmp_path / "spill").exists()
 

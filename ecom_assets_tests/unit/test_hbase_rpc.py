@@ -37,13 +37,10 @@ def sound(table: Table, rows: int) -> Rows:
     texts = [b"", b"\0", b"x\0", b"12 bytes long", b"twelve bytes", b"|", b"\xff" * 40, b"0", b"a" * 3000]
     made = []
     for number in range(rows):
-        cells = {
-            c: rng.choice(texts) for c in layout.cells if c in layout._before + layout._after or rng.random() < 0.7
-        }
-        parts = [cells[c] for c in layout._before]
-        parts += [b"k%d" % number] * bool(layout.derived) + [cells[c] for c in layout._after]
+        cells = {c: rng.choice(texts) for c in layout.cells if c in layout._parts or rng.random() < 0.7}
+        derived = rng.choice([b"k%d", b"\0%d", b"%d\1"]) % number
         if cells:
-            made.append((b"|".join(parts), cells))
+            made.append((layout.key([cells[part] if part else derived for part in layout._parts]), cells))
     return made
 
 
@@ -75,7 +72,7 @@ def test_sound_rows(table: Table) -> None:
 
 
 KEY, CELLS = (
-    b"s|t|e",
+    b"s\0t\0e",
     {b"event_details:event_id": b"e", b"event_details:event_time": b"t", b"metadata:event_metadata": b"m"},
 )
 
@@ -85,8 +82,8 @@ KEY, CELLS = (
     [
         (KEY, {b"event_details:event_id": b"f"}),
         (KEY, {b"event_details:event_id": None}),
-        (b"s|t", {}),
-        (b"|e", {b"event_details:event_time": b"very long, longer than the key"}),
+        (b"s\0t", {}),
+        (b"\0e", {b"event_details:event_time": b"very long, longer than the key"}),
         (KEY, {b"metadata:other": b""}),
         (KEY, {b"metadata:event_metadatb": b""}),
         (KEY, {b"other:event_metadata": b""}),

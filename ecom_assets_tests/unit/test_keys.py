@@ -52,7 +52,7 @@ def lines(table: Table, keyed: dict[str, list], other: list[str | None], *, quot
         fields = []
         for column in table.columns:
             value = keyed[column.name][row] if column.name in keyed else 7 if column.avro == "long" else text
-            if value is None and not column.nullable:
+            if (value is None and not column.nullable) or (value == "" and column.name in table.key_columns):
                 value = "x"
             odd = isinstance(value, str) and (quoted or not value or re.search('[",\r\n]', value))
             fields.append('"{}"'.format(value.replace('"', '""')) if odd else "" if value is None else str(value))
@@ -71,7 +71,7 @@ def test_copies_differ_in_nothing_but_keys(
     other = data.draw(st.lists(st.none() | st.text('a",\n\r0é', max_size=5), max_size=4))
     keyed = {
         name: data.draw(st.lists(st.integers(0, 10**9) if name == "customer_id" else key, min_size=4, max_size=4))
-        for name in table.keys
+        for name in table.domains
     }
     header = header_line(table)
     parsed = records.read_rows(header + lines(table, keyed, other, quoted=quoted), table, "x")

@@ -100,7 +100,7 @@ def test_last_line_without_an_end(tmp_path: Path) -> None:
             b"s9,CLICK,t,e9,W\xff\xfeB,\n", "expected UTF-8 in traffic_source, got byte 0xff at 1", id="not UTF-8"
         ),
         pytest.param(b"s9,CLICK,t,,WEB,\n", "expected a value in event_id, got null", id="null key"),
-        pytest.param(b's9,CLICK,t,"",WEB,\n', "expected 1 to 10000 bytes in the key event_id, got 0", id="empty key"),
+        pytest.param(b's9,CLICK,t,"",WEB,\n', "expected 1 to 6537 bytes in the key event_id, got 0", id="empty key"),
         pytest.param(
             b's9,CLICK,t,e9,WEB,"open\n', "expected a comma or line end behind the quoted field 6", id="open quote"
         ),

@@ -186,10 +186,10 @@ def test_the_contract_is_whole(table: Table) -> None:
     fastavro.parse_schema(json.loads(table.avro))
     placed = {c for columns in table.hbase.families.values() for c in columns} | set(table.hbase.row_key)
     assert placed == set(table.names)
-    assert {table.primary_key, table.entity_key, *table.keys} <= set(table.names)
-    assert table.primary_key in table.hbase.row_key
-    assert not next(c for c in table.columns if c.name == table.primary_key).nullable
+    assert table.key_columns <= set(table.names)
+    assert {*table.primary_key} <= {*table.hbase.row_key}
+    assert not any(c.nullable for c in table.columns if c.name in table.primary_key)
     typed = {c.parsed_as[0] for c in table.columns if c.parsed_as}
     for reference in table.references:
-        assert reference.path.split(".")[0] in {*table.names, *typed}
-        assert reference.column in TABLES[reference.table].names
+        assert {path.split(".")[0] for path in reference.columns} <= {*table.names, *typed}
+        assert {*reference.to} <= {*TABLES[reference.table].names}

@@ -46,7 +46,7 @@ def _spec(table: Table) -> dg.AssetSpec:
             c.name,
             c.kind,
             c.source.doc,
-            dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.primary_key),
+            dg.TableColumnConstraints(nullable=c.nullable, unique=(c.name,) == table.primary_key),
         )
         for c in postgres.columns(table)
     ]
@@ -61,7 +61,7 @@ def _spec(table: Table) -> dg.AssetSpec:
         metadata={
             "dagster/column_schema": dg.TableSchema(columns),
             "dagster/table_name": table.name,
-            "primary_key": table.primary_key,
+            "primary_key": table.key,
         },
     )
 

@@ -78,7 +78,7 @@ def _spec(layer: Layer, table: Table, dataset: Dataset) -> dg.AssetSpec:
         freshness_policy=WEEKLY if layer.name == LAYERS[-1] else None,
         metadata={
             "dagster/column_schema": column_schema(table, layer.name),
-            "primary_key": table.primary_key,
+            "primary_key": table.key,
             "avro_schema": dg.MetadataValue.json(json.loads(table.avro)),
         },
     )
@@ -104,7 +104,7 @@ def column_schema(table: Table, layer: str) -> dg.TableSchema:
             c.name,
             c.avro,
             c.doc,
-            dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.primary_key),
+            dg.TableColumnConstraints(nullable=c.nullable, unique=(c.name,) == table.primary_key),
         )
         for c in table.columns
     ]
