@@ -46,11 +46,19 @@ def start(env: dict[str, str], *args: str) -> subprocess.Popen[str]:
     )
 
 
-def ecom(env: dict[str, str], *args: str) -> tuple[int, dict[str, Any], str]:
+def ecom(env: dict[str, str], *args: str, seconds: float = 300) -> tuple[int, dict[str, Any], str]:
     process = start(env, *args)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=seconds)
     lines = out.strip().splitlines()
     return process.returncode, json.loads(lines[-1]) if lines else {}, err
+
+
+def shown(env: dict[str, str], *args: str) -> str:
+    """What a command prints that must succeed."""
+    process = start(env, *args)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    return out
 
 
 def wait_for(done: Condition, settings: Settings, process: subprocess.Popen[str], seconds: float = 120) -> None:

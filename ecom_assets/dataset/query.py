@@ -108,7 +108,7 @@ def _query(document: Document, tables: Collection[str], views: Mapping[str, View
 
 def _counts(tables: Collection[str]) -> Query:
     # A count alone is in Delta's log: no file is read.
-    rows = (f"SELECT '{name}' AS name, n FROM (SELECT count(*) AS n FROM {name}) AS {name}_rows" for name in tables)
+    rows = (f"SELECT '{name}' AS name, n FROM (SELECT count(*) AS n FROM \"{name}\") AS counted" for name in tables)
     return Query(COUNTS, "Rows of each table.", " UNION ALL ".join(rows), tuple(tables))
 
 

@@ -229,8 +229,10 @@ def references(engine: Engine, table: Table) -> Finding:
     samples: list[dict[str, Any]] = []
     ok = complete = True
     for reference in table.references:
-        if not exists(merge.folder(engine.at.dataset.tables[reference.table], engine.at.settings)):
-            figures[reference.label] = f"merged/{reference.table} has not been built yet"
+        there = merge.folder(engine.at.dataset.tables[reference.table], engine.at.settings)
+        if not delta.records(there):
+            state = "is empty" if exists(there) else "has not been built yet"
+            figures[reference.label] = f"merged/{reference.table} {state}"
             complete = False
             continue
         dangling, of, shown = _dangling(engine, table, reference)
@@ -284,7 +286,7 @@ CHECKS = (
 
 def _dangling(engine: Engine, table: Table, reference: Reference) -> tuple[int, int, list[dict[str, Any]]]:
     """Values that lead nowhere: how many, of how many, and a few of them. A null refers to nothing."""
-    names = [f"value{n}" for n in range(len(reference.columns))]
+    names = [f"value{n or ''}" for n in range(len(reference.columns))]
     values = ", ".join(f"{_values(table, path)} AS {name}" for path, name in zip(reference.columns, names, strict=True))
     key = ", ".join(f"{_q(column)} AS key{n}" for n, column in enumerate(table.primary_key))
     with _query(engine, rows=table, others=engine.at.dataset.tables[reference.table]) as query:

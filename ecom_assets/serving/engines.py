@@ -92,24 +92,27 @@ class SparkEngine:
 def ask_spark(session: SparkSession, question: Query, tables: Mapping[str, DataFrame]) -> pa.Table:
     """Run a question over Spark data frames.
 
-    The frames are handed over with the query, by ``{name}``: no view of that name need exist, so that queries of
-    several threads cannot meet.
+    The frames are handed over with the query: no view of their names need exist, so that queries of several threads
+    cannot meet.
     """
     frames = dict(tables)
     for view in question.views:
-        text = view.sql["spark"]
-        for name in view.tables:
-            text = _named(text, name)
-        frames[view.name] = session.sql(text, None, **{name: tables[name] for name in view.tables})
-    text = question.sql
-    for name in frames:
-        text = _named(text, name)
-    return session.sql(text, None, **frames).toArrow()
+        frames[view.name] = _sql(session, view.sql["spark"], {name: tables[name] for name in view.tables})
+    return _sql(session, question.sql, frames).toArrow()
 
 
-def _named(text: str, table: str) -> str:
-    """Replace the table of a FROM or JOIN by one that is passed by name."""
-    return re.sub(rf"\b(FROM|JOIN) {re.escape(table)}\b", rf"\1 {{{table}}} AS {table}", text)
+def _sql(session: SparkSession, text: str, frames: Mapping[str, DataFrame]) -> DataFrame:
+    """Replace the tables of each FROM and JOIN by frames that are passed by name."""
+    passed = {name: f"frame{n}" for n, name in enumerate(frames)}
+    for name, parameter in passed.items():
+        text = _named(text, name, parameter)
+    return session.sql(text, None, **{passed[name]: frame for name, frame in frames.items()})
+
+
+def _named(text: str, table: str, parameter: str) -> str:
+    """Replace the table of each FROM and JOIN, quoted or not, by a parameter."""
+    name = rf'(?:"{re.escape(table)}"|{re.escape(table)}\b)'
+    return re.sub(rf"\b(FROM|JOIN) {name}", rf"\1 {{{parameter}}} AS `{table}`", text)
 
 
 class DuckDBEngine:

@@ -101,9 +101,14 @@ def test_a_reference_that_leads_nowhere_is_seen(stream: Engine) -> None:
     assert not found.ok
     assert not found.warn
     assert {s["value"] for s in found.samples if s["reference"].startswith("customer_id")} == {somebody}
-    with changed(stream, PRODUCT, lambda d: d.delete("id > 0")):
+    with changed(stream, PRODUCT, lambda d: d.delete("id > 1")):
         assert not quality.references(stream, CLICK_STREAM).ok
         assert not quality.references(stream, TRANSACTIONS).ok
+    with changed(stream, PRODUCT, lambda d: d.delete("id > 0")):
+        found = quality.references(stream, CLICK_STREAM)
+    assert not found.ok
+    assert found.warn, "a table that is empty is a reason to look, not to stop (A9)"
+    assert found.figures["metadata.product_id -> product.id"] == "merged/product is empty"
 
 
 def test_too_much_quarantine_is_seen(stream: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import HBaseError, ServiceError
 from ecom_assets.core.location import HdfsPath
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.model import Form, HBaseLayout, Table
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
 from ecom_assets.hbase import bulk_load, get, importtsv, scan, spark_load, write
 from ecom_assets.hbase.admin import HBaseAdmin
@@ -462,3 +463,20 @@ def test_folder_that_hbase_does_not_see(admin: HBaseAdmin, named: Callable[[str]
     admin.create_table(named("test_hfile_unseen"), ["f"])
     with pytest.raises(HBaseError, match="ECOM_HBASE_STAGING"):
         admin.bulk_load("test_hfile_unseen", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("salt", [0, 7])
+@pytest.mark.parametrize("forms", [("text", "int64", "text"), ("int64", "text", "fixed"), ("text", "text", "text")])
+def test_spark_makes_the_same_row_keys(spark: SparkSession, salt: int, forms: tuple[Form, ...]) -> None:
+    """Broken: Spark's tasks sort rows into other regions than their keys belong to."""
+    texts, numbers = ["", "\0", "a\1", "\1\0|ü", "日本", "a"], [0, -1, 2**63 - 1, -(2**63), 7, 258]
+    columns = {f"c{n}": numbers if form == "int64" else texts for n, form in enumerate(forms)}
+    fields = [{"name": name, "type": "long" if values is numbers else "string"} for name, values in columns.items()]
+    table = replace(
+        CLICK_STREAM,
+        avsc={"type": "record", "name": "T", "fields": fields},
+        hbase=HBaseLayout("t", {"d": tuple(columns)}, tuple(columns), forms, salt=salt),
+    )
+    rows = pa.RecordBatch.from_pydict(columns, schema=table.arrow)
+    keys = spark.createDataFrame(pa.Table.from_batches([rows])).select(spark_load.spark_key(table)).collect()
+    assert [bytes(key) for (key,) in keys] == row_keys(rows, table).to_pylist()

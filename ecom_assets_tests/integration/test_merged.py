@@ -279,6 +279,7 @@ TEXTS: dict[str, dict[str, str | None]] = {
         "2022-02-30": None,
         "2022-07-31T24:00:00Z": None,
         "2022-07-31T10:00:60Z": None,
+        "2022-07-31T10:00:00+19": None,
         "2022-07-31T10:00:00 UTC": None,
         "0000-01-01T00:00:00Z": None,
         "+10000-01-01": None,
@@ -297,7 +298,7 @@ TEXTS: dict[str, dict[str, str | None]] = {
     "double": {"1.5": "1.5", "-6.25": "-6.25", "1e3": "1000.0", " 1.5": None, "NaN": None, "1d": None, "٣": None},
     "bigint": {"007": "7", "-1": "-1", "1.0": None, "9999999999999999999": None},
     "boolean": {"true": "true", "false": "false", "yes": None, "1": None},
-    "decimal(5,2)": {"1.5": "1.50", "-123.45": "-123.45", "007.1": None, "0.1": "0.10", "1.235": None, "1234": None},
+    "decimal(5,2)": {"1.5": "1.50", "-123.45": "-123.45", "007.1": "7.10", "0.1": "0.10", "1.235": None, "1234": None},
 }
 """Type of a companion -> text -> its value as PostgreSQL writes it."""
 

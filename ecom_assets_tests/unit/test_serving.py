@@ -183,6 +183,7 @@ def trend(frame: pl.DataFrame) -> str:
 def test_a_table_whose_name_begins_with_another_is_not_taken_for_it() -> None:
     """If this fails, a question about product_reviews is asked of product."""
     text = "SELECT * FROM product_reviews JOIN product ON product.id = product_id"
-    assert engines._named(text, "product") == (
-        "SELECT * FROM product_reviews JOIN {product} AS product ON product.id = product_id"
+    assert engines._named(text, "product", "frame0") == (
+        "SELECT * FROM product_reviews JOIN {frame0} AS `product` ON product.id = product_id"
     )
+    assert engines._named('SELECT 1 FROM "FROM"', "FROM", "frame1") == "SELECT 1 FROM {frame1} AS `FROM`"
