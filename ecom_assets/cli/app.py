@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ecom_assets.cli import bench, dataset, dev, pipeline, schema, servers, streaming
+from ecom_assets.cli import bench, dataset, dev, init, pipeline, schema, servers, streaming
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +39,7 @@ def root(
 
 
 GROUPS = {
-    "Pipeline": (pipeline.run, pipeline.reconcile, pipeline.check, pipeline.reset, pipeline.books),
+    "Pipeline": (init.init, pipeline.run, pipeline.reconcile, pipeline.check, pipeline.reset, pipeline.books),
     "Streaming": (streaming.stream, streaming.simulate),
     "Servers": (servers.up, servers.down, servers.status, servers.doctor, servers.dashboard, servers.serve),
     "Development": (dev.dev, bench.bench),

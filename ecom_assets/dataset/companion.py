@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 _YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
-_DAY = f"{_YEAR}-[0-9]{{2}}-[0-9]{{2}}"
-_TIME = "[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?"
-_ZONE = "(Z|[+-](0[0-9]|1[0-7])(:[0-5][0-9])?)"
+DAY = f"{_YEAR}-[0-9]{{2}}-[0-9]{{2}}"
+TIME = "[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?"
+ZONE = "(Z|[+-](0[0-9]|1[0-7])(:[0-5][0-9])?)"
 
 MOST_DIGITS = 38
 """Digits of a decimal at most, in Spark as in Arrow."""
@@ -45,8 +45,8 @@ class Kind:
 _PLAIN = {
     kind.spark: kind
     for kind in (
-        Kind("timestamp", f"^{_DAY}({_TIME}{_ZONE}?)?$", pa.timestamp("us", "UTC"), "timestamptz"),
-        Kind("date", f"^{_DAY}$", pa.date32(), "date"),
+        Kind("timestamp", f"^{DAY}({TIME}{ZONE}?)?$", pa.timestamp("us", "UTC"), "timestamptz"),
+        Kind("date", f"^{DAY}$", pa.date32(), "date"),
         Kind("double", "^-?[0-9]{1,300}([.][0-9]{1,300})?([eE][+-]?[0-9]{1,2})?$", pa.float64(), "double precision"),
         Kind("bigint", "^-?[0-9]{1,18}$", pa.int64(), "bigint"),
         Kind("boolean", "^(true|false)$", pa.bool_(), "boolean"),

@@ -24,10 +24,10 @@ from ecom_assets.dataset.model import ARROW
 _OWN = ("parsed_as", "header")
 """Properties of a field that Avro does not know."""
 
-_TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 """What may be part of the name of a Kafka topic (https://kafka.apache.org/documentation/#topicconfigs), an HBase table
 and a folder."""
-_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """A name in Avro (https://avro.apache.org/docs/1.12.0/specification/#names)."""
 _FAMILY = re.compile(r"[^\x00-\x20\x7f:/.][^\x00-\x20\x7f:/]*")
 """What HBase takes as a column family (``ColumnFamilyDescriptorBuilder.isLegalColumnFamilyName``), without spaces."""
@@ -143,7 +143,7 @@ def _column_names(field: dict[str, Any]) -> list[str]:
 
 
 def _name_faults(file: Document, key: Key, name: str, seen: dict[str, str]) -> Iterator[Fault]:
-    if not _COLUMN.fullmatch(name):
+    if not COLUMN.fullmatch(name):
         yield file.fault(key, f"column {name}: expected letters, digits and _ only, no digit first; so Avro wants it")
     if name.startswith("_"):
         yield file.fault(key, f"column {name}: expected no underscore first, got one; those names are ours")
@@ -175,7 +175,7 @@ def _names(document: Document, form: DatasetForm) -> Iterator[Fault]:
         key: Key = ("tables", name)
         hbase = table.hbase.table or name
         for text, at in ((name, key), (hbase, (*key, "hbase", "table"))):
-            if not _TABLE.fullmatch(text):
+            if not TABLE.fullmatch(text):
                 yield document.fault(
                     at,
                     f"expected letters, digits, _, - and ., 100 at most, got {text!r}",
@@ -183,7 +183,7 @@ def _names(document: Document, form: DatasetForm) -> Iterator[Fault]:
                 )
         for index in table.indexes:
             at = (*key, "indexes", index)
-            if not _TABLE.fullmatch(index):
+            if not TABLE.fullmatch(index):
                 yield document.fault(
                     at, f"expected letters, digits, _, - and ., 100 at most, got {index!r}", "HBase takes no others"
                 )

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from ecom_assets.cli.app import app
 from ecom_assets.core.settings import Settings
+from ecom_assets.dataset import infer
 from ecom_assets.dataset.model import Dataset, Published
 from ecom_assets.dataset.shop import SHOP, TABLES
 from ecom_assets.source import (
@@ -35,7 +36,6 @@ from ecom_assets.source import (
     SourceNotFoundError,
     acquire,
     folder,
-    infer,
     synthetic,
 )
 from ecom_assets.source.kaggle import KaggleError

@@ -1,0 +1,187 @@
+"""A data set from a folder of CSV files that nobody has declared: its tables, keys, references and key domains.
+
+What belongs here: the order of the work, and what is made of its findings. What does not: each finding (``dialect``,
+``infer``, ``candidates``, ``references``), and writing it down (``draft``).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecom_assets.dataset import candidates, dialect, infer, references
+from ecom_assets.dataset.candidates import Key
+from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.references import Reference, Source
+
+Progress = Callable[[int], object]
+"""Called with the bytes read since the last call."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A table that was found.
+
+    Attributes:
+        name: Its name.
+        file: Its file.
+        schema: Its Avro schema.
+        key: Its primary key.
+        rows: Its rows.
+        short: Records that have too few fields, which a run quarantines.
+        references: What its columns refer to.
+        domains: Column -> key domain.
+    """
+
+    name: str
+    file: Path
+    schema: dict[str, Any]
+    key: Key
+    rows: int
+    short: int = 0
+    references: tuple[Reference, ...] = ()
+    domains: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Column -> Avro type."""
+        return {
+            each["name"]: next(kind for kind in _listed(each["type"]) if kind != "null")
+            for each in self.schema["fields"]
+        }
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What is in a folder.
+
+    Attributes:
+        tables: Tables that were found, by name.
+        refused: Why a file is no table, a sentence each.
+    """
+
+    tables: tuple[Found, ...]
+    refused: tuple[str, ...]
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """The CSV files of a folder by their tables; where a file is there packed as well, the plain one."""
+    found = [each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")]
+    wanted = [each for each in found if each.name.lower().endswith((".csv", ".csv.gz"))]
+    ordered = sorted(wanted, key=lambda each: (not each.name.lower().endswith(".gz"), each.name), reverse=True)
+    return dict(sorted((dialect.table_name(each), each) for each in ordered))
+
+
+def discover(
+    found: Mapping[str, Path], known: Mapping[str, Table], wanted: Collection[str], progress: Progress
+) -> Discovery:
+    """Look at all rows of some files.
+
+    Args:
+        found: Table -> file.
+        known: Tables that are declared already: others may refer to them.
+        wanted: Tables to describe.
+        progress: Called while it goes on.
+    """
+    refused: list[str] = []
+    sources: list[Source] = []
+    surveys: dict[str, infer.Survey] = {}
+    with tempfile.TemporaryDirectory(prefix="ecom-init-") as store:
+        for place, (name, file) in enumerate(found.items()):
+            # What a person has declared is reported elsewhere, if its file differs.
+            if faults := dialect.faults(file):
+                refused += faults if name in wanted else []
+                continue
+            folder = Path(store) / str(place)
+            folder.mkdir()
+            try:
+                survey = infer.survey(file, store=folder, progress=progress)
+            except ValueError as error:
+                refused.append(str(error))
+                continue
+            key = _declared_key(known[name], survey) if name in known else candidates.find(survey.columns, survey.rows)
+            if key is None:
+                refused += [_keyless(file, survey)] if name in wanted else []
+                continue
+            surveys[name] = survey
+            sources.append(Source(name, survey.columns, key, survey.rows))
+        refers = references.find(sources)
+    domains = _domains(sources, refers, known)
+    tables = tuple(
+        Found(
+            name=source.name,
+            file=found[source.name],
+            schema=surveys[source.name].schema | {"name": dialect.legal(source.name)},
+            key=source.key,
+            rows=source.rows,
+            short=surveys[source.name].short,
+            references=tuple(refers[source.name]),
+            domains=domains[source.name],
+        )
+        for source in sources
+        if source.name in wanted
+    )
+    return Discovery(tables, tuple(refused))
+
+
+def _declared_key(table: Table, survey: infer.Survey) -> Key | None:
+    """The key that a person has declared, if the file still has its columns."""
+    columns = {each.name: each for each in survey.columns}
+    hashes = [columns[name].hashes for name in table.primary_key if name in columns]
+    present = [each for each in hashes if each is not None]
+    if len(present) < len(table.primary_key):
+        return None
+    joined = present[0]
+    for each in present[1:]:
+        joined = joined.with_column(each)
+    return Key(table.primary_key, joined)
+
+
+def _keyless(file: Path, survey: infer.Survey) -> str:
+    if not survey.rows:
+        return f"{file}: expected rows, found none; leave the file out until it has some"
+    nearest = candidates.nearest(survey.columns)
+    detail = (
+        f"the column that comes closest is {nearest[0]}, which {nearest[1]:,} of {survey.rows:,} rows repeat"
+        if nearest
+        else "every column has rows without a value, or is a measure"
+    )
+    return (
+        f"{file}: expected one to three columns that differ in every row and are never empty, found none ({detail});"
+        " add a column with a number per row, or take out the rows that come twice"
+    )
+
+
+def _domains(
+    sources: Sequence[Source], refers: Mapping[str, Sequence[Reference]], known: Mapping[str, Table]
+) -> dict[str, dict[str, str]]:
+    """Table -> column -> domain of keys, the same for columns that refer to one another."""
+    keys = {source.name: source.key.columns for source in sources}
+
+    def domain(table: str, column: str, seen: frozenset[tuple[str, str]] = frozenset()) -> str | None:
+        if table in known:
+            return known[table].domains.get(column)
+        if (table, column) in seen:
+            return None
+        if keys[table] == (column,):
+            return table
+        for reference in refers[table]:  # those of single columns come first
+            if column in reference.columns:
+                there = reference.to[reference.columns.index(column)]
+                if found := domain(reference.table, there, seen | {(table, column)}):
+                    return found
+        return f"{table}.{column}" if column in keys[table] else None
+
+    return {
+        source.name: {
+            column.name: found for column in source.columns if (found := domain(source.name, column.name)) is not None
+        }
+        for source in sources
+    }
+
+
+def _listed(kind: str | list[str]) -> list[str]:
+    return kind if isinstance(kind, list) else [kind]
