@@ -44,7 +44,7 @@ def init(
         existing = draft.Existing.read(folder)
         wanted = existing.wanted(found)
         differences = existing.differences(found)
-        discovery = _look(found, existing, wanted) if wanted else discover.Discovery((), ())
+        discovery = _look(found, existing, wanted) if wanted else discover.Discovery()
         written = draft.write(existing, name or draft.fitting_name(folder), discovery.tables)
     except (DatasetError, draft.DraftError, OSError) as error:
         failed(error)
@@ -53,6 +53,8 @@ def init(
         _show(discovery.tables)
     for sentence in (*discovery.refused, *differences):
         failed(sentence)
+    for sentence in discovery.hints:
+        inform(sentence)
     if not written and not existing.tables:
         failed(f"{source}: expected a file that can be declared, found none; nothing was written")
         raise typer.Exit(1)

@@ -89,7 +89,7 @@ def find(columns: Sequence[Column], rows: int) -> Key | None:
         key=lambda each: each.rank,
     )[:_MOST_COLUMNS]
     search = _Search(candidates)
-    if not search.possible():
+    if not rows or not search.possible():
         return None
     likely = [each for each in candidates if each.likely]
     for group in (*_groups(likely), *_groups(candidates)):

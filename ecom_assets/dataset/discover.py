@@ -14,6 +14,7 @@ from typing import Any
 
 from ecom_assets.dataset import candidates, dialect, infer, references
 from ecom_assets.dataset.candidates import Key
+from ecom_assets.dataset.infer import Column
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.references import Reference, Source
 
@@ -61,10 +62,12 @@ class Discovery:
     Attributes:
         tables: Tables that were found, by name.
         refused: Why a file is no table, a sentence each.
+        hints: What declared tables may refer to in those that were found, a sentence each.
     """
 
-    tables: tuple[Found, ...]
-    refused: tuple[str, ...]
+    tables: tuple[Found, ...] = ()
+    refused: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -102,12 +105,13 @@ def discover(
             except ValueError as error:
                 refused.append(str(error))
                 continue
-            key = _declared_key(known[name], survey) if name in known else candidates.find(survey.columns, survey.rows)
+            columns = _as_declared(survey.columns, known.get(name))
+            key = _declared_key(columns, known[name]) if name in known else candidates.find(columns, survey.rows)
             if key is None:
                 refused += [_keyless(file, survey)] if name in wanted else []
                 continue
             surveys[name] = survey
-            sources.append(Source(name, survey.columns, key, survey.rows))
+            sources.append(Source(name, columns, key, survey.rows))
         refers = references.find(sources)
     domains = _domains(sources, refers, known)
     tables = tuple(
@@ -124,13 +128,25 @@ def discover(
         for source in sources
         if source.name in wanted
     )
-    return Discovery(tables, tuple(refused))
+    hints = [
+        f"{name}: all values of {reference.label} are found; if that is what they mean, add it to its references"
+        for name in known
+        for reference in refers.get(name, ())
+        if reference.table in wanted and not reference.missing
+    ]
+    return Discovery(tables, tuple(refused), tuple(hints))
 
 
-def _declared_key(table: Table, survey: infer.Survey) -> Key | None:
+def _as_declared(columns: Sequence[Column], table: Table | None) -> tuple[Column, ...]:
+    """The columns whose type is the declared one, where a table is declared; others refer to nothing."""
+    types = {column.name: column.avro for column in table.columns} if table else {}
+    return tuple(each for each in columns if table is None or types.get(each.name) == each.avro)
+
+
+def _declared_key(columns: Sequence[Column], table: Table) -> Key | None:
     """The key that a person has declared, if the file still has its columns."""
-    columns = {each.name: each for each in survey.columns}
-    hashes = [columns[name].hashes for name in table.primary_key if name in columns]
+    by_name = {each.name: each for each in columns}
+    hashes = [by_name[name].hashes for name in table.primary_key if name in by_name]
     present = [each for each in hashes if each is not None]
     if len(present) < len(table.primary_key):
         return None

@@ -135,7 +135,7 @@ def _counterparts(table: Source, other: Source) -> list[Column] | None:
     for name in other.key.columns:
         avro = other.column(name).avro
         scored = [
-            (names.resemblance(words[each.name], other.name, theirs[name]), -place, each)
+            (_likeness(words[each.name], theirs[name], other), -place, each)
             for place, each in enumerate(table.columns)
             if each.hashes is not None and not each.empty and each.avro == avro and each not in chosen
         ]
@@ -144,6 +144,11 @@ def _counterparts(table: Source, other: Source) -> list[Column] | None:
             return None
         chosen.append(best)
     return chosen
+
+
+def _likeness(words: names.Words, key: names.Words, other: Source) -> float:
+    """How well a name fits a part of a key, which may be as short as `no`: the other parts say what it belongs to."""
+    return 1.0 if words == key else names.resemblance(words, other.name, key)
 
 
 def _best(pairs: Sequence[tuple[tuple[str, ...], Hashes, Source]]) -> Reference | None:
