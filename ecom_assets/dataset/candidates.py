@@ -112,10 +112,7 @@ def _groups(candidates: Sequence[_Candidate]) -> Iterator[tuple[_Candidate, ...]
 
 
 def _joined(group: Sequence[_Candidate]) -> Hashes:
-    hashes = group[0].hashes
-    for other in group[1:]:
-        hashes = hashes.with_column(other.hashes)
-    return hashes
+    return Hashes.joined([each.hashes for each in group])
 
 
 def _doubts(group: Sequence[_Candidate], likely: Sequence[_Candidate], search: _Search, rows: int) -> Iterator[str]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from ecom_assets.dataset import candidates, dialect, infer, references
 from ecom_assets.dataset.candidates import Key
-from ecom_assets.dataset.infer import Column
+from ecom_assets.dataset.hashes import Hashes
+from ecom_assets.dataset.infer import Column, Survey
 from ecom_assets.dataset.model import Table
 from ecom_assets.dataset.references import Reference, Source
 
@@ -91,27 +92,20 @@ def discover(
     """
     refused: list[str] = []
     sources: list[Source] = []
-    surveys: dict[str, infer.Survey] = {}
+    surveys: dict[str, Survey] = {}
     with tempfile.TemporaryDirectory(prefix="ecom-init-") as store:
         for place, (name, file) in enumerate(found.items()):
-            # What a person has declared is reported elsewhere, if its file differs.
-            if faults := dialect.faults(file):
-                refused += faults if name in wanted else []
-                continue
-            folder = Path(store) / str(place)
-            folder.mkdir()
             try:
-                survey = infer.survey(file, store=folder, progress=progress)
+                survey = _survey(file, found, Path(store) / str(place), progress)
+                columns = _as_declared(survey.columns, known.get(name))
+                key = _declared_key(columns, known[name]) if name in known else _found_key(file, survey)
             except ValueError as error:
-                refused.append(str(error))
+                # Where a declared table's file differs is reported by who knows what is declared.
+                refused += [str(error)] if name in wanted else []
                 continue
-            columns = _as_declared(survey.columns, known.get(name))
-            key = _declared_key(columns, known[name]) if name in known else candidates.find(columns, survey.rows)
-            if key is None:
-                refused += [_keyless(file, survey)] if name in wanted else []
-                continue
-            surveys[name] = survey
-            sources.append(Source(name, columns, key, survey.rows))
+            if key is not None:
+                surveys[name] = survey
+                sources.append(Source(name, columns, key, survey.rows))
         refers = references.find(sources)
     domains = _domains(sources, refers, known)
     tables = tuple(
@@ -137,6 +131,20 @@ def discover(
     return Discovery(tables, tuple(refused), tuple(hints))
 
 
+def _survey(file: Path, found: Mapping[str, Path], store: Path, progress: Progress) -> Survey:
+    name = dialect.table_name(file)
+    faults = dialect.faults(file)
+    if alike := [other.name for table, other in found.items() if table != name and table.lower() == name.lower()]:
+        faults.append(
+            f"{file}: expected a name that differs in more than upper and lower case, found {alike[0]} as well; rename"
+            " one of the two"
+        )
+    if faults:
+        raise ValueError("\n".join(faults))
+    store.mkdir()
+    return infer.survey(file, store=store, progress=progress)
+
+
 def _as_declared(columns: Sequence[Column], table: Table | None) -> tuple[Column, ...]:
     """The columns whose type is the declared one, where a table is declared; others refer to nothing."""
     types = {column.name: column.avro for column in table.columns} if table else {}
@@ -145,27 +153,23 @@ def _as_declared(columns: Sequence[Column], table: Table | None) -> tuple[Column
 
 def _declared_key(columns: Sequence[Column], table: Table) -> Key | None:
     """The key that a person has declared, if the file still has its columns."""
-    by_name = {each.name: each for each in columns}
-    hashes = [by_name[name].hashes for name in table.primary_key if name in by_name]
-    present = [each for each in hashes if each is not None]
-    if len(present) < len(table.primary_key):
-        return None
-    joined = present[0]
-    for each in present[1:]:
-        joined = joined.with_column(each)
-    return Key(table.primary_key, joined)
+    hashes = {each.name: each.hashes for each in columns}
+    parts = [part for name in table.primary_key if (part := hashes.get(name)) is not None]
+    return Key(table.primary_key, Hashes.joined(parts)) if len(parts) == len(table.primary_key) else None
 
 
-def _keyless(file: Path, survey: infer.Survey) -> str:
+def _found_key(file: Path, survey: Survey) -> Key:
     if not survey.rows:
-        return f"{file}: expected rows, found none; leave the file out until it has some"
+        raise ValueError(f"{file}: expected rows, found none; leave the file out until it has some")
+    if key := candidates.find(survey.columns, survey.rows):
+        return key
     nearest = candidates.nearest(survey.columns)
     detail = (
         f"the column that comes closest is {nearest[0]}, which {nearest[1]:,} of {survey.rows:,} rows repeat"
         if nearest
         else "every column has rows without a value, or is a measure"
     )
-    return (
+    raise ValueError(
         f"{file}: expected one to three columns that differ in every row and are never empty, found none ({detail});"
         " add a column with a number per row, or take out the rows that come twice"
     )

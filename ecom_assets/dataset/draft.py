@@ -166,9 +166,10 @@ def _try(folder: Path, texts: Mapping[str, str]) -> None:
 
 
 def _not_declaration(folder: str, names: list[str]) -> list[str]:
-    """What of a folder is no part of a declaration, such as the CSV files themselves."""
+    """What of a folder is no part of a declaration, such as the CSV files themselves, or a home."""
+    kept = (".yaml", ".avsc", ".sql")
     return [
-        each for each in names if not each.endswith((".yaml", ".avsc", ".sql")) and not (Path(folder) / each).is_dir()
+        each for each in names if each.startswith(".") or not (each.endswith(kept) or (Path(folder) / each).is_dir())
     ]
 
 

@@ -9,7 +9,7 @@ no other column might share its hash with one that is: at 13 million rows each, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +48,10 @@ class Hashes:
     files: tuple[Path, ...]
     rows: int
 
-    def with_column(self, other: Hashes) -> Hashes:
-        """The hashes of these columns and another one."""
-        return Hashes((*self.files, *other.files), self.rows)
+    @classmethod
+    def joined(cls, columns: Sequence[Hashes]) -> Hashes:
+        """The hashes of several columns of a table, taken together."""
+        return cls(tuple(file for each in columns for file in each.files), columns[0].rows)
 
     def sample(self, most: int, blocks: int = 50) -> np.ndarray:
         """Hashes of some rows, in blocks that are spread over the file."""

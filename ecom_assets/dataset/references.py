@@ -117,10 +117,7 @@ def _compound(table: Source, tables: Sequence[Source]) -> Iterator[Reference]:
     found: dict[tuple[str, ...], list[tuple[tuple[str, ...], Hashes, Source]]] = {}
     for other in sorted(tables, key=lambda each: (-names.kinship(table.name, each.name), each.rows)):
         if other is not table and len(other.key.columns) > 1 and (columns := _counterparts(table, other)):
-            hashes = [column.hashes for column in columns if column.hashes is not None]
-            joined = hashes[0]
-            for each in hashes[1:]:
-                joined = joined.with_column(each)
+            joined = Hashes.joined([column.hashes for column in columns if column.hashes is not None])
             chosen = tuple(column.name for column in columns)
             found.setdefault(tuple(sorted(chosen)), []).append((chosen, joined, other))
     for pairs in found.values():

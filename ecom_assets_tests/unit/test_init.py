@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from ecom_assets.cli.app import app
 from ecom_assets.dataset import candidates, hashes, infer, names
@@ -17,6 +16,7 @@ from ecom_assets.dataset.loader import FILE, load
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.dataset.shop import TABLES
 from ecom_assets.source import synthetic
+from ecom_assets.source.folder import locate
 
 ORDERS = range(1000, 1400)
 
@@ -175,10 +175,21 @@ def test_a_file_that_is_no_table_is_named(name: str, data: bytes, message: str, 
     assert list(loaded(tmp_path / "out").tables) == ["good"]
 
 
+def test_files_that_differ_in_case_alone_are_named(tmp_path: Path) -> None:
+    """If this fails, two files are declared of which a run finds one, or the whole folder is refused for them."""
+    for name in ("orders", "Orders", "visits"):
+        table(tmp_path / "files", name, "id,v", (f"{n},x" for n in range(200)))
+    done = init(tmp_path / "out", tmp_path / "files")
+    assert "orders.csv: expected a name that differs in more than upper and lower case, found Orders.csv" in done.stderr
+    assert list(loaded(tmp_path / "out").tables) == ["visits"]
+
+
 def test_nothing_to_declare_is_an_error(tmp_path: Path) -> None:
     """If this fails, a script goes on with a data set that is not there."""
     table(tmp_path / "files", "log", "level", ["info"] * 9)
-    assert init(tmp_path / "out", tmp_path / "files").exit_code == 1
+    done = init(tmp_path / "out", tmp_path / "files")
+    assert done.exit_code == 1
+    assert "found none; nothing was written" in done.stderr
     assert not (tmp_path / "out").exists()
     assert "correct --from" in init(tmp_path / "out", tmp_path / "none").stderr
 
@@ -251,7 +262,7 @@ def test_money_is_decimal(values: list[str], parsed: str | None, tmp_path: Path)
 def test_types_that_narrow_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, digits of the first blocks do not count once a later one shows another kind."""
     monkeypatch.setattr(infer, "_BLOCK_BYTES", 1024)
-    table(tmp_path, "t", "a,b", [*("123456,1234567890123456" for _ in range(500)), "1.25,1.5", "1.25,1e5"])
+    table(tmp_path, "t", "a,b", ["123456,1234567890123456"] * 500 + ["1,1"] * 500 + ["1.25,1e5"] * 500)
     a, b = infer.infer(tmp_path / "t.csv")["fields"]
     assert a["parsed_as"]["type"] == "decimal(10,2)"
     assert "parsed_as" not in b, "sixteen digits are no exact double"
@@ -283,6 +294,16 @@ def test_a_few_short_rows_do_not_matter(tmp_path: Path) -> None:
     assert "1 further rows with too few fields" in " ".join(done.stderr.split())
 
 
+def test_a_run_finds_the_files_that_were_declared(tmp_path: Path) -> None:
+    """If this fails, a folder is declared that a run then calls incomplete, for a capital letter in a file's name."""
+    table(tmp_path / "files", "Orders", "id,v", (f"{n},x" for n in range(200)))
+    table(tmp_path / "files", "VISITS", "id,v", (f"{n},x" for n in range(200)))
+    (tmp_path / "files" / "VISITS.csv").rename(tmp_path / "files" / "VISITS.CSV")
+    init(tmp_path / "out", tmp_path / "files")
+    found = locate(tmp_path / "files", loaded(tmp_path / "out"))
+    assert {name: file.name for name, file in found.items()} == {"Orders": "Orders.csv", "VISITS": "VISITS.CSV"}
+
+
 def test_packed_files_and_a_folder_that_holds_both(tmp_path: Path) -> None:
     """If this fails, a packed file is not read, or the files next to the declaration confuse it."""
     (tmp_path / "t.csv.gz").write_bytes(
@@ -307,7 +328,7 @@ def test_hashes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(hashes, "_CHUNK", chunk)
         assert (key.repeated(), other.repeated()) == (0, 298)
         assert other.missing_in(key) == (999, 9)
-        both = other.with_column(key)
+        both = Hashes.joined([other, key])
         assert (both.repeated(), both.missing_in(both)) == (0, (999, 0))
     assert len(key.sample(100)) == 100
 
