@@ -7,7 +7,9 @@ HBase are made of it.
 stands behind it; so that it occurs nowhere else, ``00`` within such a part is written ``01 01``, and ``01`` is written
 ``01 02``. No other byte changes, and a last part is left as it is. A part of the form ``int64`` is eight bytes, those
 of the integer with the highest bit inverted, the highest byte first. A part of the form ``fixed`` is its text, which
-must be equally long in every key. Behind these two nothing stands.
+must be equally long in every key. A part of the form ``reversed_time`` is a time in UTC, ``2022-07-31T10:00:00.5Z``
+with up to six digits behind the point, as its microseconds since 1970, all bits inverted, in the form ``int64``: the
+latest sorts first. Behind these three nothing stands.
 
 So bytes compare as the parts do, one after the other, and the keys whose first parts are given are those that begin
 with these parts' bytes. FoundationDB and CockroachDB escape the same way, with other bytes
@@ -16,8 +18,10 @@ with these parts' bytes. FoundationDB and CockroachDB escape the same way, with 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +41,10 @@ _ESCAPES = ((b"\x01", b"\x01\x02"), (END, b"\x01\x01"))
 
 _SIGN = 1 << 63
 
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = pa.timestamp("us", "UTC")
+
 TEST_VECTORS: tuple[tuple[tuple[str | int, ...], tuple[Form, ...], str], ...] = (
     (("a",), ("text",), "61"),
     (("a", ""), ("text", "text"), "61 00"),
@@ -47,6 +55,8 @@ TEST_VECTORS: tuple[tuple[tuple[str | int, ...], tuple[Form, ...], str], ...] = 
     ((0, 258), ("int64", "int64"), "80 00 00 00 00 00 00 00 80 00 00 00 00 00 01 02"),
     (("a", -1, "\x01"), ("text", "int64", "text"), "61 00 7f ff ff ff ff ff ff ff 01"),
     (("\x00a", "b"), ("fixed", "text"), "00 61 62"),
+    (("1970-01-01T00:00:00Z", "a"), ("reversed_time", "text"), "7f ff ff ff ff ff ff ff 61"),
+    (("1970-01-01T00:00:00.5Z",), ("reversed_time",), "7f ff ff ff ff f8 5e df"),
 )
 """Keys, their forms, and their bytes in hexadecimal; each engine's implementation is tested against them."""
 
@@ -59,12 +69,14 @@ def encode_one(values: Sequence[str | int | bytes], forms: Sequence[Form]) -> by
         forms: The form of each part.
 
     Raises:
-        ValueError: A part is no integer of 64 bits, where its form wants one.
+        ValueError: A part is no integer of 64 bits, or no time, where its form wants one.
     """
     key = b""
     for n, (value, form) in enumerate(zip(values, forms, strict=False)):
         if form == "int64":
             key += _packed(int(value))
+        elif form == "reversed_time":
+            key += _packed(~microseconds(as_text(value).decode()))
         elif form == "fixed" or n == len(forms) - 1:
             key += as_text(value)
         else:
@@ -89,10 +101,12 @@ def part(column: pa.Array | pa.ChunkedArray, forms: Sequence[Form], position: in
     """Encode a column as the part at a position, without what stands behind it.
 
     Raises:
-        pyarrow.ArrowInvalid: It is of the form int64, and some text is no integer.
+        pyarrow.ArrowInvalid: It is of the form int64 or reversed_time, and some text is no integer, or no time.
     """
     if forms[position] == "int64":
         return _int64(column)
+    if forms[position] == "reversed_time":
+        return _int64(pc.bit_wise_not(column.cast(pa.string()).cast(_TIMES).cast(pa.int64())))
     texts = text(column)
     return _all_escaped(texts) if ended(forms, position) else texts
 
@@ -142,6 +156,10 @@ def spark(columns: Sequence[str], forms: Sequence[Form]) -> Column:
             flipped = value.cast("bigint").bitwiseXOR(sf.lit(-_SIGN))
             pieces.append(sf.unhex(sf.lpad(sf.hex(flipped), 16, "0")))
             continue
+        if form == "reversed_time":
+            flipped = sf.bitwise_not(sf.unix_micros(value.cast("timestamp"))).bitwiseXOR(sf.lit(-_SIGN))
+            pieces.append(sf.unhex(sf.lpad(sf.hex(flipped), 16, "0")))
+            continue
         value = value.cast("string")
         if ended(forms, n):
             for old, new in _ESCAPES:
@@ -161,6 +179,17 @@ def _all_escaped(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArr
         for old, new in _ESCAPES:
             column = pc.replace_substring(column, old, new)
     return column
+
+
+def microseconds(time: str) -> int:
+    """Microseconds since 1970 of a time, ``2022-07-31T10:00:00.5Z``.
+
+    Raises:
+        ValueError: It is no such time.
+    """
+    if not _TIME.fullmatch(time):
+        raise ValueError(f"expected a time like 2022-07-31T10:00:00Z, got {time[:100]!r}")
+    return (datetime.fromisoformat(time) - _EPOCH) // timedelta(microseconds=1)
 
 
 def as_text(value: str | int | bytes) -> bytes:

@@ -34,6 +34,8 @@ BLOCK_BYTES = 4 << 20
 
 _QUOTE, _COMMA, _LF, _CR, _MINUS, _ZERO, _NINE = b'",\n\r-09'
 _INTEGER = re.compile(rb"0|-?[1-9]\d*")
+_TIME = b"9999-19-39T29:59:59Z"  # the highest digit at each place
+
 _SAFE_DIGITS = 18  # of an integer that is within 64 bits, whatever the digits are
 
 Sample = Callable[[pa.Array], np.ndarray]
@@ -160,6 +162,8 @@ class _Judge:
             # So many digits and a sign: Python's integers have no end.
             return len(value) <= 20 and bool(_INTEGER.fullmatch(value)) and -(2**63) <= int(value) < 2**63
         least, most = self.table.key_sizes.get(column.name, (0, len(value)))
+        if column.name in self.table.key_times and not _is_time(value):
+            return False
         return least <= len(value) <= most and _is_utf8(value)
 
     def _regular(self, records: Regular) -> Audit:
@@ -209,6 +213,8 @@ class _Judge:
                 good &= null | cells.integers(at)
             elif column.name in self.table.key_sizes:
                 least, most = self.table.key_sizes[column.name]
+                if column.name in self.table.key_times:
+                    good &= null | cells.times(at)
                 good &= null | ((cells.sizes[:, at] >= least) & (cells.sizes[:, at] <= most))
         return good
 
@@ -286,9 +292,32 @@ class _Cells:
             good &= (byte >= _ZERO) & (byte <= _NINE)
         return good
 
+    def times(self, column: int) -> np.ndarray:
+        """Which values of a column are times for sure: ``2022-07-31T10:00:00Z``, no day above the 28th."""
+        begins, sizes = self.begins[:, column], self.sizes[:, column]
+        good = sizes == len(_TIME)
+        for at, pattern in enumerate(_TIME):
+            byte = self._array[np.where(good, begins + at, 0)]
+            good &= (byte >= _ZERO) & (byte <= pattern) if chr(pattern).isdigit() else byte == pattern
+        for at, most in ((5, 12), (8, 28), (11, 23)):
+            places = np.where(good, begins + at, 0)
+            number = 10 * (self._array[places] - _ZERO).astype(int) + self._array[places + 1] - _ZERO
+            good &= (number <= most) & ((number > 0) | (at == 11))
+        year = self._array[np.where(good, begins, 0)[:, None] + np.arange(4)]
+        return good & (year != _ZERO).any(axis=1)
+
     def column(self, column: int, rows: np.ndarray) -> pa.Array:
         """The values of a column in some rows."""
         return take(self.block, self.begins[rows, column], self.sizes[rows, column])
+
+
+def _is_time(value: bytes) -> bool:
+    """Whether a value is a time of any day, with a fraction of a second or without."""
+    text, found = value.decode("ascii", "replace"), re.fullmatch(rb"[-0-9]{10}T[:0-9]{8}(\.[0-9]{1,6})?Z", value)
+    try:
+        return bool(found and time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").tm_sec < 60 and text[:4] != "0000")
+    except ValueError:
+        return False
 
 
 def _is_utf8(data: bytes) -> bool:

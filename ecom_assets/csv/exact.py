@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from ecom_assets.core import ordered_key
 from ecom_assets.core.quarantine import Quarantined
 from ecom_assets.csv import contract
 from ecom_assets.dataset.model import Column, Table
@@ -122,14 +123,14 @@ def _row(fields: list[Field], table: Table, nulls: set[bytes]) -> tuple[Row | No
                 return None, f"expected a value in {column.name}, got null"
             row.append(None)
             continue
-        item, reason = _value(value, column, sizes.get(column.name))
+        item, reason = _value(value, column, sizes.get(column.name), is_time=column.name in table.key_times)
         if reason:
             return None, reason
         row.append(item)
     return row, ""
 
 
-def _value(value: bytes, column: Column, sizes: tuple[int, int] | None) -> tuple[str | int, str]:
+def _value(value: bytes, column: Column, sizes: tuple[int, int] | None, *, is_time: bool) -> tuple[str | int, str]:
     """Give one field its type; returns it and, if it breaks the contract, the reason. A key has sizes to keep to."""
     if column.avro == "long":
         if not _INTEGER.fullmatch(value) or not -(1 << 63) <= int(value) < 1 << 63:
@@ -139,9 +140,14 @@ def _value(value: bytes, column: Column, sizes: tuple[int, int] | None) -> tuple
         expected = f"{sizes[0]} to {sizes[1]}" if sizes[0] < sizes[1] else str(sizes[0])
         return "", f"expected {expected} bytes in the key {column.name}, got {len(value)}"
     try:
-        return value.decode("utf-8"), ""
+        text = value.decode("utf-8")
+        if is_time:
+            ordered_key.microseconds(text)
     except UnicodeDecodeError as error:
         return "", f"expected UTF-8 in {column.name}, got byte {value[error.start]:#04x} at {error.start}"
+    except ValueError as error:
+        return "", f"{error} in the key {column.name}"
+    return text, ""
 
 
 def _fields(data: bytes, position: int) -> tuple[list[Field] | None, int, str]:

@@ -10,8 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from ecom_assets.core import ordered_key
 from ecom_assets.csv import contract
+from ecom_assets.dataset import companion
 from ecom_assets.dataset.model import Column, Table
+
+_TIME = rf"^{companion.DAY}T\d\d:\d\d:\d\d(\.\d{{1,6}})?Z$"
+"""Arrow takes other forms as well."""
 
 
 def read(data: bytes, records: int, table: Table) -> pa.RecordBatch | None:
@@ -72,9 +77,20 @@ def _checked(texts: pa.Array, column: Column, table: Table) -> pa.Array | None:
             return None
         # "+1" and "007" are numbers that would not come back as they were.
         return numbers if numbers.cast(pa.string()).equals(texts) else None
-    sizes = table.key_sizes.get(column.name)
+    return texts if _fits_keys(texts, column.name, table) else None
+
+
+def _fits_keys(texts: pa.Array, name: str, table: Table) -> bool:
+    """Whether all values of a column can be a part of the table's keys."""
+    sizes = table.key_sizes.get(name)
     if sizes and len(texts) > texts.null_count:
         span = pc.min_max(pc.binary_length(texts))
         if span["min"].as_py() < sizes[0] or span["max"].as_py() > sizes[1]:
-            return None
-    return texts
+            return False
+    if name in table.key_times:
+        try:
+            ordered_key.part(texts, ["reversed_time"], 0)
+        except pa.ArrowInvalid:
+            return False
+        return pc.all(pc.match_substring_regex(texts, _TIME), min_count=0).as_py()
+    return True

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ecom_assets.dataset.document import Document, Fault, Key
+from ecom_assets.dataset.model import Form
 
 Columns = Annotated[list[str], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -38,8 +39,10 @@ class PartForm(_Form):
 
     column: str
     """Its column."""
-    form: Annotated[Literal["text", "int64", "fixed"], Field(alias="as")] = "text"
-    """`text`: of any length. `int64`: an integer as eight bytes, which sort as numbers do. `fixed`: `width` bytes."""
+    form: Annotated[Form, Field(alias="as")] = "text"
+    """`text`: of any length. `int64`: an integer as eight bytes, which sort as numbers do. `fixed`: `width` bytes.
+    `reversed_time`: a time in UTC, `2022-07-31T10:00:00.5Z`, as eight bytes, the latest first; rows with another text
+    go to quarantine."""
     width: Annotated[int, Field(ge=1)] | None = None
     """Bytes of each value of the form `fixed`; rows with another go to quarantine."""
 

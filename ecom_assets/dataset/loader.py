@@ -86,7 +86,8 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
 def _layout(name: str, layout: HBaseForm, columns: list[str]) -> HBaseLayout:
     named = {c for each in layout.families.values() if each != "*" for c in each}
     # What is a part of the row key is a cell as well, but for the first column that no family names.
-    keyed = next((c for c in layout.key_columns if c not in named), None)
+    times = {part.column for part in layout.row_key if isinstance(part, PartForm) and part.form == "reversed_time"}
+    keyed = next((c for c in layout.key_columns if c not in named and c not in times), None)
     rest = tuple(c for c in columns if c not in named and c != keyed)
     families = {family: rest if each == "*" else tuple(each) for family, each in layout.families.items()}
     return _stored(layout.table or name, families, layout)

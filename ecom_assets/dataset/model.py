@@ -59,7 +59,7 @@ MAX_KEY = 10_000
 MAX_ROW_KEY = 32_767
 """Longest row key that HBase takes, in bytes (``HConstants.MAX_ROW_LENGTH``)."""
 
-Form = Literal["text", "int64", "fixed"]
+Form = Literal["text", "int64", "fixed", "reversed_time"]
 """How a part of a key is written; see ``core.ordered_key``."""
 
 
@@ -226,6 +226,12 @@ class Table:
         most = min(MAX_KEY, MAX_ROW_KEY // texts - 16)
         fixed = {column: width for layout in self.layouts for column, width in layout.widths.items()}
         return {column: (fixed.get(column, 1), fixed.get(column, most)) for column in self.key_columns}
+
+    @cached_property
+    def key_times(self) -> frozenset[str]:
+        """Columns that some row key holds as a time, and whose values must be one: ``2022-07-31T10:00:00.5Z``."""
+        parts = [part for layout in self.layouts for part in zip(layout.row_key, layout.forms, strict=True)]
+        return frozenset(column for column, form in parts if form == "reversed_time")
 
     def key_of(self, row: Mapping[str, Any]) -> str:
         """A row's primary key as people read it."""

@@ -317,8 +317,9 @@ def _hbase(document: Document, key: Key, table: TableForm, schema: Schema) -> It
                 yield document.fault(
                     (*at, position), f"expected each column in one family, got {name!r} in {other} as well"
                 )
-    # One column can be read from the row key; of two, nobody knows where one ends.
-    keyed = next((name for name in layout.key_columns if name not in stored), None)
+    # One column can be read from the row key; of two, nobody knows where one ends. Of a time, the text is not in it.
+    times = {part.column for part in layout.row_key if isinstance(part, PartForm) and part.form == "reversed_time"}
+    keyed = next((name for name in layout.key_columns if name not in stored and name not in times), None)
     lost = [name for name in schema.nullable if name not in stored and name != keyed]
     if lost and not rest:
         yield document.fault(
@@ -334,6 +335,13 @@ def _row_key(
     names = form.key_columns
     yield from _columns(document, (*key, "row_key"), names, schema, required=True)
     yield from _forms(document, (*key, "row_key"), form.row_key, schema)
+    times = [part.column for part in form.row_key if isinstance(part, PartForm) and part.form == "reversed_time"]
+    if several := [column for column in times if column in table.primary_key]:
+        yield document.fault(
+            (*key, "row_key"),
+            f"expected a time next to the primary key, got {several[0]}, which is a part of it",
+            "one time can be written in several ways, so two rows would share a row key; take it as text",
+        )
     if missing := [name for name in table.primary_key if name in schema.nullable and name not in names]:
         yield document.fault(
             (*key, "row_key"),
@@ -351,7 +359,7 @@ def _forms(document: Document, key: Key, row_key: list[str | PartForm], schema: 
         if (part.form == "fixed") != (part.width is not None):
             got = "none" if part.width is None else str(part.width)
             yield document.fault((*at, "width"), f"expected a width with the form fixed alone, got {got}")
-        wanted = {"int64": "long", "fixed": "string"}.get(part.form, own)
+        wanted = {"int64": "long", "fixed": "string", "reversed_time": "string"}.get(part.form, own)
         if wanted != own:
             yield document.fault(
                 (*at, "as"), f"expected a column of the type {wanted}, got {part.column!r}, which is {own}"

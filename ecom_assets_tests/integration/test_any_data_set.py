@@ -41,6 +41,7 @@ tables:
     hbase: {row_key: [loan_id], families: {d: "*"}}
     indexes:
       loans_by_reader: {row_key: [reader, day, loan_id]}
+      latest_loans: {row_key: [isbn, {column: lent_at, as: reversed_time}, loan_id]}
   FROM:
     file: "ein Regal, das älteste.csv"
     primary_key: [select]
@@ -69,6 +70,7 @@ LOAN = {
         {"name": "reader", "type": "string"},
         {"name": "isbn", "type": "string"},
         {"name": "number", "type": ["null", "long"]},
+        {"name": "lent_at", "type": "string"},
         {"name": "day", "type": "string", "parsed_as": {"name": "day_date", "type": "date"}},
     ],
 }
@@ -112,9 +114,10 @@ def library(tmp_path: Path) -> Path:
     odd = ["978-000,3,shelf\n"]  # a shelf of another width, which its row key cannot hold
     (files / "volume.csv").write_text("".join(["isbn,number,shelf\n", *volumes, volumes[7], *odd]), encoding="utf-8")
     loans = "".join(
-        f"{n},reader {n % 7},978-{n % 50:03},{2 if n % 2 else ''},2026-11-{n % 28 + 1:02}\n" for n in range(500)
+        f"{n},reader {n % 7},978-{n % 50:03},{2 if n % 2 else ''},2026-11-{n % 28 + 1:02}T08:00:00Z,2026-11-{n % 28 + 1:02}\n"
+        for n in range(500)
     )
-    (files / "loan.csv").write_text("loan_id,reader,isbn,number,day\n" + loans, encoding="utf-8")
+    (files / "loan.csv").write_text("loan_id,reader,isbn,number,lent_at,day\n" + loans, encoding="utf-8")
     shelves = "".join(f"{n},table|{n % 3},{n}.5\n" for n in range(20))
     (files / "ein Regal, das älteste.csv").write_text(f'Größe (cm),"a, ""b""",GROUP BY\n{shelves}', encoding="utf-8")
     return folder
@@ -151,6 +154,8 @@ def test_a_declared_data_set_goes_all_the_way(library: Path, tmp_path: Path, add
         assert asked.ask("per_day").table.column("loans").to_pylist() == [18] * 24 + [17] * 4
         found = asked.through("loans_by_reader", "reader 3").table
         assert found.column("loan_id").to_pylist() == _of_reader_3()
+        latest = lookup.under(at.dataset.indexes["latest_loans"], "978-003", settings, addresses, 3)
+        assert [row["lent_at"] for row in latest] == [f"2026-11-{day}T08:00:00Z" for day in (28, 26, 26)]
         of_one = asked.under("volume", "978-003").table
         assert of_one.column("number").to_pylist() == ["2", "10"], "in the order of numbers"
         on_shelf = asked.through("volumes_by_shelf", "s1").table

@@ -466,12 +466,26 @@ def test_folder_that_hbase_does_not_see(admin: HBaseAdmin, named: Callable[[str]
 
 
 @pytest.mark.parametrize("salt", [0, 7])
-@pytest.mark.parametrize("forms", [("text", "int64", "text"), ("int64", "text", "fixed"), ("text", "text", "text")])
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ("reversed_time", "int64", "text"),
+        ("text", "int64", "text"),
+        ("int64", "text", "fixed"),
+        ("text", "text", "text"),
+    ],
+)
 def test_spark_makes_the_same_row_keys(spark: SparkSession, salt: int, forms: tuple[Form, ...]) -> None:
     """Broken: Spark's tasks sort rows into other regions than their keys belong to."""
     texts, numbers = ["", "\0", "a\1", "\1\0|ü", "日本", "a"], [0, -1, 2**63 - 1, -(2**63), 7, 258]
-    columns = {f"c{n}": numbers if form == "int64" else texts for n, form in enumerate(forms)}
-    fields = [{"name": name, "type": "long" if values is numbers else "string"} for name, values in columns.items()]
+    times = [
+        "1970-01-01T00:00:00Z",
+        "0001-01-01T00:00:00.5Z",
+        *(f"{year}-12-31T23:59:59.000001Z" for year in (1600, 1969, 2022, 9999)),
+    ]
+    values = {"int64": numbers, "reversed_time": times}
+    columns = {f"c{n}": values.get(form, texts) for n, form in enumerate(forms)}
+    fields = [{"name": name, "type": "long" if column is numbers else "string"} for name, column in columns.items()]
     table = replace(
         CLICK_STREAM,
         avsc={"type": "record", "name": "T", "fields": fields},

@@ -245,6 +245,12 @@ def test_a_folder_without_a_declaration(tmp_path: Path) -> None:
         ),
         pytest.param(
             "row_key: [booking_id]",
+            "row_key: [{column: booking_id, as: reversed_time}]",
+            "transactions.hbase.row_key: expected a time next to the primary key, got booking_id, which is a part of",
+            id="two texts of one time",
+        ),
+        pytest.param(
+            "row_key: [booking_id]",
             "row_key: [{column: booking_id, width: 3}]",
             "transactions.hbase.row_key[0].width: expected a width with the form fixed alone, got 3",
             id="a width of nothing",
@@ -252,7 +258,7 @@ def test_a_folder_without_a_declaration(tmp_path: Path) -> None:
         pytest.param(
             "row_key: [booking_id]",
             "row_key: [{column: booking_id, as: int}]",
-            "transactions.hbase.row_key[0].as: expected it to be 'text', 'int64' or 'fixed', got 'int'",
+            "transactions.hbase.row_key[0].as: expected it to be 'text', 'int64', 'fixed' or 'reversed_time'",
             id="a form that is none",
         ),
         pytest.param(
