@@ -14,8 +14,7 @@ from ecom_assets.core.engine import Verified
 from ecom_assets.core.layer import Layer
 from ecom_assets.core.progress import note
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.defs.names import PARITY, asset_key, for_each
-from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.names import PARITY, Names, for_each
 from ecom_assets.paths import PATHS
 from ecom_assets.preview import markdown
 from ecom_assets.reconcile import quality
@@ -27,32 +26,40 @@ COMPARED = (
 FIRST = "Every record is read and hashed; the header is the table's, and the rows are those of the first measurement."
 
 
-def layer_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+def layer_checks(dataset: Dataset, names: Names) -> list[dg.AssetChecksDefinition]:
     """The checks of every layer."""
-    return [_checks(layer, dataset) for layer in PATHS["stream"]]
+    return [_checks(layer, dataset, names) for layer in PATHS["stream"]]
 
 
-def _checks(layer: Layer, dataset: Dataset) -> dg.AssetChecksDefinition:
+def _checks(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetChecksDefinition:
     tables = dataset.tables.values()
     kinds = {check.name: check for check in quality.CHECKS if check.layer == layer.name}
     docs = {PARITY: COMPARED if layer.upstream else FIRST} | {name: check.doc for name, check in kinds.items()}
     specs = [
-        dg.AssetCheckSpec(name, asset=asset_key(layer.name, table), blocking=True, description=doc)
+        dg.AssetCheckSpec(name, asset=names.asset_key(layer.name, table), blocking=True, description=doc)
         for table in tables
         for name, doc in docs.items()
     ]
 
-    @dg.multi_asset_check(name=f"{layer.name}_checks", specs=specs, can_subset=True, pool=layer.pool)
-    def check(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
+    @dg.multi_asset_check(
+        name=names.of(f"{layer.name}_checks"),
+        specs=specs,
+        can_subset=True,
+        pool=names.of(layer.pool),
+        required_resource_keys={names.home},
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        home = names.home_of(context)
+
         def run(due: tuple[str, Table]) -> dg.AssetCheckResult:
             name, table = due
-            engine, key = home.engine_of(layer.name, table), asset_key(layer.name, table)
+            engine, key = home.engine_of(layer.name, table), names.asset_key(layer.name, table)
             if name == PARITY:
                 return _parity(key, engine.verify(layer.name, table), context.log)
             return _quality(key, name, kinds[name].run(engine, table))
 
         chosen = {(key.name, key.asset_key) for key in context.selected_asset_check_keys}
-        due = [(n, t) for n in docs for t in tables if (n, asset_key(layer.name, t)) in chosen]
+        due = [(n, t) for n in docs for t in tables if (n, names.asset_key(layer.name, t)) in chosen]
         for _, result in for_each(due, run):
             yield result
 

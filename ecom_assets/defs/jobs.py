@@ -5,72 +5,86 @@ automatically; see ``sensors``.
 """
 
 import time
+from collections.abc import Iterable
 from threading import Event, Timer
 
 import dagster as dg
 from pydantic import Field
 
 from ecom_assets.core.layer import OffsetSource
-from ecom_assets.defs.names import REPORT
+from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.hbase import maintenance as hbase_maintenance
 from ecom_assets.lake import follow as live
 from ecom_assets.lake import maintenance as lake_maintenance
 from ecom_assets.paths import LAYERS, PATHS, TOPIC
 
+BULK = tuple(layer.name for layer in PATHS["bulk"])
 
-def _groups(*groups: str) -> dg.AssetSelection:
-    return dg.AssetSelection.groups(*groups)
+JOBS = {
+    "pipeline": (
+        (*LAYERS, "reconciliation", "serving"),
+        "Everything, through Kafka and Spark: raw files to verified HBase tables.",
+    ),
+    "bulk_load": (
+        (*BULK, "reconciliation", "serving"),
+        "The bulk path: raw files to verified HBase tables, without Kafka and Spark.",
+    ),
+    "ingest": (("raw", "expanded", "chunked", "topic"), "Load the source files into Kafka; sensors do the rest."),
+    "stream": (("streamed",), "Stream all unread records into Delta, then exit."),
+    "publish": (
+        ("merged", "hbase", "reconciliation", "serving"),
+        "Merge what was streamed, load HBase, reconcile all layers, and publish the new versions.",
+    ),
+    "analysis": (
+        ("raw", "expanded", "postgres", "analysis", "cache"),
+        "The analysis path: files, PostgreSQL, Spark, Redis.",
+    ),
+}
+"""Job -> the groups of assets that it materializes, and what it is for."""
 
 
-pipeline = dg.define_asset_job(
-    "pipeline",
-    selection=_groups(*LAYERS, "reconciliation", "serving"),
-    description="Everything, through Kafka and Spark: raw files to verified HBase tables.",
-)
+def jobs_and_schedules(
+    names: Names, checks: Iterable[dg.AssetChecksDefinition], executor: dg.ExecutorDefinition
+) -> dg.Definitions:
+    """The jobs of a data set, and the schedules of some.
 
-bulk_load = dg.define_asset_job(
-    "bulk_load",
-    selection=_groups(*(layer.name for layer in PATHS["bulk"]), "reconciliation", "serving"),
-    description="The bulk path: raw files to verified HBase tables, without Kafka and Spark.",
-    config={"ops": {layer.name: {"config": {"path": "bulk"}} for layer in PATHS["bulk"]}},
-)
-
-ingest = dg.define_asset_job(
-    "ingest",
-    selection=_groups("raw", "expanded", "chunked", "topic"),
-    description="Load the source files into Kafka; sensors do the rest.",
-)
-
-stream = dg.define_asset_job(
-    "stream",
-    selection=_groups("streamed"),
-    description="Stream all unread records into Delta, then exit.",
-)
-
-publish = dg.define_asset_job(
-    "publish",
-    selection=_groups("merged", "hbase", "reconciliation", "serving"),
-    description="Merge what was streamed, load HBase, reconcile all layers, and publish the new versions.",
-)
-
-reconcile = dg.define_asset_job(
-    "reconcile",
-    selection=dg.AssetSelection.all_asset_checks(),
-    description="Run all asset checks without materializing anything.",
-)
-
-nightly = dg.define_asset_job(
-    "nightly",
-    selection=dg.AssetSelection.all_asset_checks() | dg.AssetSelection.assets(REPORT),
-    description="Run all asset checks, and renew the reconciliation report.",
-)
-
-analysis = dg.define_asset_job(
-    "analysis",
-    selection=_groups("raw", "expanded", "postgres", "analysis", "cache"),
-    description="The analysis path: files, PostgreSQL, Spark, Redis.",
-)
+    Args:
+        names: What its definitions are called.
+        checks: All of its checks.
+        executor: Executes the steps of a run.
+    """
+    config = {"ops": {names.of(layer): {"config": {"path": "bulk"}} for layer in BULK}}
+    of_groups = [
+        dg.define_asset_job(
+            names.of(name),
+            selection=dg.AssetSelection.groups(*map(names.of, groups)),
+            description=description,
+            config=config if name == "bulk_load" else None,
+            executor_def=executor,
+        )
+        for name, (groups, description) in JOBS.items()
+    ]
+    checked = dg.AssetSelection.checks(*checks)
+    reconcile = dg.define_asset_job(
+        names.of("reconcile"),
+        selection=checked,
+        description="Run all asset checks without materializing anything.",
+        executor_def=executor,
+    )
+    nightly = dg.define_asset_job(
+        names.of("nightly"),
+        selection=checked | dg.AssetSelection.assets(names.report),
+        description="Run all asset checks, and renew the reconciliation report.",
+        executor_def=executor,
+    )
+    maintain = maintain_job(names, executor)
+    schedules = [
+        dg.ScheduleDefinition(job=nightly, cron_schedule="0 3 * * *", execution_timezone="UTC"),
+        dg.ScheduleDefinition(job=maintain, cron_schedule="0 4 * * 0", execution_timezone="UTC"),
+    ]
+    jobs = [*of_groups, reconcile, nightly, follow_job(names, executor), maintain]
+    return dg.Definitions(jobs=jobs, schedules=schedules)
 
 
 class Following(dg.Config):
@@ -81,9 +95,24 @@ class Following(dg.Config):
     tables: list[str] = Field([], description="Which tables; empty: all")
 
 
-@dg.op  # in no pool: it would keep Spark from the runs that process its rows
-def topics_followed(context: dg.OpExecutionContext, config: Following, home: HomeResource) -> None:
-    """Stream new records of the topics into Delta for as long as this runs."""
+def follow_job(names: Names, executor: dg.ExecutorDefinition) -> dg.JobDefinition:
+    """The live stream as a job."""
+
+    # In no pool: it would keep Spark from the runs that process its rows.
+    @dg.op(name=names.of("topics_followed"), required_resource_keys={names.home})
+    def topics_followed(context: dg.OpExecutionContext, config: Following) -> None:
+        """Stream new records of the topics into Delta for as long as this runs."""
+        _follow(context, config, names.home_of(context))
+
+    @dg.job(name=names.of("follow"), executor_def=executor)
+    def follow() -> None:
+        """The live stream, like `ecom stream`: keeps Spark's queries running until the run is terminated."""
+        topics_followed()
+
+    return follow
+
+
+def _follow(context: dg.OpExecutionContext, config: Following, home: HomeResource) -> None:
     stop, logged = Event(), 0.0
 
     def report(states: list[live.Live]) -> None:
@@ -104,33 +133,25 @@ def topics_followed(context: dg.OpExecutionContext, config: Following, home: Hom
         timer.cancel()
 
 
-@dg.job
-def follow() -> None:
-    """The live stream, like `ecom stream`: keeps Spark's queries running until the run is terminated."""
-    topics_followed()
+def maintain_job(names: Names, executor: dg.ExecutorDefinition) -> dg.JobDefinition:
+    """Maintenance as a job."""
 
+    @dg.op(name=names.of("delta_tables"), pool=names.of("spark"), required_resource_keys={names.home})
+    def delta_tables(context: dg.OpExecutionContext) -> None:
+        """Compact the Delta tables, and delete files that no reader needs any more."""
+        compacted = lake_maintenance.compact_lake(names.home_of(context).at)
+        context.add_output_metadata({"tables": dg.MetadataValue.json(compacted)})
 
-@dg.op(pool="spark")
-def delta_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
-    """Compact the Delta tables, and delete files that no reader needs any more."""
-    context.add_output_metadata({"tables": dg.MetadataValue.json(lake_maintenance.compact_lake(home.at))})
+    @dg.op(name=names.of("hbase_tables"), pool=names.of("hbase"), required_resource_keys={names.home})
+    def hbase_tables(context: dg.OpExecutionContext) -> None:
+        """Major compaction of the HBase tables: one file per region and family."""
+        compacted = hbase_maintenance.compact(names.home_of(context).at)
+        context.add_output_metadata({"tables": dg.MetadataValue.json(compacted)})
 
+    @dg.job(name=names.of("maintain"), executor_def=executor)
+    def maintain() -> None:
+        """Maintenance: OPTIMIZE, VACUUM, major compaction. Does not change any rows."""
+        delta_tables()
+        hbase_tables()
 
-@dg.op(pool="hbase")
-def hbase_tables(context: dg.OpExecutionContext, home: HomeResource) -> None:
-    """Major compaction of the HBase tables: one file per region and family."""
-    context.add_output_metadata({"tables": dg.MetadataValue.json(hbase_maintenance.compact(home.at))})
-
-
-@dg.job
-def maintain() -> None:
-    """Maintenance: OPTIMIZE, VACUUM, major compaction. Does not change any rows."""
-    delta_tables()
-    hbase_tables()
-
-
-nightly_reconciliation = dg.ScheduleDefinition(job=nightly, cron_schedule="0 3 * * *", execution_timezone="UTC")
-weekly_maintenance = dg.ScheduleDefinition(job=maintain, cron_schedule="0 4 * * 0", execution_timezone="UTC")
-
-JOBS = [pipeline, bulk_load, ingest, stream, publish, reconcile, nightly, analysis, follow, maintain]
-SCHEDULES = [nightly_reconciliation, weekly_maintenance]
+    return maintain

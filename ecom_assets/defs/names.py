@@ -1,28 +1,34 @@
 """What assets, checks and sensors are called, and what all of them share.
 
-What belongs here: keys, owners, pools and retries. What does not: any definition.
+What belongs here: names and keys, of one data set or of several in one code location, owners and retries. What does
+not: any definition.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from ecom_assets.core.errors import is_transient
+from ecom_assets.core.settings import SettingsError
 from ecom_assets.dataset.model import Index, Table
 from ecom_assets.paths import LAYERS
+
+if TYPE_CHECKING:
+    from ecom_assets.defs.resources.home import HomeResource
 
 OWNERS = ["team:data-platform"]
 
 PARITY = "parity"
 """Name of the check that compares a layer with the one before."""
 
-REPORT = dg.AssetKey(["reconciliation", "report"])
-PUBLICATION = dg.AssetKey(["serving", "publication"])
-PRECOMPUTED = dg.AssetKey(["serving", "precomputed_results"])
+GROUPS = ("source", *LAYERS, "reconciliation", "serving", "postgres", "analysis", "cache")
+"""Groups of assets; each asset's key begins with its group, but for the dashboard's."""
 
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2))
 """What people read is to be built, or at least verified, every other day."""
@@ -35,19 +41,73 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 
-def asset_name(layer: str, table: Table) -> str:
-    """The last part of an asset's key: HBase's tables have their own names."""
-    return table.hbase.table if layer == LAYERS[-1] else table.name
+@dataclass(frozen=True)
+class Names:
+    """What the definitions of one data set are called, so that several can share a code location.
 
+    Attributes:
+        prefix: First part of every asset's key, and the beginning of every other name; empty for a data set that has
+            the plain names.
 
-def asset_key(layer: str, table: Table) -> dg.AssetKey:
-    """The key of a table's asset in a layer."""
-    return dg.AssetKey([layer, asset_name(layer, table)])
+    Raises:
+        SettingsError: The prefix cannot be one.
+    """
 
+    prefix: str = ""
 
-def index_key(index: Index) -> dg.AssetKey:
-    """The key of an index's asset."""
-    return dg.AssetKey(["serving", index.name])
+    def __post_init__(self) -> None:
+        if self.prefix and (self.prefix in (*GROUPS, "dashboard") or not re.fullmatch("[a-z][a-z0-9_]*", self.prefix)):
+            raise SettingsError(
+                "prefix: expected lower-case letters, digits and underscores, a letter first, and no group of assets"
+                f" ({', '.join(GROUPS)}), got {self.prefix!r}"
+            )
+
+    def of(self, name: str) -> str:
+        """The name of a job, sensor, step, group, pool or resource."""
+        return f"{self.prefix}_{name}" if self.prefix else name
+
+    def key(self, *parts: str) -> dg.AssetKey:
+        """The key of an asset."""
+        return dg.AssetKey([self.prefix, *parts] if self.prefix else parts)
+
+    def asset_key(self, layer: str, table: Table) -> dg.AssetKey:
+        """The key of a table's asset in a layer; HBase's tables have their own names."""
+        return self.key(layer, table.hbase.table if layer == LAYERS[-1] else table.name)
+
+    def index_key(self, index: Index) -> dg.AssetKey:
+        """The key of an index's asset."""
+        return self.key("serving", index.name)
+
+    @property
+    def report(self) -> dg.AssetKey:
+        """The key of the reconciliation report."""
+        return self.key("reconciliation", "report")
+
+    @property
+    def publication(self) -> dg.AssetKey:
+        """The key of the publication."""
+        return self.key("serving", "publication")
+
+    @property
+    def precomputed(self) -> dg.AssetKey:
+        """The key of the precomputed results."""
+        return self.key("serving", "precomputed_results")
+
+    def group_of(self, key: dg.AssetKey) -> str:
+        """The group, such as a layer, that a key of this data set belongs to; empty for a key of anything else."""
+        first, *rest = key.path
+        if self.prefix:
+            first = rest[0] if first == self.prefix and rest else ""
+        return first if first in GROUPS else ""
+
+    @property
+    def home(self) -> str:
+        """The name of the home's resource."""
+        return self.of("home")
+
+    def home_of(self, context: Any) -> HomeResource:
+        """The home, in the context of a step or sensor that requires its resource."""
+        return getattr(context.resources, self.home)
 
 
 def for_each(due: Iterable[D], work: Callable[[D], R]) -> Iterator[tuple[D, R]]:

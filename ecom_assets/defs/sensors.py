@@ -7,6 +7,7 @@ what is due. No run builds on what a blocking check has rejected; see ``forbidde
 """
 
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,8 +18,7 @@ from ecom_assets.core.context import Context
 from ecom_assets.core.errors import EcomError
 from ecom_assets.dataset.model import Table
 from ecom_assets.defs import state
-from ecom_assets.defs.jobs import ingest, publish, stream
-from ecom_assets.defs.names import PRECOMPUTED, PUBLICATION, REPORT, asset_key, index_key
+from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import INGESTION, LAYERS, TOPIC, path_used
 from ecom_assets.serving import publication
@@ -42,37 +42,54 @@ UNDER_WAY = [
 HISTORY = 12
 """Runs for one goal that are looked at."""
 
-APART = {"follow", "analysis", "maintain", "reconcile", "nightly"}
-"""Jobs that sensors do not wait for: they build no layer."""
+BUILDING = ("pipeline", "bulk_load", "ingest", "stream", "publish")
+"""Jobs that sensors wait for: they build layers."""
+
+CHOSEN = "__ASSET_JOB"
+"""Dagster's job for assets that somebody has chosen."""
+
+Tick = Callable[[dg.SensorEvaluationContext, HomeResource, Names], dg.SensorResult | dg.RunRequest | dg.SkipReason]
+"""What a sensor does at each tick; its docstring is what the UI shows."""
 
 
 class NotNowError(Exception):
     """Why no run is requested now."""
 
 
-def idle(instance: dg.DagsterInstance) -> None:
-    """Check that no run builds layers, whatever started it.
+def idle(instance: dg.DagsterInstance, names: Names) -> None:
+    """Check that no run builds layers of a data set, whatever started it.
 
     Raises:
         NotNowError: One does.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
-        if run.job_name not in APART:
+        if _builds(run, names):
             raise NotNowError(f"run {run.run_id[:8]} ({run.job_name}) is under way")
 
 
+def _builds(run: dg.DagsterRun, names: Names) -> bool:
+    if run.job_name == CHOSEN and run.asset_selection is not None:
+        return any(names.group_of(key) for key in run.asset_selection)
+    return run.job_name in (CHOSEN, *map(names.of, BUILDING))
+
+
 def forbidden(
-    instance: dg.DagsterInstance, graph: "dg.AssetGraph", layers: Iterable[str], tables: Iterable[Table]
+    instance: dg.DagsterInstance,
+    graph: "dg.AssetGraph",
+    names: Names,
+    layers: Iterable[str],
+    tables: Iterable[Table],
 ) -> str:
     """The first blocking check of some layers whose last evaluation failed; empty if there is none.
 
     Args:
         instance: Knows the evaluations.
         graph: Knows which checks block.
+        names: What the data set's assets are called.
         layers: Names of the layers that would be built upon.
         tables: Which tables.
     """
-    assets = {asset_key(layer, table) for layer in layers for table in tables}
+    assets = {names.asset_key(layer, table) for layer in layers for table in tables}
     keys = [k for k in graph.asset_check_keys if k.asset_key in assets and graph.get(k).blocking]
     last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     for key, record in last.items():
@@ -101,7 +118,7 @@ def gate(
         NotNowError: A run for it has succeeded or is under way, or the last one failed a moment ago.
     """
     name = digest(goal)
-    runs = instance.get_run_records(dg.RunsFilter(tags={GOAL: name}), limit=HISTORY)
+    runs = instance.get_run_records(dg.RunsFilter(job_name=job, tags={GOAL: name}), limit=HISTORY)
     statuses = [record.dagster_run.status for record in runs]
     if dg.DagsterRunStatus.SUCCESS in statuses:
         raise NotNowError(f"a run for this state has succeeded, yet it is due: {goal}")
@@ -136,13 +153,15 @@ def _decided(decide: Callable[[], dg.RunRequest]) -> dg.RunRequest | dg.SkipReas
         return dg.SkipReason(str(error))
 
 
-def _accepted(context: dg.SensorEvaluationContext, layers: Iterable[str], tables: Iterable[Table]) -> None:
+def _accepted(
+    context: dg.SensorEvaluationContext, names: Names, layers: Iterable[str], tables: Iterable[Table]
+) -> None:
     """See that no blocking check of some layers has failed.
 
     Raises:
         NotNowError: One has.
     """
-    if reason := forbidden(context.instance, _graph(context), layers, tables):
+    if reason := forbidden(context.instance, _graph(context), names, layers, tables):
         raise NotNowError(f"{reason}: nothing is built on it")
 
 
@@ -151,8 +170,9 @@ def _graph(context: dg.SensorEvaluationContext) -> "dg.AssetGraph":
     return context.repository_def.asset_graph
 
 
-@dg.sensor(minimum_interval_seconds=OBSERVE_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
-def topic_observations(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult | dg.SkipReason:
+def topic_observations(
+    context: dg.SensorEvaluationContext, home: HomeResource, names: Names
+) -> dg.SensorResult | dg.SkipReason:
     """Observe each topic: end offsets, rows, what is not in Delta yet, age of the last record."""
     try:
         found = state.progress(home.at)
@@ -178,50 +198,51 @@ def topic_observations(context: dg.SensorEvaluationContext, home: HomeResource) 
         if table.offsets.last is not None:
             shown["last_record"] = dg.MetadataValue.timestamp(table.offsets.last)
             shown["seconds_since_last_record"] = dg.MetadataValue.float(round(time.time() - table.offsets.last, 1))
-        events.append(dg.AssetObservation(asset_key("topic", home.at.dataset.tables[name]), metadata=shown))
+        events.append(dg.AssetObservation(names.asset_key("topic", home.at.dataset.tables[name]), metadata=shown))
     cursor = json.dumps(seen)
     if not events:
         return dg.SensorResult(skip_reason="nothing has changed in the topics", cursor=cursor)
     return dg.SensorResult(asset_events=events, cursor=cursor)
 
 
-@dg.sensor(job=ingest, minimum_interval_seconds=LOOK_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
-def due_files(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest | dg.SkipReason:
+def due_files(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest | dg.SkipReason:
     """Raw files are there and a later layer up to the topic is not built from them: build it."""
-    return _decided(lambda: _ingestion(context, home))
+    return _decided(lambda: _ingestion(context, home, names))
 
 
-def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest:
-    idle(context.instance)
+def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest:
+    idle(context.instance, names)
     at, engine = home.at, home.engine("stream")
     tables = [t for t in at.dataset.tables.values() if at.books.build(LAYERS[0], t.name)]
     if not tables:
-        raise NotNowError("no raw file is loaded yet: start the job `ingest` or `pipeline`")
+        jobs = " or ".join(f"`{names.of(job)}`" for job in ("ingest", "pipeline"))
+        raise NotNowError(f"no raw file is loaded yet: start the job {jobs}")
     if path_used(at) != "stream":
         raise NotNowError(f"this home uses the path {path_used(at)}, which has no topics")
     selection, goals = [], []
     for table in tables:
         for number, name in enumerate(INGESTION):
             if engine.due(name, table):
-                selection += [asset_key(later, table) for later in INGESTION[number:]]
+                selection += [names.asset_key(later, table) for later in INGESTION[number:]]
                 made_from = engine.layer(name).fingerprint(at, table)
                 goals.append(f"{name}/{table.name} {made_from} after {_built(at, name, table)}")
                 break
     if not selection:
         raise NotNowError("every file is in the topics")
-    built = {key.path[0] for key in selection}
-    _accepted(context, [name for name in (LAYERS[0], *INGESTION[:-1]) if name not in built], tables)
-    return gate(context.instance, ingest.name, ", ".join(goals), selection, {})
+    built = {names.group_of(key) for key in selection}
+    _accepted(context, names, [name for name in (LAYERS[0], *INGESTION[:-1]) if name not in built], tables)
+    return gate(context.instance, names.of("ingest"), ", ".join(goals), selection, {})
 
 
-@dg.sensor(job=stream, minimum_interval_seconds=LOOK_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
-def unread_records(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest | dg.SkipReason:
+def unread_records(
+    context: dg.SensorEvaluationContext, home: HomeResource, names: Names
+) -> dg.RunRequest | dg.SkipReason:
     """Unread records in a topic: stream them. Of a live topic, at most every so often (`ECOM_STREAM_SECONDS`)."""
-    return _decided(lambda: _stream(context, home))
+    return _decided(lambda: _stream(context, home, names))
 
 
-def _stream(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest:
-    idle(context.instance)
+def _stream(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest:
+    idle(context.instance, names)
     at = home.at
     behind = {n: p for n, p in state.progress(at).items() if p.offsets and p.unread and not p.ingesting}
     followed = [n for n in behind if state.is_live(at, n)]
@@ -231,33 +252,34 @@ def _stream(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRe
             f"`ecom stream` is reading {', '.join(followed)}" if followed else "every committed record is in Delta"
         )
     if all(not p.streaming for p in due.values()):
-        wait = _pause(context.instance, at.settings.stream_seconds)
+        wait = _pause(context.instance, names.of("stream"), at.settings.stream_seconds)
         if wait > 0:
             raise NotNowError(f"only live records are unread; they are streamed in {wait:.0f} s")
     tables = [at.dataset.tables[n] for n in due]
-    _accepted(context, ["topic"], tables)
+    _accepted(context, names, ["topic"], tables)
     ends = {TOPIC.stored_as(at.settings, at.dataset.tables[n]): p.offsets.ends for n, p in due.items() if p.offsets}
     goal = ", ".join(f"{topic}[{p}] to {end}" for topic, to in ends.items() for p, end in sorted(to.items()))
     goal += f" after {', '.join(p.version or 'nothing' for p in due.values())}"
-    keys = [asset_key("streamed", table) for table in tables]
+    keys = [names.asset_key("streamed", table) for table in tables]
     offsets = json.dumps({topic: {str(p): end for p, end in to.items()} for topic, to in ends.items()})
-    return gate(context.instance, stream.name, goal, keys, {"ecom/offsets": offsets})
+    return gate(context.instance, names.of("stream"), goal, keys, {"ecom/offsets": offsets})
 
 
-def _pause(instance: dg.DagsterInstance, seconds: float) -> float:
-    """Seconds until the next run of the job `stream`, counted from the end of the last one."""
-    last = instance.get_run_records(dg.RunsFilter(job_name=stream.name), limit=1)
+def _pause(instance: dg.DagsterInstance, job: str, seconds: float) -> float:
+    """Seconds until the next run of a job, counted from the end of the last one."""
+    last = instance.get_run_records(dg.RunsFilter(job_name=job), limit=1)
     return seconds - (time.time() - (last[0].end_time or 0)) if last else 0.0
 
 
-@dg.sensor(job=publish, minimum_interval_seconds=LOOK_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
-def unpublished_versions(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest | dg.SkipReason:
+def unpublished_versions(
+    context: dg.SensorEvaluationContext, home: HomeResource, names: Names
+) -> dg.RunRequest | dg.SkipReason:
     """What was ingested is streamed: merge it, load HBase, reconcile, publish. Live records, at most every so often."""
-    return _decided(lambda: _publication(context, home))
+    return _decided(lambda: _publication(context, home, names))
 
 
-def _publication(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest:
-    idle(context.instance)
+def _publication(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest:
+    idle(context.instance, names)
     at, engine = home.at, home.engine("stream")
     asked = {n: p for n, p in state.progress(at).items() if p.expected is not None}
     waits = [reason for p in asked.values() if (reason := p.streaming)]
@@ -272,13 +294,13 @@ def _publication(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.
         wait = at.settings.publish_seconds - age.total_seconds() if age else 0.0
         if wait > 0:
             raise NotNowError(f"only live records are unpublished; they are published in {wait:.0f} s")
-    _accepted(context, ["topic", "streamed"], tables)
+    _accepted(context, names, ["topic", "streamed"], tables)
     versions = {n: p.version for n, p in asked.items()}
     goal = ", ".join(f"streamed/{n} {version}" for n, version in versions.items())
     goal += f" after {', '.join(_built(at, LAYERS[-1], table) for table in tables)}"
-    keys = [asset_key(layer, t) for layer in ("merged", LAYERS[-1]) for t in due]
-    keys += [REPORT, *map(index_key, at.dataset.indexes.values()), PRECOMPUTED, PUBLICATION]
-    return gate(context.instance, publish.name, goal, keys, {"ecom/versions": json.dumps(versions)})
+    keys = [names.asset_key(layer, t) for layer in ("merged", LAYERS[-1]) for t in due]
+    keys += [names.report, *map(names.index_key, at.dataset.indexes.values()), names.precomputed, names.publication]
+    return gate(context.instance, names.of("publish"), goal, keys, {"ecom/versions": json.dumps(versions)})
 
 
 def _built(at: Context, layer: str, table: Table) -> str:
@@ -287,4 +309,26 @@ def _built(at: Context, layer: str, table: Table) -> str:
     return build.at.isoformat() if build else "nothing"
 
 
-SENSORS = [topic_observations, due_files, unread_records, unpublished_versions]
+def sensors(names: Names) -> list[dg.SensorDefinition]:
+    """The sensors of a data set."""
+    return [
+        _sensor("topic_observations", topic_observations, names, OBSERVE_EVERY),
+        _sensor("due_files", due_files, names, LOOK_EVERY, job="ingest"),
+        _sensor("unread_records", unread_records, names, LOOK_EVERY, job="stream"),
+        _sensor("unpublished_versions", unpublished_versions, names, LOOK_EVERY, job="publish"),
+    ]
+
+
+def _sensor(name: str, tick: Tick, names: Names, seconds: int, *, job: str = "") -> dg.SensorDefinition:
+    @dg.sensor(
+        name=names.of(name),
+        description=inspect.getdoc(tick),
+        job_name=names.of(job) if job else None,
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={names.home},
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.RunRequest | dg.SkipReason:
+        return tick(context, names.home_of(context), names)
+
+    return sensor

@@ -16,7 +16,8 @@ from ecom_assets.core.settings import Settings, remember
 from ecom_assets.core.settings import load as load_settings
 from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, SHOP, TABLES
 from ecom_assets.definitions import defs
-from ecom_assets.defs import jobs, sensors, state
+from ecom_assets.defs import jobs, state
+from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource, home_resource
 from ecom_assets.defs.resources.kafka import KafkaResource
@@ -52,13 +53,14 @@ def resource(live: Settings, monkeypatch: pytest.MonkeyPatch) -> HomeResource:
     return home_resource(load_settings, SHOP)(**systems)
 
 
-def tick(sensor: dg.SensorDefinition, resource: HomeResource, cursor: str | None = None) -> dg.SensorExecutionData:
+def tick(sensor: str, resource: HomeResource, cursor: str | None = None) -> dg.SensorExecutionData:
+    loaded = defs()
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        dg.build_sensor_context(instance, cursor=cursor, definitions=defs(), resources={"home": resource}) as context,
+        dg.build_sensor_context(instance, cursor=cursor, definitions=loaded, resources={"home": resource}) as context,
     ):
         began = time.monotonic()
-        ticked = sensor.evaluate_tick(context)
+        ticked = loaded.resolve_sensor_def(sensor).evaluate_tick(context)
         assert time.monotonic() - began < 5, "a sensor must not keep the daemon waiting"
         return ticked
 
@@ -71,31 +73,31 @@ def build(stream: Engine, *layers: str) -> None:
 
 def test_the_sensors_follow_the_records(stream: Engine, resource: HomeResource) -> None:
     """If this fails, records stay in Kafka until somebody clicks, or tables are published half."""
-    assert "start the job" in str(tick(sensors.due_files, resource).skip_message)
-    assert "chunked and produced" in str(tick(sensors.unpublished_versions, resource).skip_message)
+    assert "start the job" in str(tick("due_files", resource).skip_message)
+    assert "chunked and produced" in str(tick("unpublished_versions", resource).skip_message)
 
     build(stream, "raw")
-    (requested,) = tick(sensors.due_files, resource).run_requests or []
+    (requested,) = tick("due_files", resource).run_requests or []
     assert {key.path[0] for key in requested.asset_selection or []} == set(INGESTION)
     build(stream, *INGESTION)
-    assert "every file is in the topics" in str(tick(sensors.due_files, resource).skip_message)
-    (requested,) = tick(sensors.unread_records, resource).run_requests or []
+    assert "every file is in the topics" in str(tick("due_files", resource).skip_message)
+    (requested,) = tick("unread_records", resource).run_requests or []
     assert {key.path[-1] for key in requested.asset_selection or []} == set(TABLES)
     seen = state.progress(stream.at)["click_stream"]
     assert seen.offsets
     assert f"{CLICK_STREAM.topic(stream.at.settings.namespace)}[0] to {seen.offsets.ends[0]}" in str(requested.run_key)
-    assert "offsets are not streamed yet" in str(tick(sensors.unpublished_versions, resource).skip_message)
-    observed = {e.asset_key.path[-1]: e.metadata for e in tick(sensors.topic_observations, resource).asset_events}
+    assert "offsets are not streamed yet" in str(tick("unpublished_versions", resource).skip_message)
+    observed = {e.asset_key.path[-1]: e.metadata for e in tick("topic_observations", resource).asset_events}
     assert observed["click_stream"]["rows"].value == seen.expected
     assert observed["click_stream"]["unread_offsets"].value > 0
 
     build(stream, "streamed")
-    assert "every committed record is in Delta" in str(tick(sensors.unread_records, resource).skip_message)
-    (requested,) = tick(sensors.unpublished_versions, resource).run_requests or []
+    assert "every committed record is in Delta" in str(tick("unread_records", resource).skip_message)
+    (requested,) = tick("unpublished_versions", resource).run_requests or []
     assert {key.path[0] for key in requested.asset_selection or []} == {"merged", "hbase", "reconciliation", "serving"}
 
     build(stream, "merged", "hbase")
-    (requested,) = tick(sensors.unpublished_versions, resource).run_requests or []
+    (requested,) = tick("unpublished_versions", resource).run_requests or []
     assert {key.path[0] for key in requested.asset_selection or []} == {"reconciliation", "serving"}
 
 
@@ -192,7 +194,7 @@ def test_the_job_that_follows_topics(stream: Engine, live: Settings, resource: H
     done = TOPIC.simulate(stream.at, CLICK_STREAM, Event(), rate=2000, rows=1000)
     config = jobs.Following(interval=1, minutes=0.25, tables=[CLICK_STREAM.name])
     with dg.DagsterInstance.ephemeral() as instance:
-        ended = jobs.follow.execute_in_process(
+        ended = jobs.follow_job(Names(), dg.in_process_executor).execute_in_process(
             instance=instance, run_config=dg.RunConfig({"topics_followed": config}), resources={"home": resource}
         )
     assert ended.success

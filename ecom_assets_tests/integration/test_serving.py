@@ -35,7 +35,7 @@ from ecom_assets.dashboard import figures
 from ecom_assets.dashboard.figures import Filter
 from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, ORDERS, PRODUCT, SHOP, TABLES
 from ecom_assets.defs.assets.serving import serving_assets
-from ecom_assets.defs.names import PRECOMPUTED, PUBLICATION
+from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource, home_resource
 from ecom_assets.defs.resources.kafka import KafkaResource
@@ -401,9 +401,12 @@ def test_who_reads_during_a_publication_does_not_wait(shop: Settings, queries: Q
         while not seen:
             time.sleep(0.01)
         with dg.DagsterInstance.ephemeral() as instance:
-            assets = serving_assets(SHOP)
+            names = Names()
             done = dg.materialize(
-                assets, selection=[PRECOMPUTED, PUBLICATION], instance=instance, resources={"home": resource}
+                serving_assets(SHOP, names),
+                selection=[names.precomputed, names.publication],
+                instance=instance,
+                resources={"home": resource},
             )
         assert done.success
         deadline = time.monotonic() + 30

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from ecom_assets import diagram
-from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.shop import SHOP, TABLES
-from ecom_assets.definitions import build_defs, defs
+from ecom_assets.definitions import defs
 from ecom_assets.paths import LAYERS
 
 GROUPS = {
@@ -89,20 +84,6 @@ def test_all_three_ways_end_at_the_dashboard(graph: dg.AssetGraph) -> None:
     assert not dashboard.is_materializable
     ways = {key.path[0] for key in dashboard.parent_keys}
     assert ways == {"serving", "hbase", "streamed", "cache"}
-
-
-def test_definitions_load_without_a_home_or_an_address(tmp_path: Path) -> None:
-    """If this fails, importing the code location reads a home or waits for a server, and a variant needs variables."""
-
-    def settings() -> Settings:
-        pytest.fail("the settings were read")
-
-    loaded = build_defs(dataset=SHOP, settings=settings)
-    assert loaded.resolve_asset_graph().get_all_asset_keys() == defs().resolve_asset_graph().get_all_asset_keys()
-    code = "import os, sys; from pathlib import Path; from ecom_assets.definitions import defs; defs()"
-    home = tmp_path / "home"
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"ECOM_HOME": str(home)})
-    assert not home.exists()
 
 
 def test_the_diagram_is_current(graph: dg.AssetGraph) -> None:

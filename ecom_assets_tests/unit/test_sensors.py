@@ -17,10 +17,11 @@ from ecom_assets.core.settings import load
 from ecom_assets.dataset.shop import PRODUCT, TABLES
 from ecom_assets.definitions import defs
 from ecom_assets.defs import sensors, state
-from ecom_assets.defs.names import asset_key
+from ecom_assets.defs.names import Names
 from ecom_assets.defs.state import Progress
 from ecom_assets.paths import engine, open_home
 
+NAMES = Names()
 KEYS = [dg.AssetKey(["streamed", "product"])]
 
 
@@ -77,7 +78,7 @@ def test_a_run_under_way_is_waited_for(instance: dg.DagsterInstance) -> None:
     with pytest.raises(sensors.NotNowError, match="under way"):
         gate(instance)
     with pytest.raises(sensors.NotNowError, match="under way"):
-        sensors.idle(instance)
+        sensors.idle(instance, NAMES)
 
 
 def test_failed_runs_are_tried_again_later_and_later_and_never_given_up(
@@ -101,17 +102,17 @@ def test_failed_runs_are_tried_again_later_and_later_and_never_given_up(
 
 def test_nothing_is_built_on_what_a_check_has_rejected(instance: dg.DagsterInstance) -> None:
     """If this fails, a sensor publishes rows seconds after a blocking check of another run has rejected them."""
-    graph, key = defs().resolve_asset_graph(), asset_key("streamed", PRODUCT)
+    graph, key = defs().resolve_asset_graph(), NAMES.asset_key("streamed", PRODUCT)
 
     def evaluated(*, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> str:
         result = dg.AssetCheckEvaluation(key, "parity", passed, {}, severity=severity)
         instance.report_runless_asset_event(result)
-        return sensors.forbidden(instance, graph, ["topic", "streamed"], [PRODUCT])
+        return sensors.forbidden(instance, graph, NAMES, ["topic", "streamed"], [PRODUCT])
 
-    assert sensors.forbidden(instance, graph, ["topic", "streamed"], [PRODUCT]) == ""
+    assert sensors.forbidden(instance, graph, NAMES, ["topic", "streamed"], [PRODUCT]) == ""
     assert evaluated(passed=True) == ""
     assert "parity of streamed/product failed" in evaluated(passed=False)
-    assert sensors.forbidden(instance, graph, ["topic"], [PRODUCT]) == ""
+    assert sensors.forbidden(instance, graph, NAMES, ["topic"], [PRODUCT]) == ""
     assert evaluated(passed=False, severity=dg.AssetCheckSeverity.WARN) == ""
     assert evaluated(passed=True) == ""
 
@@ -146,12 +147,12 @@ def test_each_sensor_asks_for_the_last_checks(
             at.books.record_build(Build("raw", name, "f"))
         home = SimpleNamespace(at=at, engine=lambda _: stream)
         context = dg.build_sensor_context(instance, definitions=defs())
-        key = asset_key(layer, PRODUCT)
+        key = NAMES.asset_key(layer, PRODUCT)
         instance.report_runless_asset_event(dg.AssetCheckEvaluation(key, "parity", True, {}))
-        assert sensor(context, home).asset_selection
+        assert sensor(context, home, NAMES).asset_selection
         instance.report_runless_asset_event(dg.AssetCheckEvaluation(key, "parity", False, {}))
         with pytest.raises(sensors.NotNowError, match=f"parity of {layer}/product failed: nothing is built on it"):
-            sensor(context, home)
+            sensor(context, home, NAMES)
 
 
 OFFSETS = Offsets("id", {0: 0}, {0: 20}, 1.0)

@@ -6,19 +6,22 @@ import dagster as dg
 
 from ecom_assets.core.progress import track
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.defs.names import OWNERS, asset_key
-from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.names import OWNERS, Names
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, postgres
 
 
-def postgres_assets(dataset: Dataset) -> dg.AssetsDefinition:
+def postgres_assets(dataset: Dataset, names: Names) -> dg.AssetsDefinition:
     """The expanded files as typed tables with keys and indexes."""
 
-    @dg.multi_asset(name="postgres", specs=[_spec(t) for t in dataset.tables.values()])
-    def postgres_tables(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
+    @dg.multi_asset(
+        name=names.of("postgres"),
+        specs=[_spec(t, names) for t in dataset.tables.values()],
+        required_resource_keys={names.home},
+    )
+    def postgres_tables(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         """Load all tables in one transaction: they refer to one another, and readers see old or new ones, not both."""
-        settings = home.at.settings
+        settings = names.home_of(context).at.settings
         with track("postgres", None) as advance:
             loaded = postgres.load(
                 settings, dataset, Stack(settings).address("postgres"), lambda _, rows: advance(rows)
@@ -35,12 +38,12 @@ def postgres_assets(dataset: Dataset) -> dg.AssetsDefinition:
                     "unparsed": dg.MetadataValue.json(done.unparsed),
                     "orphans": dg.MetadataValue.json(done.orphans),
                 }
-            yield dg.MaterializeResult(asset_key=asset_key("postgres", table), metadata=metadata)
+            yield dg.MaterializeResult(asset_key=names.asset_key("postgres", table), metadata=metadata)
 
     return postgres_tables
 
 
-def _spec(table: Table) -> dg.AssetSpec:
+def _spec(table: Table, names: Names) -> dg.AssetSpec:
     columns = [
         dg.TableColumn(
             c.name,
@@ -51,10 +54,10 @@ def _spec(table: Table) -> dg.AssetSpec:
         for c in postgres.columns(table)
     ]
     return dg.AssetSpec(
-        asset_key("postgres", table),
-        deps=[asset_key("expanded", table)],
+        names.asset_key("postgres", table),
+        deps=[names.asset_key("expanded", table)],
         description=f"{table.doc} Typed, with primary key, foreign keys and indexes.".strip(),
-        group_name="postgres",
+        group_name=names.of("postgres"),
         kinds={"postgres"},
         owners=OWNERS,
         tags={"table": table.name},
@@ -66,18 +69,19 @@ def _spec(table: Table) -> dg.AssetSpec:
     )
 
 
-def analysis_assets(dataset: Dataset) -> dg.AssetsDefinition:
+def analysis_assets(dataset: Dataset, names: Names) -> dg.AssetsDefinition:
     """Answers computed by Spark over PostgreSQL's tables."""
 
     @dg.multi_asset(
-        name="analyses",  # not the name of the job
+        name=names.of("analyses"),  # not the name of the job
         can_subset=True,
+        required_resource_keys={names.home},
         specs=[
             dg.AssetSpec(
-                ["analysis", name],
-                deps=[asset_key("postgres", dataset.tables[t]) for t in query.tables],
+                names.key("analysis", name),
+                deps=[names.asset_key("postgres", dataset.tables[t]) for t in query.tables],
                 description=query.doc,
-                group_name="analysis",
+                group_name=names.of("analysis"),
                 kinds={"spark", "delta"},
                 owners=OWNERS,
                 metadata={"query": dg.MetadataValue.md(f"```sql\n{query.sql}\n```")},
@@ -85,12 +89,12 @@ def analysis_assets(dataset: Dataset) -> dg.AssetsDefinition:
             for name, query in dataset.queries.items()
         ],
     )
-    def analyses(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
+    def analyses(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         """Read the tables over JDBC in parallel parts and compute each answer."""
-        at = home.at
+        at = names.home_of(context).at
         url = Stack(at.settings).address("postgres")
         for name in dataset.queries:
-            key = dg.AssetKey(["analysis", name])
+            key = names.key("analysis", name)
             if key in context.selected_asset_keys:
                 found, unchanged = analysis.analyse(at.spark, at.settings, dataset, url, name)
                 context.log.info(
@@ -108,30 +112,31 @@ def analysis_assets(dataset: Dataset) -> dg.AssetsDefinition:
     return analyses
 
 
-def cached_analyses(dataset: Dataset) -> dg.AssetsDefinition:
+def cached_analyses(dataset: Dataset, names: Names) -> dg.AssetsDefinition:
     """The same answers in Redis."""
 
     @dg.multi_asset(
-        name="cache",
+        name=names.of("cache"),
         can_subset=True,
+        required_resource_keys={names.home},
         specs=[
             dg.AssetSpec(
-                ["cache", name],
-                deps=[dg.AssetKey(["analysis", name])],
+                names.key("cache", name),
+                deps=[names.key("analysis", name)],
                 description=f"{query.doc} In Redis, with version and time to live.",
-                group_name="cache",
+                group_name=names.of("cache"),
                 kinds={"redis"},
                 owners=OWNERS,
             )
             for name, query in dataset.queries.items()
         ],
     )
-    def cached(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult]:
+    def cached(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         """Put each result into Redis."""
-        settings = home.at.settings
+        settings = names.home_of(context).at.settings
         url = Stack(settings).address("redis")
         for name in dataset.queries:
-            key = dg.AssetKey(["cache", name])
+            key = names.key("cache", name)
             if key in context.selected_asset_keys:
                 kept = analysis.keep(name, settings, url)
                 yield dg.MaterializeResult(

@@ -13,19 +13,10 @@ from pydantic import Field
 
 from ecom_assets.core.layer import Built, Layer
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.defs.names import OWNERS, WEEKLY, asset_key, for_each
-from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.names import OWNERS, WEEKLY, Names, for_each
 from ecom_assets.paths import LAYERS, PATHS
 from ecom_assets.preview import preview
-
-SOURCE = dg.AssetSpec(
-    ["source", "shop"],
-    description="The shop's data: Kaggle's bytadit/transactional-ecommerce, a local folder, or the generator.",
-    group_name="source",
-    kinds={"kaggle", "csv"},
-    owners=OWNERS,
-    metadata={"url": dg.MetadataValue.url("https://www.kaggle.com/datasets/bytadit/transactional-ecommerce")},
-)
+from ecom_assets.source.kaggle import URL
 
 
 class LayerConfig(dg.Config):
@@ -35,27 +26,53 @@ class LayerConfig(dg.Config):
     repair: bool = Field(False, description="Rebuild what is known to be damaged, next to the old, and swap it in")
 
 
-def layer_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
+def source_asset(dataset: Dataset, names: Names) -> dg.AssetSpec:
+    """Where the raw files come from."""
+    places = ["a folder"]
+    if dataset.kaggle:
+        places.append(f"Kaggle's {dataset.kaggle}")
+    if dataset.generator:
+        places.append("the generator")
+    return dg.AssetSpec(
+        _source_key(dataset, names),
+        description=f"The CSV files of the data set {dataset.name}, from {' or '.join(places)}.",
+        group_name=names.of("source"),
+        kinds={"csv", "kaggle"} if dataset.kaggle else {"csv"},
+        owners=OWNERS,
+        metadata={"url": dg.MetadataValue.url(URL + dataset.kaggle)} if dataset.kaggle else None,
+    )
+
+
+def _source_key(dataset: Dataset, names: Names) -> dg.AssetKey:
+    return names.key("source", dataset.name)
+
+
+def layer_assets(dataset: Dataset, names: Names) -> list[dg.AssetsDefinition]:
     """The assets of every layer; any table's can be materialized alone."""
-    return [_layer(layer, dataset) for layer in PATHS["stream"]]
+    return [_layer(layer, dataset, names) for layer in PATHS["stream"]]
 
 
-def _layer(layer: Layer, dataset: Dataset) -> dg.AssetsDefinition:
+def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
     tables = dataset.tables.values()
-    specs = [_spec(layer, table, dataset) for table in tables]
+    specs = [_spec(layer, table, dataset, names) for table in tables]
 
-    @dg.multi_asset(name=layer.name, specs=specs, can_subset=True, pool=layer.pool)
-    def build(
-        context: dg.AssetExecutionContext, config: LayerConfig, home: HomeResource
-    ) -> Iterator[dg.MaterializeResult]:
+    @dg.multi_asset(
+        name=names.of(layer.name),
+        specs=specs,
+        can_subset=True,
+        pool=names.of(layer.pool),
+        required_resource_keys={names.home},
+    )
+    def build(context: dg.AssetExecutionContext, config: LayerConfig) -> Iterator[dg.MaterializeResult]:
+        home = names.home_of(context)
         engine = home.engine(config.path)
-        due = [t for t in tables if asset_key(layer.name, t) in context.selected_asset_keys]
+        due = [t for t in tables if names.asset_key(layer.name, t) in context.selected_asset_keys]
         for table, built in for_each(due, lambda t: engine.build(layer.name, t, repair=config.repair)):
             done = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer.name, table.name, done)
             of = engine.layer(layer.name)
             yield dg.MaterializeResult(
-                asset_key=asset_key(layer.name, table),
+                asset_key=names.asset_key(layer.name, table),
                 metadata=_metadata(built)
                 | {
                     "dagster/table_name": of.stored_as(home.at.settings, table),
@@ -66,12 +83,12 @@ def _layer(layer: Layer, dataset: Dataset) -> dg.AssetsDefinition:
     return build
 
 
-def _spec(layer: Layer, table: Table, dataset: Dataset) -> dg.AssetSpec:
+def _spec(layer: Layer, table: Table, dataset: Dataset, names: Names) -> dg.AssetSpec:
     return dg.AssetSpec(
-        asset_key(layer.name, table),
-        deps=_deps(layer.name, table, dataset),
+        names.asset_key(layer.name, table),
+        deps=_deps(layer.name, table, dataset, names),
         description=f"{table.doc} {layer.description}".strip(),
-        group_name=layer.name,
+        group_name=names.of(layer.name),
         kinds=set(layer.kinds),
         owners=OWNERS,
         tags={"table": table.name},
@@ -84,16 +101,16 @@ def _spec(layer: Layer, table: Table, dataset: Dataset) -> dg.AssetSpec:
     )
 
 
-def _deps(name: str, table: Table, dataset: Dataset) -> list[dg.AssetKey]:
+def _deps(name: str, table: Table, dataset: Dataset, names: Names) -> list[dg.AssetKey]:
     """What a table's asset is built from on any path; raw files come together, so all of them count."""
     before = [layer.upstream for path in PATHS.values() for layer in path if layer.name == name]
     keys = {}
     for upstream in before:
         if upstream is None:
-            keys[SOURCE.key] = None
+            keys[_source_key(dataset, names)] = None
         else:
             tables = dataset.tables.values() if upstream.upstream is None else [table]
-            keys |= dict.fromkeys(asset_key(upstream.name, t) for t in tables)
+            keys |= dict.fromkeys(names.asset_key(upstream.name, t) for t in tables)
     return list(keys)
 
 

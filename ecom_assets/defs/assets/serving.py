@@ -4,8 +4,7 @@ import dagster as dg
 
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.dataset.model import Dataset, Index
-from ecom_assets.defs.names import OWNERS, PRECOMPUTED, PUBLICATION, REPORT, asset_key, index_key
-from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.defs.names import OWNERS, Names
 from ecom_assets.paths import HBASE, path_used
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import publication
@@ -14,19 +13,20 @@ from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import Queries, Snapshot
 
 
-def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def serving_assets(dataset: Dataset, names: Names) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of serving."""
 
     @dg.asset(
-        key=PRECOMPUTED,
-        deps=[REPORT, *map(index_key, dataset.indexes.values())],
-        group_name="serving",
+        key=names.precomputed,
+        deps=[names.report, *map(names.index_key, dataset.indexes.values())],
+        group_name=names.of("serving"),
         kinds={"spark", "redis"},
         owners=OWNERS,
+        required_resource_keys={names.home},
     )
-    def precomputed_results(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+    def precomputed_results(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """Precomputed dashboard queries, cached in Redis; pages show the previous publication meanwhile."""
-        at = home.at
+        at = names.home_of(context).at
         service = Queries(at.settings, dataset, lambda: at.spark, at.books)
         try:
             service.cache.register(at.owner)
@@ -44,10 +44,17 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
             }
         )
 
-    @dg.asset(key=PUBLICATION, deps=[PRECOMPUTED], group_name="serving", kinds={"python"}, owners=OWNERS)
-    def published(home: HomeResource) -> dg.MaterializeResult:
+    @dg.asset(
+        key=names.publication,
+        deps=[names.precomputed],
+        group_name=names.of("serving"),
+        kinds={"python"},
+        owners=OWNERS,
+        required_resource_keys={names.home},
+    )
+    def published(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """One version of every table, all verified and precomputed: from now on the pages show these."""
-        at = home.at
+        at = names.home_of(context).at
         now, changed = publication.publish(at.settings, dataset, at.books)
         try:
             address = Stack(at.settings).address("dashboard")
@@ -60,50 +67,55 @@ def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition | dg.AssetSpec]
         return dg.MaterializeResult(metadata=shown | ({"dashboard": dg.MetadataValue.url(address)} if address else {}))
 
     dashboard = dg.AssetSpec(
-        ["dashboard"],
+        names.key("dashboard"),
         deps=[
-            PUBLICATION,
-            *(asset_key(layer, t) for layer in ("hbase", "streamed") for t in dataset.tables.values()),
-            *(dg.AssetKey(["cache", name]) for name in dataset.queries),
+            names.publication,
+            *(names.asset_key(layer, t) for layer in ("hbase", "streamed") for t in dataset.tables.values()),
+            *(names.key("cache", name) for name in dataset.queries),
         ],
         description="The dashboard's pages: overview, live, lookup and reconciliation. `ecom dashboard` starts it.",
-        group_name="serving",
+        group_name=names.of("serving"),
         kinds={"streamlit"},
         owners=OWNERS,
     )
-    return [*map(_index_asset, dataset.indexes.values()), precomputed_results, published, dashboard]
+    indexes = [_index_asset(index, names) for index in dataset.indexes.values()]
+    return [*indexes, precomputed_results, published, dashboard]
 
 
-def _index_asset(index: Index) -> dg.AssetsDefinition:
+def _index_asset(index: Index, names: Names) -> dg.AssetsDefinition:
     @dg.asset(
-        key=index_key(index),
-        deps=[asset_key("hbase", index.of)],
+        key=names.index_key(index),
+        deps=[names.asset_key("hbase", index.of)],
         description=f"Secondary index on HBase: {index.of.name} by {', '.join(index.hbase.row_key)}.",
-        group_name="serving",
+        group_name=names.of("serving"),
         kinds={"hbase"},
         owners=OWNERS,
+        required_resource_keys={names.home},
     )
-    def index_asset(home: HomeResource) -> dg.MaterializeResult:
-        built = build_index(home.at, index, HBASE[path_used(home.at)])
+    def index_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        at = names.home_of(context).at
+        built = build_index(at, index, HBASE[path_used(at)])
         return dg.MaterializeResult(metadata={"dagster/row_count": built.rows, "skipped": built.unchanged})
 
     return index_asset
 
 
-def index_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+def index_checks(dataset: Dataset, names: Names) -> list[dg.AssetChecksDefinition]:
     """A check of every index."""
-    return [_index_check(index) for index in dataset.indexes.values()]
+    return [_index_check(index, names) for index in dataset.indexes.values()]
 
 
-def _index_check(index: Index) -> dg.AssetChecksDefinition:
+def _index_check(index: Index, names: Names) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=index_key(index),
+        asset=names.index_key(index),
         name=f"matches_{index.of.name}",
         description=f"The index, read back completely, has one row for every row of {index.of.name} and no other.",
         blocking=True,
+        required_resource_keys={names.home},
     )
-    def matches(home: HomeResource) -> dg.AssetCheckResult:
-        wrong = check_index(home.at, index, HBASE[path_used(home.at)])
+    def matches(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        at = names.home_of(context).at
+        wrong = check_index(at, index, HBASE[path_used(at)])
         return dg.AssetCheckResult(passed=not wrong, metadata={"mismatches": dg.MetadataValue.json(wrong)})
 
     return matches
