@@ -52,7 +52,7 @@ def dev(
     dagster_home(settings)
     start(settings, console)
     command = [
-        str(Path(sys.executable).with_name("dagster")), "dev", "-w", str(ROOT / "workspace.yaml"),
+        str(Path(sys.executable).with_name("dagster")), "dev", "-w", str(ROOT / "ecom_assets" / "workspace.yaml"),
         "-h", settings.host, "-p", str(port),
     ]  # fmt: skip
     warnings = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), SUPERSEDED)))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ecom_assets.core.location import Location
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The project's root folder (holds ``schemas/`` and ``pyproject.toml``)."""
+"""The folder that holds the package: the project's root, or ``site-packages`` where the package is installed."""
 
 
 SMALL_SCALE = 0.02

@@ -29,10 +29,12 @@ def named(name: str) -> Dataset:
     Raises:
         DatasetError: There is none, or its declaration cannot be used.
     """
-    folder = bundled() / name
-    if "/" in name or not folder.is_dir():
-        folder = Path(name).expanduser().resolve()
-    return load(folder)
+    return load(bundled() / name if is_bundled(name) else Path(name).expanduser().resolve())
+
+
+def is_bundled(name: str) -> bool:
+    """Whether a name is that of a data set that comes with the project, not a folder."""
+    return "/" not in name and (bundled() / name).is_dir()
 
 
 @cache
