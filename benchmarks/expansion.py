@@ -15,8 +15,8 @@ from benchmarks.stage import Stage
 from ecom_assets.core.location import local, rmtree
 from ecom_assets.csv import expand as expanding
 from ecom_assets.csv.plan import plan
-from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
-from ecom_assets.dataset.shop import SHOP
+from ecom_assets_tests.tables import CLICK_STREAM as TABLE
+from ecom_assets_tests.tables import SHOP
 
 DISK = "dd"
 FACTOR = "3"

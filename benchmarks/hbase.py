@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import NAMESPACE, Stage
-from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
 from ecom_assets.hbase import bulk_load, importtsv, rpc, scan, write
 from ecom_assets.hbase.layout import Layout, Target, split_keys
 from ecom_assets.hbase.thrift import CONNECTIONS
 from ecom_assets.java.clients import hbase_client
+from ecom_assets_tests.tables import CLICK_STREAM as TABLE
 
 HAPPYBASE, IMPORTTSV, THRIFT, PE, ROW_BY_ROW = (
     "happybase batches", "ImportTsv", "our Thrift calls", "PerformanceEvaluation", "happybase put by put",

@@ -25,9 +25,9 @@ from ecom_assets.core import avro
 from ecom_assets.core.layer import Chunk, ChunkSource, Cut
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
 from ecom_assets.kafka import producer
 from ecom_assets.paths import CHUNKED, TOPIC
+from ecom_assets_tests.tables import CLICK_STREAM as TABLE
 
 PRODUCER_TEST, CONSUMER_TEST = "kafka-producer-perf-test", "kafka-consumer-perf-test"
 TEST_FACTOR = 3

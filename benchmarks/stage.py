@@ -30,7 +30,6 @@ from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.csv import chunk, expand, records
 from ecom_assets.csv.plan import Plan
-from ecom_assets.dataset.shop import CLICK_STREAM as TABLE
 from ecom_assets.hbase.admin import HBaseAdmin, admin_of
 from ecom_assets.hbase.layout import row_keys
 from ecom_assets.java import jars
@@ -39,7 +38,9 @@ from ecom_assets.kafka import producer
 from ecom_assets.kafka.clients import Clients
 from ecom_assets.paths import CHUNKED, open_home
 from ecom_assets.servers.stack import Stack
-from ecom_assets.source import facts, synthetic
+from ecom_assets.source import synthetic
+from ecom_assets.source.synthetic import facts
+from ecom_assets_tests.tables import CLICK_STREAM as TABLE
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

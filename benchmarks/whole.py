@@ -14,9 +14,9 @@ from benchmarks.harness import Goal, Ratio, Sample, Step
 from benchmarks.stage import Stage
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.progress import hushed
-from ecom_assets.dataset.shop import TABLES
 from ecom_assets.paths import LAYERS, engine, open_home
-from ecom_assets.source import facts
+from ecom_assets.source.synthetic import facts
+from ecom_assets_tests.tables import TABLES
 
 VERIFICATION = "proof"
 """Name of its part; it stays as it is, so that results can be compared with those of the history."""

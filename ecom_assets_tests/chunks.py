@@ -12,7 +12,7 @@ from ecom_assets.core.location import local
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, records
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM
+from ecom_assets_tests.tables import CLICK_STREAM
 
 
 def clicks(rows: int, start: int = 0) -> pa.RecordBatch:

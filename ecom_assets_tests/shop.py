@@ -11,10 +11,10 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.csv.unique import Deduplicated
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import ORDERS, TABLES
 from ecom_assets.lake import streamed
 from ecom_assets.paths import HBASE, engine, open_home
 from ecom_assets.serving import index, publication
+from ecom_assets_tests.tables import ORDERS, TABLES
 
 SCALE = 0.002
 

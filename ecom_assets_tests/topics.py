@@ -20,9 +20,9 @@ from ecom_assets.core.layer import Built, Cut, Layer, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import PRODUCT, SHOP
 from ecom_assets.lake import streamed
 from ecom_assets.paths import MERGED, STREAMED
+from ecom_assets_tests.tables import PRODUCT, SHOP
 
 Row = dict[str, Any]
 TEXTS = ["Shirt", "", "ü, \"x\"\n'y'", "日本\r\n", "NA", "null", "\\N", "x" * 3000]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from ecom_assets.dataset.shop import TABLES
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.cluster import watch
 from ecom_assets_tests.runs import ecom, environment, settings_of, start
+from ecom_assets_tests.tables import TABLES
 
 SCALE = os.environ.get("SCALE", "0.05")
 RUN_SECONDS = 1800

@@ -10,12 +10,12 @@ import pytest
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from ecom_assets.dataset.shop import TABLES
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.servers import probes
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.cluster import watch
 from ecom_assets_tests.runs import beginning, ecom, environment, settings_of, start, wait_for
+from ecom_assets_tests.tables import TABLES
 
 SCALE = "0.005"
 RUN_SECONDS = 900

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from ecom_assets.core.location import HdfsPath
-from ecom_assets.dataset.shop import TABLES
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.lake import delta, merge
 from ecom_assets.paths import LAYERS
 from ecom_assets.servers.process import Record
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.runs import beginning, ecom, environment, finish, settings_of, start, wait_for
+from ecom_assets_tests.tables import TABLES
 
 SCALE = "0.005"
 RUN_SECONDS = 900

@@ -25,9 +25,9 @@ import typer
 from rich.console import Console
 
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import TABLES
 from ecom_assets.paths import LAYERS
 from ecom_assets.servers.stack import Stack
+from ecom_assets_tests.tables import TABLES
 
 console = Console(highlight=False)
 SERVERS = ("kafka", "spark", "hbase", "thrift")

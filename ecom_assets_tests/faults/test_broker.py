@@ -14,11 +14,11 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ecom_assets.dataset.shop import CLICK_STREAM
 from ecom_assets.kafka import producer
 from ecom_assets.paths import CHUNKED, engine, open_home
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.shop import settings_for
+from ecom_assets_tests.tables import CLICK_STREAM
 
 REQUEST_MS = 2000
 STILL = 3 * REQUEST_MS / 1000

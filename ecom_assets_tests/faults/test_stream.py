@@ -11,11 +11,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import Location, remove
-from ecom_assets.dataset.shop import PRODUCT
 from ecom_assets.kafka.clients import Clients
 from ecom_assets.lake import delta, streamed
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import STREAMED
+from ecom_assets_tests.tables import PRODUCT
 from ecom_assets_tests.topics import MakeTopic, Topic, product, rows_of
 
 

@@ -16,13 +16,13 @@ from ecom_assets.core.layer import Measurement, Offsets
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
 from ecom_assets.hbase import write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.layout import Target, row_keys, split_keys
 from ecom_assets.lake import delta, maintenance, merge
 from ecom_assets.paths import MERGED, TOPIC, engine, open_home
 from ecom_assets.reconcile import quality
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from ecom_assets.csv import blocks, chunk, expand, fold, spark_tasks
 from ecom_assets.csv.contract import header_line
 from ecom_assets.csv.plan import plan
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TABLES
 from ecom_assets.source import synthetic
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TABLES
 
 
 @pytest.fixture(scope="module")

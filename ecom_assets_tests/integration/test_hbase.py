@@ -17,12 +17,12 @@ from ecom_assets.core import row_hash
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
 from ecom_assets.hbase import get, scan, write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.layout import Layout, Target, split_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
 
 REGIONS = 4
 Make = Callable[[Table, str, pa.RecordBatch, list[bytes]], Settings]

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import TRANSACTIONS
 from ecom_assets.hbase import compare, rpc, scan, write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.layout import row_keys, split_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.integration.test_hbase import expected, found, random_rows, target
+from ecom_assets_tests.tables import TRANSACTIONS
 
 NAME = "test_compare_transactions"
 

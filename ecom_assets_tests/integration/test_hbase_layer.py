@@ -22,7 +22,6 @@ from ecom_assets.core.layer import Built, Cut, Measurement, Row, RowSource
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.dataset.shop import ORDERS, TRANSACTIONS
 from ecom_assets.hbase import get, scan
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.get import SwapError, staged_name
@@ -32,6 +31,7 @@ from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import index
 from ecom_assets_tests.integration.test_hbase import expected, random_rows
+from ecom_assets_tests.tables import ORDERS, TRANSACTIONS
 
 ROWS = 600
 DATASET = Dataset.of("one", TRANSACTIONS)

@@ -19,7 +19,6 @@ from ecom_assets.core.errors import HBaseError, ServiceError
 from ecom_assets.core.location import HdfsPath
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Form, HBaseLayout, Table
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
 from ecom_assets.hbase import bulk_load, get, importtsv, scan, spark_load, write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.hfile import Files
@@ -27,6 +26,7 @@ from ecom_assets.hbase.layout import row_keys, split_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.integration.test_hbase import STAMP, expected, found, random_rows, target
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT, TABLES, TRANSACTIONS
 from ecom_assets_tests.unit.test_hfile import read
 
 FAMILIES = {"first": ("a", "", "ü"), "second": ("z", "b"), "third": ("only",)}

@@ -14,7 +14,6 @@ from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.core.settings import load as load_settings
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT, SHOP, TABLES
 from ecom_assets.definitions import defs
 from ecom_assets.defs import jobs, state
 from ecom_assets.defs.names import Names
@@ -29,6 +28,7 @@ from ecom_assets.reconcile import report
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import live as page
 from ecom_assets_tests.shop import settings_for
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT, SHOP, TABLES
 
 
 @pytest.fixture(scope="module")

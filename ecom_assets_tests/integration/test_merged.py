@@ -14,11 +14,11 @@ from ecom_assets.core import row_hash
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.layer import Built, Cut
 from ecom_assets.core.measure import Measure
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.lake import companions, delta, maintenance, merge, quarantine, repeats, streamed
 from ecom_assets.lake.typed import with_parsed
 from ecom_assets.paths import MERGED
 from ecom_assets.serving import postgres
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT
 from ecom_assets_tests.topics import MakeTopic, Row, event, held, product
 
 

@@ -19,7 +19,6 @@ from ecom_assets.core.context import Context
 from ecom_assets.core.location import Location, local
 from ecom_assets.csv import chunk, expand, records
 from ecom_assets.csv.plan import raw_file
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
 from ecom_assets.kafka.clients import Clients
 from ecom_assets.lake import delta, merge, streamed
 from ecom_assets.paths import LAYERS, engine, open_home
@@ -27,6 +26,7 @@ from ecom_assets.reconcile import report
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import synthetic
 from ecom_assets_tests.runs import built, ecom, environment, finish, settings_of, start, wait_for
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES, TRANSACTIONS
 
 SCALE = 0.001
 

@@ -21,11 +21,11 @@ from ecom_assets.core.layer import Cut
 from ecom_assets.core.location import remove
 from ecom_assets.core.spark import answers, connect
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.defs.resources.spark import SparkConnectResource
 from ecom_assets.lake import delta, kafka_source, quarantine, query, streamed
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import MERGED, STREAMED
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT
 from ecom_assets_tests.topics import MakeTopic, Topic, encode, event, held, product, rows_of
 
 

@@ -25,7 +25,6 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk
 from ecom_assets.csv.records import DamagedError
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.kafka import clients, ledger, producer, reader, topics, writer
 from ecom_assets.kafka.clients import Clients
 from ecom_assets.kafka.ledger import LedgerEntry
@@ -34,6 +33,7 @@ from ecom_assets.kafka.reader import Found
 from ecom_assets.kafka.writer import Writer
 from ecom_assets.paths import CHUNKED
 from ecom_assets_tests.chunks import click_chunks, clicks, total, write_chunks
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ from pathlib import Path
 from ecom_assets.paths import CHUNKED
 from ecom_assets.kafka import producer
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import CLICK_STREAM
+from ecom_assets_tests.tables import CLICK_STREAM
 
 settings = Settings.model_validate_json(sys.argv[1])
 producer.TRANSACTION_CHUNKS = 2

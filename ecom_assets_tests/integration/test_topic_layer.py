@@ -26,13 +26,13 @@ from ecom_assets.core.errors import NotBuiltError, OwnedError, TopicError, is_tr
 from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.kafka import clients, ledger, producer, reader
 from ecom_assets.kafka import cut as cuts
 from ecom_assets.kafka.clients import Clients
 from ecom_assets.kafka.layer import TopicLayer
 from ecom_assets.paths import CHUNKED as CHUNKS
 from ecom_assets_tests.chunks import click_chunks, clicks, total
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT
 
 TOPIC = TopicLayer(CHUNKS)
 
@@ -390,7 +390,7 @@ import sys
 from threading import Event
 from ecom_assets.paths import CHUNKED as CHUNKS
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import CLICK_STREAM
+from ecom_assets_tests.tables import CLICK_STREAM
 from ecom_assets.kafka import producer
 from ecom_assets.kafka.simulate import simulate
 

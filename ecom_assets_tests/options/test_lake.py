@@ -15,7 +15,6 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import HdfsPath, exists, remove
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.shop import PRODUCT, SHOP, TRANSACTIONS
 from ecom_assets.hbase import bulk_load
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.lake import delta, maintenance, query, streamed
@@ -33,6 +32,7 @@ from ecom_assets_tests.integration.test_hfile import (
     test_a_task_that_fails_says_why,  # noqa: F401  runs here too, with the settings made below
 )
 from ecom_assets_tests.integration.test_streamed import test_stream  # noqa: F401  runs here too, on a topic made below
+from ecom_assets_tests.tables import PRODUCT, SHOP, TRANSACTIONS
 from ecom_assets_tests.topics import MakeTopic, product, rows_of
 
 addresses, admin, named = test_hfile.addresses, test_hfile.admin, test_hfile.named

@@ -18,7 +18,6 @@ from ecom_assets.core.errors import LakeError, TopicError
 from ecom_assets.core.layer import Cut, Offsets
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, SHOP
 from ecom_assets.java import jars
 from ecom_assets.java.program import JAVA, run_java
 from ecom_assets.kafka import clients, producer
@@ -28,6 +27,7 @@ from ecom_assets.paths import CHUNKED, STREAMED, TOPIC
 from ecom_assets.servers.kafka import Kafka
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.chunks import click_chunks, total
+from ecom_assets_tests.tables import CLICK_STREAM, SHOP
 
 NAME = "shop"
 

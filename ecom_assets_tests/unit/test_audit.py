@@ -14,8 +14,8 @@ from ecom_assets.csv import audit, audit_parts, blocks, contract, records
 from ecom_assets.csv.contract import HeaderError, header_line
 from ecom_assets.csv.plan import Plan
 from ecom_assets.dataset.model import Column, HBaseLayout, Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT
 from ecom_assets.source import synthetic
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT
 
 CLICK_HEADER = header_line(CLICK_STREAM)
 SIZES = [1, 2, 5, 17, 64, 300]

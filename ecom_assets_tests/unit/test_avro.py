@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ecom_assets.core import avro
 from ecom_assets.core.avro import AvroError
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CUSTOMER, PRODUCT, TABLES
+from ecom_assets_tests.tables import CUSTOMER, PRODUCT, TABLES
 
 LONG = st.integers(-(1 << 63), (1 << 63) - 1)
 TEXT = st.one_of(

@@ -23,8 +23,8 @@ from ecom_assets.csv.expanded import ExpandedLayer
 from ecom_assets.csv.plan import raw_file
 from ecom_assets.csv.raw import RawLayer
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TRANSACTIONS
 from ecom_assets.source import SourceNotFoundError, acquire
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TRANSACTIONS
 
 RAW = RawLayer(acquire)
 EXPANDED = ExpandedLayer(RAW)

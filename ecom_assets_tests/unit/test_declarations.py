@@ -12,8 +12,8 @@ from ecom_assets.core.context import Context
 from ecom_assets.core.layer import Layer
 from ecom_assets.core.settings import load
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, SHOP
 from ecom_assets.paths import EXPANDED, HBASE, MERGED, TOPIC
+from ecom_assets_tests.tables import CLICK_STREAM, SHOP
 
 LAYOUT = CLICK_STREAM.hbase
 KEY = replace(CLICK_STREAM, primary_key=("session_id",))

@@ -15,9 +15,9 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from ecom_assets.dataset.shop import PRODUCT as TABLE
 from ecom_assets.lake import delta, query, sink, streamed
 from ecom_assets.lake.sink import Writer
+from ecom_assets_tests.tables import PRODUCT as TABLE
 from ecom_assets_tests.topics import encode, product
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)

@@ -19,8 +19,8 @@ from ecom_assets.core.layer import Built, Cut, Layer, Measurement, Row
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import PRODUCT, SHOP
 from ecom_assets.reconcile import report
+from ecom_assets_tests.tables import PRODUCT, SHOP
 
 
 class Numbers(Layer):

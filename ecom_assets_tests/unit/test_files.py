@@ -26,9 +26,9 @@ from ecom_assets.csv.audit import Audit, audit
 from ecom_assets.csv.contract import header_line
 from ecom_assets.csv.plan import last_copy, plan, raw_file
 from ecom_assets.dataset.model import Dataset, HBaseLayout, Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TABLES, TRANSACTIONS
 from ecom_assets.paths import engine, open_home
 from ecom_assets.source import synthetic
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TABLES, TRANSACTIONS
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import dagster as dg
 import pytest
 
 from ecom_assets import diagram
-from ecom_assets.dataset.shop import SHOP, TABLES
-from ecom_assets.definitions import defs
+from ecom_assets.core.settings import Settings
+from ecom_assets.definitions import build_defs, defs
 from ecom_assets.paths import LAYERS
+from ecom_assets_tests.tables import SHOP, TABLES
 
 GROUPS = {
     "source": {"source/shop"},

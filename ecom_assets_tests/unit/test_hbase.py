@@ -19,10 +19,10 @@ from thriftpy2.transport.memory import TCyMemoryBuffer
 from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import HBaseLayout, Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
 from ecom_assets.hbase import scan, thrift
 from ecom_assets.hbase.layout import Layout, row_keys, split_keys
 from ecom_assets.hbase.thrift import ThriftIOError
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, TABLES, TRANSACTIONS
 
 THRIFT: Any = sys.modules["Hbase_thrift"]  # made by happybase from its .thrift file
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, PRODUCT
 from ecom_assets.hbase import bulk_load
 from ecom_assets.hbase.layout import Layout, split_keys
+from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT
 
 
 def shuffled(table: Table, rows: int) -> pa.RecordBatch:

@@ -10,10 +10,10 @@ import pytest
 
 from ecom_assets.core.row_hash import row_hash
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, TABLES
 from ecom_assets.hbase import scan, wire
 from ecom_assets.hbase.layout import Layout
 from ecom_assets.hbase.rpc import Cells, Page, plain_counts
+from ecom_assets_tests.tables import CLICK_STREAM, TABLES
 
 Rows = list[tuple[bytes, dict[bytes, bytes]]]
 

@@ -12,10 +12,10 @@ from ecom_assets.core.books import Build
 from ecom_assets.core.context import Context
 from ecom_assets.core.layer import Built
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import ORDERS, TRANSACTIONS
 from ecom_assets.hbase import rebuild
 from ecom_assets.paths import HBASE, open_home
 from ecom_assets.serving import index
+from ecom_assets_tests.tables import ORDERS, TRANSACTIONS
 
 BATCHES, ROWS = 50, 2_000
 

@@ -12,7 +12,7 @@ from ecom_assets.csv import expand, keys, records
 from ecom_assets.csv.contract import header_line
 from ecom_assets.csv.plan import Plan, sampled
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, TRANSACTIONS
+from ecom_assets_tests.tables import CLICK_STREAM, TRANSACTIONS
 
 UUID = st.uuids().map(str)
 HEXADECIMAL = st.text("0123456789abcdefgF-", min_size=1, max_size=12)

@@ -13,11 +13,11 @@ from ecom_assets.core.errors import HBaseError, LakeError
 from ecom_assets.core.location import HdfsPath, hadoop_uri, local, stamp
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, expand
-from ecom_assets.dataset.shop import PRODUCT
 from ecom_assets.hbase import bulk_load, importtsv
 from ecom_assets.hbase.layout import Target
 from ecom_assets.lake import merge, quarantine, streamed
 from ecom_assets.lake.query import Place
+from ecom_assets_tests.tables import PRODUCT
 
 
 def test_paths() -> None:

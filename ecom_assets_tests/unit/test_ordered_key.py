@@ -15,8 +15,8 @@ from ecom_assets.core import ordered_key
 from ecom_assets.csv import records
 from ecom_assets.csv.audit import audit
 from ecom_assets.dataset.model import Form, HBaseLayout
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER
 from ecom_assets.hbase.layout import Layout, row_keys
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER
 
 TEXT = st.text(st.sampled_from("\0\1\2a|ü") | st.characters(exclude_categories=("Cs",)), max_size=4)
 LONG = st.integers(-(2**63), 2**63 - 1)

@@ -13,10 +13,10 @@ from deltalake import write_deltalake
 from ecom_assets.core.layer import Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import CUSTOMER, PRODUCT
 from ecom_assets.lake import merge
 from ecom_assets.paths import engine, open_home
 from ecom_assets.reconcile import quality
+from ecom_assets_tests.tables import CUSTOMER, PRODUCT
 
 
 def test_a_key_that_is_not_unique_is_seen_on_the_bulk_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

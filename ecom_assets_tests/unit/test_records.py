@@ -16,7 +16,7 @@ from ecom_assets.csv import contract, records
 from ecom_assets.csv.blocks import BLOCK_BYTES, Block
 from ecom_assets.csv.contract import DamagedError, HeaderError, header_line
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
 
 CLICK_HEADER = b"session_id,event_name,event_time,event_id,traffic_source,event_metadata\n"
 PRODUCT_HEADER = b"id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName\n"

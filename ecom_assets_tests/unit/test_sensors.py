@@ -14,12 +14,12 @@ import pytest
 from ecom_assets.core.books import Build
 from ecom_assets.core.layer import Offsets
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import PRODUCT, TABLES
 from ecom_assets.definitions import defs
 from ecom_assets.defs import sensors, state
 from ecom_assets.defs.names import Names
 from ecom_assets.defs.state import Progress
 from ecom_assets.paths import engine, open_home
+from ecom_assets_tests.tables import PRODUCT, TABLES
 
 NAMES = Names()
 KEYS = [dg.AssetKey(["streamed", "product"])]

@@ -11,7 +11,7 @@ from ecom_assets.core.errors import HomeError
 from ecom_assets.core.home import create, hint
 from ecom_assets.core.settings import SECRETS, HomeMismatchError, SecretFileError, Settings, load, remember
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.shop import TABLES
+from ecom_assets_tests.tables import TABLES
 
 
 def test_a_home_remembers_its_data(tmp_path: Path) -> None:

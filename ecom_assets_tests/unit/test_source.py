@@ -29,7 +29,6 @@ from ecom_assets.cli.app import app
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset import infer
 from ecom_assets.dataset.model import Dataset, Published
-from ecom_assets.dataset.shop import SHOP, TABLES
 from ecom_assets.source import (
     SourceChangedError,
     SourceMismatchError,
@@ -39,6 +38,7 @@ from ecom_assets.source import (
     synthetic,
 )
 from ecom_assets.source.kaggle import KaggleError
+from ecom_assets_tests.tables import SHOP, TABLES
 
 SCALE = 0.01
 UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"

@@ -21,11 +21,11 @@ from ecom_assets.core.errors import LakeError, OwnedError, is_transient
 from ecom_assets.core.layer import Cut
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, connect
-from ecom_assets.dataset.shop import PRODUCT, SHOP
 from ecom_assets.lake import companions, delta, merge, query
 from ecom_assets.lake.kafka_source import java_kafka_config
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import MERGED, STREAMED
+from ecom_assets_tests.tables import PRODUCT, SHOP
 
 
 def test_the_client_logs_nothing_when_logging_is_configured() -> None:

@@ -20,7 +20,6 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.row_hash import MODULUS
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import CLICK_STREAM, SHOP
 from ecom_assets.kafka import ledger, producer
 from ecom_assets.kafka.layer import TopicLayer
 from ecom_assets.kafka.ledger import REPLAY, LedgerEntry, Totals
@@ -28,6 +27,7 @@ from ecom_assets.kafka.measurement import Position, Sums, steps
 from ecom_assets.kafka.producer import Load
 from ecom_assets.kafka.reader import Found, Span
 from ecom_assets.paths import CHUNKED as CHUNKS
+from ecom_assets_tests.tables import CLICK_STREAM, SHOP
 
 FIRST = {0: 0, 1: 7, 2: 0}
 """Partition -> first offset of the topic here."""

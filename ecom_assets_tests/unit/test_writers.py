@@ -13,11 +13,11 @@ from ecom_assets.core import locks
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import HomeError
 from ecom_assets.core.settings import load
-from ecom_assets.dataset.shop import ORDERS
 from ecom_assets.hbase import maintenance as hbase_maintenance
 from ecom_assets.lake import follow, maintenance
 from ecom_assets.paths import HBASE, TOPIC, open_home
 from ecom_assets.serving import index, postgres
+from ecom_assets_tests.tables import ORDERS
 
 
 def held(*_: object, **__: object) -> AbstractContextManager[None]:

@@ -15,13 +15,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ecom_assets.dataset.shop import TABLES
-from ecom_assets.source import facts
+from ecom_assets.dataset.loader import bundled, load
+from ecom_assets.source.synthetic import facts
 from ecom_assets.source.synthetic.bookings import draw_bookings
 from ecom_assets.source.synthetic.clicks import draw_clicks
 from ecom_assets.source.synthetic.customers import SLICE, draw_customers
 from ecom_assets.source.synthetic.products import draw_products
 from ecom_assets.source.synthetic.shop import Made, Shop
+
+TABLES = load(bundled() / "shop").tables
 
 Progress = Callable[[str, int, int], None]
 """Called with table, rows written and rows in all."""

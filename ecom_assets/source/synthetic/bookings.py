@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecom_assets.source import facts
 from ecom_assets.source.rows import (
     SECOND,
     Ints,
@@ -24,6 +23,7 @@ from ecom_assets.source.rows import (
     uuids,
     vocabulary,
 )
+from ecom_assets.source.synthetic import facts
 from ecom_assets.source.synthetic.drawing import DAY, FIRST, LAST, LAT, LONG, deal, lognormal, near, pick, within
 from ecom_assets.source.synthetic.shop import Shop
 

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from ecom_assets.source import facts
 from ecom_assets.source.rows import SECOND, Ints, concat, moment, number, scatter, squeeze, uuids, vocabulary
+from ecom_assets.source.synthetic import facts
 from ecom_assets.source.synthetic.bookings import PROMOS, Bookings, draw_items, draw_product_ids, item_text
 from ecom_assets.source.synthetic.drawing import DAY, FIRST, LAST, deal, within
 from ecom_assets.source.synthetic.shop import Shop

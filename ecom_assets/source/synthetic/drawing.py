@@ -11,8 +11,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ecom_assets.source import facts
 from ecom_assets.source.rows import Ints
+from ecom_assets.source.synthetic import facts
 
 FIRST = int(np.datetime64(facts.FIRST_DAY, "s").astype(np.int64))
 LAST = int(np.datetime64(facts.LAST_DAY, "s").astype(np.int64)) + 86_400 - 15

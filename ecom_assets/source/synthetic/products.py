@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecom_assets.source import facts
 from ecom_assets.source.rows import Ints, Text, concat, number, scatter, squeeze, vocabulary
+from ecom_assets.source.synthetic import facts
 from ecom_assets.source.synthetic.drawing import deal
 from ecom_assets.source.synthetic.shop import Made, Shop
 

@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ecom_assets.source import facts
 from ecom_assets.source.rows import SECOND, Ints
+from ecom_assets.source.synthetic import facts
 from ecom_assets.source.synthetic.drawing import DAY, FIRST, LAST, LAT, LONG, deal, near
 
 Made = dict[str, tuple[int, bytes]]

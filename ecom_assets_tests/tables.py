@@ -1,4 +1,4 @@
-"""The shop: the four tables of Kaggle's bytadit/transactional-ecommerce, as ``schemas/shop`` declares them."""
+"""The tables of the shop, by name: most tests and benchmarks work on them, as ``schemas/shop`` declares them."""
 
 from __future__ import annotations
 
