@@ -28,15 +28,20 @@ from typing import Any
 from redis import Redis
 
 from ecom_assets.core.settings import Settings, load
-from ecom_assets.dataset.shop import ORDERS, SHOP
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import lookup
 from ecom_assets.serving.queries import Queries
+from ecom_assets_tests.tables import ORDERS, SHOP
 
 HITS = 200
 """Answers from Redis that one user asks for."""
 
-PAGES = {"": "years .plot i", "live": "events canvas", "lookup": "session canvas", "reconciliation": "runs canvas"}
+PAGES = {
+    "": "bookings-Transactions-per-year .plot i",
+    "live": "records canvas",
+    "lookup": "orders_by_customer canvas",
+    "reconciliation": "runs canvas",
+}
 """Path of a page -> what is drawn last."""
 
 IS_THERE = """part => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
@@ -103,7 +108,7 @@ def pages(settings: Settings, repeats: int) -> dict[str, Any]:
             def choice() -> None:
                 tab.get_by_role("combobox", name="Category").click()
                 tab.get_by_role("option", name=option).click()
-                tab.get_by_text(f"Revenue of {option} by month").wait_for()
+                tab.locator(".st-key-card-revenue-Revenue-by-month", has_text=option).wait_for()
                 tab.wait_for_function(IS_THERE, arg=PAGES[""])
 
             return timed(choice) / 1000

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table as Grid
 
 from ecom_assets.cli.console import console, failed, succeeded
+from ecom_assets.core.settings import DATASET
 
 if TYPE_CHECKING:
     from ecom_assets.dataset.model import Dataset
@@ -22,7 +23,10 @@ app = typer.Typer(help="Check and show data sets.", no_args_is_help=True)
 Folder = Annotated[
     Path | None,
     typer.Argument(
-        help="Folder with dataset.yaml and the Avro schemas.", show_default="the shop", exists=True, file_okay=False
+        help="Folder with dataset.yaml and the Avro schemas.",
+        show_default=DATASET,
+        exists=True,
+        file_okay=False,
     ),
 ]
 
@@ -35,7 +39,7 @@ def root() -> None:
 @app.command("check")
 def check(folder: Folder = None) -> None:
     """Check a declaration; lists every fault with its file and line."""
-    found = _load(folder)
+    found = _load(folder, queries=True)
     grid = Grid("table", "columns", "primary key", "topic key", "refers to", "HBase table", box=None)
     for table in found.tables.values():
         refers = ", ".join(dict.fromkeys(reference.table for reference in table.references))
@@ -63,12 +67,19 @@ def schema() -> None:
     typer.echo(json.dumps(declaration.json_schema(), indent=2))
 
 
-def _load(folder: Path | None) -> Dataset:
+def _load(folder: Path | None, *, queries: bool = False) -> Dataset:
+    """The data set of a folder; its queries planned too, which takes a second."""
     from ecom_assets.dataset.document import DatasetError
     from ecom_assets.dataset.loader import bundled, load
 
+    folder = folder or bundled() / DATASET
     try:
-        return load(folder or bundled() / "shop")
+        found = load(folder)
+        if queries:
+            from ecom_assets.serving import declared
+
+            declared.check(found, folder)
     except DatasetError as error:
         failed(error)
         raise typer.Exit(1) from error
+    return found

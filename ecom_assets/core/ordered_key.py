@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecom_assets.dataset.model import Form
+from ecom_assets.dataset.model import KeyForm
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -45,7 +45,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = pa.timestamp("us", "UTC")
 
-TEST_VECTORS: tuple[tuple[tuple[str | int, ...], tuple[Form, ...], str], ...] = (
+TEST_VECTORS: tuple[tuple[tuple[str | int, ...], tuple[KeyForm, ...], str], ...] = (
     (("a",), ("text",), "61"),
     (("a", ""), ("text", "text"), "61 00"),
     (("a", "b\x00"), ("text", "text"), "61 00 62 00"),
@@ -61,7 +61,7 @@ TEST_VECTORS: tuple[tuple[tuple[str | int, ...], tuple[Form, ...], str], ...] = 
 """Keys, their forms, and their bytes in hexadecimal; each engine's implementation is tested against them."""
 
 
-def encode_one(values: Sequence[str | int | bytes], forms: Sequence[Form]) -> bytes:
+def encode_one(values: Sequence[str | int | bytes], forms: Sequence[KeyForm]) -> bytes:
     """Encode one key (the reference: slow, obvious).
 
     Args:
@@ -84,7 +84,7 @@ def encode_one(values: Sequence[str | int | bytes], forms: Sequence[Form]) -> by
     return key
 
 
-def encode(columns: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[Form]) -> pa.Array | pa.ChunkedArray:
+def encode(columns: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[KeyForm]) -> pa.Array | pa.ChunkedArray:
     """Encode many keys.
 
     Args:
@@ -97,7 +97,7 @@ def encode(columns: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[Form])
     return joined([part(column, forms, n) for n, column in enumerate(columns)], forms)
 
 
-def part(column: pa.Array | pa.ChunkedArray, forms: Sequence[Form], position: int) -> pa.Array | pa.ChunkedArray:
+def part(column: pa.Array | pa.ChunkedArray, forms: Sequence[KeyForm], position: int) -> pa.Array | pa.ChunkedArray:
     """Encode a column as the part at a position, without what stands behind it.
 
     Raises:
@@ -111,7 +111,7 @@ def part(column: pa.Array | pa.ChunkedArray, forms: Sequence[Form], position: in
     return _all_escaped(texts) if ended(forms, position) else texts
 
 
-def joined(parts: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[Form]) -> pa.Array | pa.ChunkedArray:
+def joined(parts: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[KeyForm]) -> pa.Array | pa.ChunkedArray:
     """Join encoded parts to keys."""
     if len(parts) == 1:
         return parts[0]
@@ -123,12 +123,12 @@ def joined(parts: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[Form]) -
     return pc.binary_join_element_wise(*pieces, b"")
 
 
-def ended(forms: Sequence[Form], position: int) -> bool:
+def ended(forms: Sequence[KeyForm], position: int) -> bool:
     """Whether ``END`` stands behind a part."""
     return forms[position] == "text" and position < len(forms) - 1
 
 
-def decode_part(data: bytes, forms: Sequence[Form], position: int) -> bytes | None:
+def decode_part(data: bytes, forms: Sequence[KeyForm], position: int) -> bytes | None:
     """The text of a part from its bytes, without what stands behind it; ``None`` if they are not what is written."""
     if forms[position] == "int64":
         return str(struct.unpack(">Q", data)[0] - _SIGN).encode() if len(data) == 8 else None
@@ -145,7 +145,7 @@ def text(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return (column.cast(pa.string()) if pa.types.is_integer(column.type) else column).cast(pa.binary())
 
 
-def spark(columns: Sequence[str], forms: Sequence[Form]) -> Column:
+def spark(columns: Sequence[str], forms: Sequence[KeyForm]) -> Column:
     """The same as a Spark expression over columns of text or integers, without nulls."""
     from pyspark.sql import functions as sf
 

@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from ecom_assets.core.errors import LakeError, ServiceError
+from ecom_assets.core.errors import EcomError
 from ecom_assets.core.settings import Settings, load
+from ecom_assets.dataset.document import DatasetError
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.serving.lookup import LookupUnavailableError
-from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
 from ecom_assets.serving.queries import Answer, BadQuestionError, Queries
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+ACROSS = 4
+"""Counters next to one another."""
+
 
 @st.cache_resource(show_spinner=False)
 def service() -> Queries:
     """The query service of this process; all sessions share it."""
-    return Queries(load())
+    return Queries(settings())
+
+
+@st.cache_resource(show_spinner=False)
+def settings() -> Settings:
+    """The home; known even where its data set is not."""
+    return load()
 
 
 def dataset() -> Dataset:
-    """What the home holds."""
+    """What the home holds.
+
+    Raises:
+        DatasetError: Its declaration is gone, or cannot be used any more.
+    """
     return service().dataset
-
-
-def settings() -> Settings:
-    """The home."""
-    return service().settings
 
 
 def header(title: str, text: str) -> None:
@@ -53,14 +64,7 @@ def guarded(what: str) -> Generator[None]:
         yield
     except (NotPublishedError, BadQuestionError) as error:
         st.info(_sentence(error), icon=":material/info:")
-    except (
-        LookupUnavailableError,
-        PostgresError,
-        ServiceError,
-        LakeError,
-        ConnectionError,
-        FileNotFoundError,
-    ) as error:
+    except (EcomError, DatasetError, ConnectionError, FileNotFoundError) as error:
         st.warning(_sentence(error), icon=":material/cloud_off:")
     except Exception:
         log.exception("%s could not be shown", what)
@@ -93,21 +97,31 @@ def source(answer: Answer) -> str:
 
 @contextmanager
 def card(key: str, title: str, note: str = "") -> Generator[None]:
-    """A frame with a title around a chart or table; a failure inside stays inside."""
-    with st.container(border=True, key=f"card-{key}"):
+    """A frame with a title around a chart or table, as high as those next to it; a failure inside stays inside."""
+    with st.container(border=True, key=f"card-{key}", height="stretch"):
         st.markdown(f"**{title}**" + (f"  \n:gray[:small[{note}]]" if note else ""))
         with guarded(title):
             yield
 
 
-def chart(drawn: str, answer: Answer | None = None, *, empty: bool = False) -> None:
+def chart(drawn: str, answer: Answer) -> None:
     """A chart, or a sentence where there is nothing to draw; and its source."""
-    if empty:
-        st.info("Nothing here for this choice. Take more years or all categories.", icon=":material/filter_alt:")
-    else:
+    if drawn:
         st.html(drawn)
-    if answer:
-        st.caption(source(answer))
+    else:
+        st.info("There is nothing to show for this choice; take more of each filter.", icon=":material/filter_alt:")
+    st.caption(source(answer))
+
+
+def across(items: Sequence[T]) -> Iterator[tuple[DeltaGenerator, T]]:
+    """A column for each of some counters, a few of them next to one another."""
+    for start in range(0, len(items), ACROSS):
+        yield from zip(st.columns(min(ACROSS, len(items))), items[start : start + ACROSS], strict=False)
+
+
+def plain(text: str) -> str:
+    """Text from the data, none of it taken for Markdown."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!$:|<>~" else c for c in text)
 
 
 def when(text: str) -> str:

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from ecom_assets.dataset.document import Document, Fault, Key
-from ecom_assets.dataset.model import Form
+from ecom_assets.dataset.document import Document, Fault
+from ecom_assets.dataset.form import Form, fault
+from ecom_assets.dataset.model import KeyForm
 
 Columns = Annotated[list[str], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
-
-
-class ReferenceForm(_Form):
+class ReferenceForm(Form):
     """What must exist in another table."""
 
     columns: Columns
-    """Columns whose values must exist there; or a member of a typed companion: `items.product_id`."""
+    """Columns whose values must exist there; or a member of a typed companion: `items.book_id`."""
     table: str
     """The table referred to."""
     to: Columns | None = None
@@ -34,12 +31,12 @@ class ReferenceForm(_Form):
     """Share of values that may lead nowhere before that is an error."""
 
 
-class PartForm(_Form):
+class PartForm(Form):
     """A part of a row key."""
 
     column: str
     """Its column."""
-    form: Annotated[Form, Field(alias="as")] = "text"
+    form: Annotated[KeyForm, Field(alias="as")] = "text"
     """`text`: of any length. `int64`: an integer as eight bytes, which sort as numbers do. `fixed`: `width` bytes.
     `reversed_time`: a time in UTC, `2022-07-31T10:00:00.5Z`, as eight bytes, the latest first; rows with another text
     go to quarantine."""
@@ -47,7 +44,7 @@ class PartForm(_Form):
     """Bytes of each value of the form `fixed`; rows with another go to quarantine."""
 
 
-class _Keyed(_Form):
+class _Keyed(Form):
     row_key: Annotated[list[str | PartForm], Field(min_length=1)]
     """Columns that make the row key, the primary key among them; each by its name, or with the form that it has. Of an
     index, first what rows are found by."""
@@ -77,7 +74,7 @@ class IndexForm(_Keyed):
     """Column family of its cells."""
 
 
-class PublishedForm(_Form):
+class PublishedForm(Form):
     """The file as its publisher provides it: others are loaded too, but said to differ."""
 
     bytes: Annotated[int, Field(ge=0)]
@@ -86,9 +83,13 @@ class PublishedForm(_Form):
     """Its SHA-256, or the first digits of it."""
 
 
-class TableForm(_Form):
+class TableForm(Form):
     """One table."""
 
+    title: str | None = None
+    """What people call its rows, in the plural; made of its name if not given."""
+    icon: Annotated[str, Field(pattern=r"^[a-z0-9_]*$")] = ""
+    """Icon on its counter, by its name in Material Symbols (https://fonts.google.com/icons)."""
     avro: Annotated[str | None, Field(alias="schema")] = None
     """File of its Avro schema, next to this one; `<table>.avsc` if not given."""
     file: Annotated[str | None, Field(pattern=r"^[^/\\\x00-\x1f]+[.]csv$")] = None
@@ -97,25 +98,31 @@ class TableForm(_Form):
     """Columns that identify a row."""
     topic_key: Columns | None = None
     """Columns that key its topic, so that rows of one entity stay in order; the primary key if not given."""
-    domains: dict[str, str] = {}
+    domains: dict[str, str] = Field(default_factory=dict)
     """Column -> domain of keys. Expansion renews every key of a domain alike, so that copies still match."""
-    references: list[ReferenceForm] = []
+    references: list[ReferenceForm] = Field(default_factory=list)
     """What its values must find in other tables."""
     conflicts_tolerated: Share = 0.0
     """Share of rows that may differ from another row of their primary key before that is an error."""
     hbase: HBaseForm
     """Its layout in HBase."""
-    indexes: dict[str, IndexForm] = {}
+    indexes: dict[str, IndexForm] = Field(default_factory=dict)
     """Name -> index of it, a table in HBase of that name."""
     published: PublishedForm | None = None
     """The file on Kaggle."""
 
 
-class DatasetForm(_Form):
+class DatasetForm(Form):
     """A data set: its tables, keys, references and layouts."""
 
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     """Its name."""
+    title: str | None = None
+    """Heading of the overview; made of its name if not given."""
+    doc: str = ""
+    """What it is about, a sentence below that heading."""
+    note: str = ""
+    """What is to be known of all charts, a sentence at the end of the overview."""
     kaggle: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$")] = None
     """Where it is published on Kaggle: `owner/name`."""
     generator: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.]+$")] = None
@@ -131,7 +138,11 @@ def parse(document: Document) -> tuple[DatasetForm | None, list[Fault]]:
     try:
         return DatasetForm.model_validate(document.values), []
     except ValidationError as error:
-        return None, [_fault(document, each) for each in error.errors() if not _other_branch(each)]
+        return None, [
+            fault(document, each, tuple(part for part in each["loc"] if part not in _BRANCHES))
+            for each in error.errors()
+            if not _other_branch(each)
+        ]
 
 
 def json_schema() -> dict[str, Any]:
@@ -143,23 +154,6 @@ def _other_branch(error: Any) -> bool:
     """Whether an error is that of the branch of a union that was not meant."""
     branch = error["loc"][-1] if error["loc"] else None
     return branch in _BRANCHES and isinstance(error["input"], dict) != (branch == "PartForm")
-
-
-def _fault(document: Document, error: Any) -> Fault:
-    """Pydantic's error, with its place in the file."""
-    key: Key = tuple(part for part in error["loc"] if part not in _BRANCHES)
-    match error["type"]:
-        case "extra_forbidden":
-            return document.fault(
-                key, "expected a value that a declaration has, got another", "look for a typing error"
-            )
-        case "missing":
-            return document.fault(key, "expected a value, got none")
-        case "string_type":
-            quote = "put it in quotes" if not isinstance(error["input"], (dict, list, type(None))) else ""
-            return document.fault(key, f"expected text, got {error['input']!r}", quote)
-    message = error["msg"].removeprefix("Input ").removeprefix("should ")
-    return document.fault(key, f"expected it to {message}, got {error['input']!r}")
 
 
 _BRANCHES = {"list[str]", "literal['*']", "str", "PartForm"}

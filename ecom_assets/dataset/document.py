@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
-_HEADER = re.compile(r"--\s*(?P<name>[a-z_]+):[ \t]*(?P<value>.*?)\s*")
+_COMMENT = re.compile(r"--[ ]?")
 
 Key = tuple[str | int, ...]
-"""The names and positions that lead to a value: ``("tables", "customer", "primary_key", 0)``."""
+"""The names and positions that lead to a value: ``("tables", "book", "primary_key", 0)``."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Fault:
 
     Attributes:
         where: File and line.
-        field: The value, as ``tables.customer.primary_key``; empty for the file as a whole.
+        field: The value, as ``tables.book.primary_key``; empty for the file as a whole.
         message: What was expected, and what came.
         remedy: What to do, as a clause; empty where the message includes it.
     """
@@ -84,7 +84,7 @@ class Document:
 
     @classmethod
     def sql(cls, file: Path) -> Self:
-        """Read an SQL file: the values of the lines ``-- name: value`` that it begins with, and its text as ``""``."""
+        """Read an SQL file: the values of the comment that it begins with, which is YAML, and its text as ``""``."""
         return cls._read(file, cls._of_sql)
 
     @classmethod
@@ -127,10 +127,16 @@ class Document:
     @classmethod
     def _of_sql(cls, file: Path, text: str) -> Self:
         lines = text.splitlines(keepends=True)
-        header = [match for match in takewhile(bool, map(_HEADER.fullmatch, lines)) if match]
-        values = {match["name"]: match["value"] for match in header}
-        places: dict[Key, int] = {(match["name"],): number for number, match in enumerate(header, 1)}
-        return cls(file, values | {"": "".join(lines[len(header) :])}, (), {(): 1} | places)
+        comment = list(takewhile(_COMMENT.match, lines))
+        if not comment:
+            return cls(file, {"": text}, (), {(): 1})
+        header = cls._of_yaml(file, "".join(_COMMENT.sub("", line, count=1) for line in comment))
+        if header.faults:
+            return header
+        if not isinstance(header.values, dict):
+            fault = header.fault((), "expected lines `-- name: value` at the top, got another comment")
+            return cls(file, faults=(fault,))
+        return replace(header, values=header.values | {"": "".join(lines[len(comment) :])})
 
     def fault(self, key: Key, message: str, remedy: str = "") -> Fault:
         """A fault at a value, or where the nearest one around it is."""

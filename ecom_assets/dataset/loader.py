@@ -56,7 +56,17 @@ def load(folder: Path) -> Dataset:
     indexes = {
         name: Index.by(name, table, layout) for table in tables.values() for name, layout in table.indexes.items()
     }
-    return Dataset(form.dataset, tables, indexes, queries, form.kaggle or "", form.generator or "")
+    return Dataset(
+        name=form.dataset,
+        tables=tables,
+        indexes=indexes,
+        queries=queries,
+        title=form.title or "",
+        doc=form.doc,
+        note=form.note,
+        kaggle=form.kaggle or "",
+        generator=form.generator or "",
+    )
 
 
 def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Table:
@@ -80,6 +90,8 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
         hbase=_layout(name, table.hbase, columns),
         indexes={index: _index(index, each) for index, each in table.indexes.items()},
         file=table.file or "",
+        title=table.title or "",
+        icon=table.icon,
         conflicts_tolerated=table.conflicts_tolerated,
         published=Published(table.published.bytes, table.published.sha256) if table.published else None,
     )

@@ -59,8 +59,14 @@ MAX_KEY = 10_000
 MAX_ROW_KEY = 32_767
 """Longest row key that HBase takes, in bytes (``HConstants.MAX_ROW_LENGTH``)."""
 
-Form = Literal["text", "int64", "fixed", "reversed_time"]
+KeyForm = Literal["text", "int64", "fixed", "reversed_time"]
 """How a part of a key is written; see ``core.ordered_key``."""
+
+
+def readable(name: str) -> str:
+    """A name as a label: ``stock_items`` becomes ``Stock items``."""
+    text = name.replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class HBaseLayout:
     table: str
     families: dict[str, tuple[str, ...]]
     row_key: tuple[str, ...]
-    forms: tuple[Form, ...]
+    forms: tuple[KeyForm, ...]
     widths: dict[str, int] = field(default_factory=dict)
     salt: int = 0
 
@@ -137,6 +143,8 @@ class Table:
         hbase: Its layout in HBase.
         indexes: Name -> layout of its indexes in HBase.
         file: Name of its CSV file; ``<name>.csv`` if empty.
+        title: What people call its rows, in the plural; made of its name if empty.
+        icon: Icon on its counter, by its name in Material Symbols; none if empty.
         conflicts_tolerated: Share of rows that may differ from another row of their primary key before that is an
             error; such rows are quarantined in any case.
         published: Its file on Kaggle, if that is known.
@@ -152,6 +160,8 @@ class Table:
     hbase: HBaseLayout
     indexes: dict[str, HBaseLayout] = field(default_factory=dict)
     file: str = ""
+    title: str = ""
+    icon: str = ""
     conflicts_tolerated: float = 0.0
     published: Published | None = None
 
@@ -181,6 +191,11 @@ class Table:
     def doc(self) -> str:
         """What a row of it is, a sentence; empty if its schema does not say."""
         return self.avsc.get("doc", "")
+
+    @property
+    def label(self) -> str:
+        """What people call its rows."""
+        return self.title or readable(self.name)
 
     @property
     def names(self) -> list[str]:
@@ -302,6 +317,9 @@ class Dataset:
         tables: Name -> table, in their declared order.
         indexes: Name -> index in HBase.
         queries: Name -> query that is precomputed for the pages.
+        title: Heading of the overview; made of its name if empty.
+        doc: What it is about, a sentence; may be empty.
+        note: What is to be known of all charts, a sentence; may be empty.
         kaggle: Where it is published on Kaggle, ``owner/name``; empty if it is not.
         generator: Module that makes synthetic data; empty if there is none.
     """
@@ -310,8 +328,16 @@ class Dataset:
     tables: dict[str, Table]
     indexes: dict[str, Index] = field(default_factory=dict)
     queries: dict[str, Query] = field(default_factory=dict)
+    title: str = ""
+    doc: str = ""
+    note: str = ""
     kaggle: str = ""
     generator: str = ""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.title or readable(self.name)
 
     @classmethod
     def of(cls, name: str, *tables: Table) -> Dataset:

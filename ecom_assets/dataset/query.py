@@ -1,6 +1,7 @@
-"""Queries that a data set brings along: SQL files over its typed tables, each with a header that says what it shows.
+"""Queries that a data set brings along: SQL files over its typed tables, each with a header that declares its charts.
 
-What belongs here: reading the files, and what a header must say. What does not: running them (``serving.engines``).
+What belongs here: reading the files, and what a header must say. What does not: the charts themselves (``chart``), and
+running a query (``serving.engines``).
 
 A query is ``queries/<name>.sql``, with one text for every engine. What engines write differently is a view that
 queries read like a table: ``views/<name>.spark.sql`` and ``views/<name>.duckdb.sql``.
@@ -11,16 +12,51 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, TypeVar
 
+from pydantic import Field, ValidationError
+
+from ecom_assets.dataset import form
+from ecom_assets.dataset.chart import Chart, Map, Table
 from ecom_assets.dataset.document import Document, Fault, Key
+from ecom_assets.dataset.form import Form
 
 ENGINES = ("spark", "duckdb")
 """Who runs queries."""
 
 COUNTS = "counts"
 """The query that every data set has: rows of each table."""
+
+
+Names = Annotated[str, Field(pattern=r"^\s*[^\s,]+\s*(,\s*[^\s,]+\s*)*$")]
+"""Names, with commas between them."""
+
+OneOrTwo = Annotated[str, Field(pattern=r"^\s*[^\s,]+\s*(,\s*[^\s,]+\s*)?$")]
+"""One name, or two with a comma between them."""
+
+
+class ViewForm(Form):
+    """The header of a view."""
+
+    tables: Names
+    """Tables that it reads."""
+
+
+class QueryForm(ViewForm):
+    """The header of a query."""
+
+    title: Annotated[str, Field(min_length=1)]
+    """What it shows, a sentence."""
+    filters: dict[str, OneOrTwo] = Field(default_factory=dict)
+    """Filter of the page -> the column that it narrows: years of a time or a whole number, or values of a text. Two
+    columns are the first and the last year of a span that a row was computed for."""
+    charts: dict[str, Chart] = Field(default_factory=dict)
+    """Title -> a chart of the result; a table of all of it if there is none."""
+
+
+F = TypeVar("F", bound=ViewForm)
 
 
 @dataclass(frozen=True)
@@ -48,6 +84,8 @@ class Query:
         sql: A SELECT over the tables and the views.
         tables: The tables that it reads, itself or through a view.
         views: The views that it reads.
+        filters: Filter of the page -> the column of the result that it narrows, or the two of a span of years.
+        charts: Title -> a chart of the result.
     """
 
     name: str
@@ -55,6 +93,8 @@ class Query:
     sql: str
     tables: tuple[str, ...]
     views: tuple[View, ...] = ()
+    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    charts: dict[str, Chart] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -82,28 +122,62 @@ def read(folder: Path, tables: Collection[str]) -> tuple[dict[str, Query], list[
             faults += [Fault(str(other), "", "expected the view for this engine too, got no file") for other in missing]
             continue
         documents = {engine: Document.sql(other) for engine, other in texts.items()}
-        found = [fault for each in documents.values() for fault in _faults(each, ("tables",), tables)]
-        faults += found
-        if not found:
+        headers = {engine: _header(document, ViewForm, tables, faults) for engine, document in documents.items()}
+        if header := all(headers.values()) and headers[ENGINES[0]]:
             sql = {engine: document.values[""] for engine, document in documents.items()}
-            views[name] = View(name, sql, tuple(_names(documents[ENGINES[0]])))
+            views[name] = View(name, sql, tuple(_names(header.tables)))
     queries: dict[str, Query] = {}
     for file in sorted(folder.glob("queries/*.sql")):
         document = Document.sql(file)
-        found = list(_faults(document, ("title", "tables"), [*tables, *names]))
+        header = _header(document, QueryForm, [*tables, *names], faults)
         if file.stem == COUNTS:
-            found.append(_at(document, (), f"expected another name, got {COUNTS}, which every data set has"))
-        faults += found
-        if not found:
-            queries[file.stem] = _query(document, tables, views)
+            faults.append(document.fault((), f"expected another name, got {COUNTS}, which every data set has"))
+        elif header:
+            faults += _outlines(document, header, folder)
+            queries[file.stem] = _query(document, header, tables, views)
     return {COUNTS: _counts(tables)} | queries, faults
 
 
-def _query(document: Document, tables: Collection[str], views: Mapping[str, View]) -> Query:
-    named = _names(document)
+def check_columns(query: Query, file: Path, columns: Collection[str]) -> list[Fault]:
+    """Whether a query's result has the columns that its filters and charts name.
+
+    Args:
+        query: The query.
+        file: Its file.
+        columns: Those of its result.
+    """
+    named: list[tuple[Key, str]] = [(("filters", name), column) for name, of in query.filters.items() for column in of]
+    for title, chart in query.charts.items():
+        named += [(("charts", title, *where), column) for where, column in chart.columns_used]
+    document = Document.sql(file)
+    return [
+        document.fault(key, f"expected a column of the result ({', '.join(columns)}), got {column!r}")
+        for key, column in named
+        if column not in columns
+    ]
+
+
+def _query(document: Document, header: QueryForm, tables: Collection[str], views: Mapping[str, View]) -> Query:
+    named = _names(header.tables)
     used = tuple(views[name] for name in named if name in views)
     read = [*(name for name in named if name in tables), *(table for view in used for table in view.tables)]
-    return Query(document.file.stem, document.values["title"], document.values[""], tuple(dict.fromkeys(read)), used)
+    charts = {title: _located(chart, document.file.parents[1]) for title, chart in header.charts.items()}
+    return Query(
+        name=document.file.stem,
+        doc=header.title,
+        sql=document.values[""],
+        tables=tuple(dict.fromkeys(read)),
+        views=used,
+        filters={name: tuple(_names(columns)) for name, columns in header.filters.items()},
+        charts=charts or {header.title: Table()},
+    )
+
+
+def _located(chart: Chart, folder: Path) -> Chart:
+    """A chart whose outline is named by its whole path."""
+    if isinstance(chart, Map) and chart.outline:
+        return chart.model_copy(update={"outline": str(folder / chart.outline)})
+    return chart
 
 
 def _counts(tables: Collection[str]) -> Query:
@@ -112,26 +186,44 @@ def _counts(tables: Collection[str]) -> Query:
     return Query(COUNTS, "Rows of each table.", " UNION ALL ".join(rows), tuple(tables))
 
 
-def _faults(document: Document, needed: Collection[str], known: Collection[str]) -> Iterator[Fault]:
-    """What is wrong with the header of a file."""
-    if document.faults:
-        yield from document.faults
-        return
-    for name in document.values:
-        if name not in {"", *needed}:
-            yield _at(document, (name,), f"expected {' or '.join(needed)}, got {name!r}")
-    for name in needed:
-        if not document.values.get(name):
-            yield _at(document, (), f"expected a line `-- {name}: …` at the top, got none")
-    for name in _names(document):
-        if name not in known:
-            yield _at(document, ("tables",), f"expected a table or view of this data set, got {name!r}")
+def _header(document: Document, kind: type[F], known: Collection[str], faults: list[Fault]) -> F | None:
+    """The header of a file; what is wrong with it is added to ``faults``."""
+    found = list(document.faults)
+    header = None
+    if not found:
+        try:
+            header = kind.model_validate({name: value for name, value in document.values.items() if name})
+        except ValidationError as error:
+            found = [form.fault(document, each, _key(each["loc"])) for each in error.errors()]
+        else:
+            found = [
+                document.fault(("tables",), f"expected a table or view of this data set, got {name!r}")
+                for name in _names(header.tables)
+                if name not in known
+            ]
+    faults += found
+    return None if found else header
 
 
-def _names(document: Document) -> list[str]:
-    return [name for each in document.values.get("tables", "").split(",") if (name := each.strip())]
+def _key(place: tuple[str | int, ...]) -> Key:
+    """The place of an error in a header, without the kind that pydantic adds to a chart's."""
+    return (*place[:2], *place[3:]) if place[0] == "charts" else place
 
 
-def _at(document: Document, key: Key, message: str) -> Fault:
-    """A fault whose message names the value itself."""
-    return replace(document.fault(key, message), field="")
+def _outlines(document: Document, header: QueryForm, folder: Path) -> Iterator[Fault]:
+    """Outlines that are there, and of the one form that is drawn."""
+    for title, chart in header.charts.items():
+        if not isinstance(chart, Map) or not chart.outline:
+            continue
+        try:
+            shape = json.loads((folder / chart.outline).read_text(encoding="utf-8"))
+            got = "" if isinstance(shape, dict) and shape.get("type") == "MultiPolygon" else "something else"
+        except (OSError, ValueError) as error:
+            got = str(error)
+        if got:
+            key = ("charts", title, "outline")
+            yield document.fault(key, f"expected GeoJSON of a MultiPolygon in {chart.outline}, got: {got}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]

@@ -1,13 +1,14 @@
 """Single rows straight from HBase: by their row key, by the beginning of it, or through an index.
 
-What belongs here: point and prefix reads through Thrift. What does not: scans of a table (``hbase.scan``), and how an
-index is built (``index``).
+What belongs here: what rows can be found by, and point and prefix reads through Thrift. What does not: scans of a table
+(``hbase.scan``), and how an index is built (``index``).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import happybase
@@ -15,7 +16,7 @@ from thriftpy2.thrift import TException
 
 from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
-from ecom_assets.dataset.model import Index, Table
+from ecom_assets.dataset.model import Dataset, Index, Table
 from ecom_assets.hbase import get, thrift
 from ecom_assets.hbase.get import SwapError
 from ecom_assets.hbase.layout import Layout
@@ -39,6 +40,38 @@ MOST = 1000
 
 class LookupUnavailableError(EcomError):
     """HBase cannot be read now; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What rows are found by.
+
+    Attributes:
+        column: The first column of a row key.
+        places: The tables and indexes that a value of it leads to, tables first.
+    """
+
+    column: str
+    places: tuple[Table, ...]
+
+
+def keys(dataset: Dataset) -> list[Key]:
+    """All that rows can be found by: columns that hold the same keys are one, so that a value finds all that is its."""
+    found: dict[tuple[str, str], list[Table]] = {}
+    for place in [*dataset.tables.values(), *dataset.indexes.values()]:
+        found.setdefault(_keys_of(place, dataset), []).append(place)
+    return [Key(places[0].hbase.row_key[0], tuple(places)) for places in found.values()]
+
+
+def _keys_of(place: Table, dataset: Dataset) -> tuple[str, str]:
+    """Names the keys that the first column of a row key holds: by their domain, or the column that they come from."""
+    table, column = place.of if isinstance(place, Index) else place, place.hbase.row_key[0]
+    for reference in table.references:
+        if reference.columns == (column,):
+            table, column = dataset.tables[reference.table], reference.to[0]
+            break
+    domain = table.domains.get(column)
+    return ("", domain) if domain else (table.name, column)
 
 
 def row(table: Table, key: str, settings: Settings, addresses: Addresses) -> Row | None:

@@ -24,8 +24,9 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from ecom_assets.core.books import Books
 from ecom_assets.core.settings import Settings, load, remember
 from ecom_assets.dashboard import charts, figures
-from ecom_assets.dashboard.figures import Filter
-from ecom_assets.dataset.shop import CUSTOMER, ORDERS, SHOP, TABLES
+from ecom_assets.dashboard.figures import Choice
+from ecom_assets.dataset.chart import Columns
+from ecom_assets.dataset.loader import bundled
 from ecom_assets.lake import merge
 from ecom_assets.paths import open_home
 from ecom_assets.servers.dashboard import Dashboard
@@ -35,6 +36,7 @@ from ecom_assets.serving.queries import Queries
 from ecom_assets.source import synthetic
 from ecom_assets_tests.runs import ecom, environment
 from ecom_assets_tests.shop import settings_for
+from ecom_assets_tests.tables import CUSTOMER, ORDERS, SHOP, TABLES
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SECONDS = 30_000
@@ -42,17 +44,16 @@ SECONDS = 30_000
 
 ERRORS = ("[data-testid=stException]", "[data-testid=stAlertContentError]", "[data-testid=stAlertContentWarning]")
 
-SHAPES = ".stHtml :is(.plot, .bars, .steps, .map) i"
+SHAPES = ".stHtml :is(.plot, .bars, .steps, .map) i, .stHtml .rows td"
 """What charts are drawn with."""
 
-CHARTS = (
-    "revenue", "map", "funnel", "promo", "gender", "device", "age", "category", "subcategory", "usage", "event",
-    "source", "payment", "years",
-)  # fmt: skip
+CHARTS = tuple(
+    re.sub(r"[^A-Za-z0-9-]", "-", f"{name}-{title}") for name, query in SHOP.queries.items() for title in query.charts
+)
 PAGES = {
     "": ("The shop at a glance", CHARTS),
     "live": ("Live", ("lag", "arrivals", "records")),
-    "lookup": ("Lookup", ("customer", "orders", "session")),
+    "lookup": ("Lookup", ("customer", "orders_by_customer")),
     "reconciliation": (
         "Reconciliation",
         ("report-customer", "report-product", "report-transactions", "report-click_stream", "quarantine", "ways",
@@ -62,7 +63,7 @@ PAGES = {
 SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
     "": (re.compile(r"Redis, computed by DuckDB · .* old · [\d.]+ ms · \d+% hits"), re.compile(r"Published \d")),
     "live": ("Behind the topic", "0 s", re.compile("Read from Delta's logs")),
-    "lookup": (re.compile(r"(HBase|Redis, computed by HBase) · .* old · [\d.]+ ms"), re.compile(r"\d+ orders")),
+    "lookup": (re.compile(r"(HBase|Redis, computed by HBase) · .* old · [\d.]+ ms"), re.compile(r"\d+ rows")),
     "reconciliation": (
         re.compile(r"All layers reconcile: [\d,]+ rows verified, 1 in quarantine"),
         "1 rows with their reasons",
@@ -214,26 +215,32 @@ def test_every_page_shows_all_it_has(whole: str, page: Page, path: str) -> None:
 def test_filters_change_what_is_shown(shop: Settings, address: str, page: Page) -> None:
     """The numbers must follow the choice, of a category and of years."""
     asked = Queries(shop).snapshot()
-    years = figures.years(asked.ask("events").table, asked.ask("bookings").table)
+    query, table = SHOP.queries["revenue"], asked.ask("revenue").table
+    chart = query.charts["Revenue by month"]
+    assert isinstance(chart, Columns)
+    years = figures.options((SHOP.queries[name], asked.ask(name).table) for name in ("events", "bookings"))["Years"]
 
-    def earned(chosen: Filter) -> str:
-        return charts.rupiah(int(figures.over_time(asked.ask("revenue").table, chosen)["amount"].sum()))
+    def earned(first: int | str, last: int | str, category: str = "") -> str:
+        choice: Choice = {"Years": (int(first), int(last)), "Category of products": category}
+        return f"Rp {charts.short(figures.summary(chart, figures.chosen(query, table, choice))['total'])}"
 
     page.goto(address)
     settled(page)
-    revenue = page.locator(".st-key-card-revenue h3")
-    expect(revenue).to_have_text(earned(Filter(years[0], years[-1])))
+    revenue = page.locator(".st-key-card-revenue-Revenue-by-month .summary")
+    expect(revenue).to_have_text(earned(years[0], years[-1]))
     page.get_by_role("combobox", name="Category").click()
     page.get_by_role("option", name="Accessories").click()
-    expect(page.get_by_text("Revenue of Accessories by month")).to_be_visible()
+    expect(page.locator(".st-key-card-revenue-Revenue-by-month")).to_contain_text("Accessories")
     settled(page)
-    expect(revenue).to_have_text(earned(Filter(years[0], years[-1], "Accessories")))
-    expect(page.locator(".st-key-card-top")).to_contain_text("Accessories")
+    expect(revenue).to_have_text(earned(years[0], years[-1], "Accessories"))
+    best = page.locator(".st-key-card-top_products-Products-that-earned-most td:nth-child(2)")
+    assert set(best.all_inner_texts()) == {"Accessories"}
     first, last = page.get_by_role("slider").all()
     for _ in range(2):
         first.press("ArrowRight")
     last.press("ArrowLeft")
-    expect(revenue).to_have_text(earned(Filter(years[2], years[-2], "Accessories")))
+    expect(revenue).to_have_text(earned(years[2], years[-2], "Accessories"))
+    expect(page.get_by_text(f"{years[2]}–{years[-2]} · Accessories").first).to_be_visible()
     settled(page)
 
 
@@ -241,16 +248,19 @@ def test_a_look_up_answers_and_tells_what_is_wrong(address: str, page: Page) -> 
     """A wrong number must lead to a sentence, a right one to orders."""
     page.goto(f"{address}/lookup")
     settled(page)
-    expect(page.locator(".st-key-card-orders")).to_contain_text("orders")
-    box = page.get_by_label("Customer number")
+    expect(page.locator(".st-key-card-orders_by_customer")).to_contain_text("rows")
+    box = page.get_by_label("customer_id")
     for text, message in (
-        ("999999999", "There is no customer 999999999"),
+        ("999999999", "There is no row with customer_id 999999999"),
         ("x; --", "Expected a whole number as customer_id"),
     ):
         box.fill(text)
         box.press("Enter")
         expect(page.get_by_text(message)).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0
+    page.get_by_text("Events", exact=True).click()
+    expect(page.locator(".st-key-card-click_stream")).to_contain_text("By event_time, event_id, ascending.")
+    settled(page)
 
 
 def test_thrift_and_redis_killed_under_a_page(shop: Settings, stack: Stack, address: str, page: Page) -> None:
@@ -266,7 +276,7 @@ def test_thrift_and_redis_killed_under_a_page(shop: Settings, stack: Stack, addr
     first, second = lookup.examples(ORDERS, shop, Queries(shop).addresses, 100)[-2:]
     page.goto(f"{address}/lookup")
     settled(page)
-    box = page.get_by_label("Customer number")
+    box = page.get_by_label("customer_id")
     kill("thrift")
     box.fill(first)
     box.press("Enter")
@@ -277,17 +287,16 @@ def test_thrift_and_redis_killed_under_a_page(shop: Settings, stack: Stack, addr
     stack.up()
     box.fill(second)
     box.press("Enter")
-    expect(page.get_by_text(f"Customer {second}", exact=True)).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text(f"customer_id {second}", exact=True).first).to_be_visible(timeout=SECONDS)
     settled(page)
-    expect(page.locator(".st-key-card-orders")).to_contain_text("orders")
+    expect(page.locator(".st-key-card-orders_by_customer")).to_contain_text("row")
     kill("redis")
     menu = page.get_by_test_id("stExpandSidebarButton")
     if menu.is_visible():  # a phone has the pages behind it
         menu.click()
     page.get_by_role("link", name="Overview").click()
-    expect(page.locator(".st-key-card-years").locator(SHAPES).filter(visible=True).first).to_be_visible(
-        timeout=2 * SECONDS
-    )
+    years = page.locator(".st-key-card-bookings-Transactions-per-year")
+    expect(years.locator(SHAPES).filter(visible=True).first).to_be_visible(timeout=2 * SECONDS)
     settled(page)
     expect(page.get_by_text(re.compile("^DuckDB · ")).first).to_be_visible()
     stack.up()
@@ -384,7 +393,7 @@ def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page
         with Books.open(shop) as books:
             publication.publish(shop, SHOP, books)
         page.goto(address)
-        expect(page.get_by_text("Nothing here for this choice").first).to_be_visible(timeout=2 * SECONDS)
+        expect(page.get_by_text("There is nothing to show").first).to_be_visible(timeout=2 * SECONDS)
         settled(page)
         for counter in page.get_by_test_id("stMetricValue").all():
             expect(counter).to_have_text("0")
@@ -394,6 +403,41 @@ def test_empty_tables_are_shown_as_such(shop: Settings, address: str, page: Page
             write_deltalake(str(folder), table, mode="overwrite")
         with Books.open(shop) as books:
             publication.publish(shop, SHOP, books)
+
+
+def test_pages_are_dark_where_the_system_is(address: str, browser: Browser) -> None:
+    """If this fails, people who work in the dark are blinded, or read dark text on a dark page."""
+    seen = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(address)
+        expect(page.locator(SHAPES).first).to_be_visible(timeout=SECONDS)
+        settled(page)
+        read = "(e, name) => getComputedStyle(e)[name].match(/\\d+/g).slice(0, 3).reduce((sum, n) => sum + +n, 0)"
+        card = page.locator("[class*=st-key-card-]").first
+        seen[scheme] = {
+            "page": page.locator("[data-testid=stApp]").evaluate(read, "backgroundColor"),
+            "card": card.evaluate(read, "backgroundColor"),
+            "text": page.locator(".steps span").first.evaluate(read, "color"),
+        }
+        page.close()
+    light, dark = seen["light"], seen["dark"]
+    assert min(light["page"], light["card"], dark["text"]) > 600
+    assert max(dark["page"], dark["card"], light["text"]) < 200
+
+
+def test_a_declaration_that_vanished_is_said(tmp_path: Path, page: Page) -> None:
+    """If this fails, the dashboard ends in a traceback when somebody moves the folder of a declaration."""
+    folder = tmp_path / "library"
+    shutil.copytree(bundled() / "shop", folder)
+    remember(load(home=tmp_path / "home", dataset=str(folder)))
+    with started(ECOM_HOME=str(tmp_path / "home")) as address:
+        shutil.rmtree(folder)
+        for path in PAGES:
+            page.goto(f"{address}/{path}")
+            gone = page.locator("[data-testid=stAlertContentWarning]").first
+            expect(gone).to_contain_text(f"Data set in {folder}", timeout=SECONDS)
+            assert page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0
 
 
 def test_a_failed_check_is_red(verified: Settings, whole: str, browser: Browser) -> None:

@@ -18,7 +18,7 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import HBaseError, ServiceError
 from ecom_assets.core.location import HdfsPath
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Form, HBaseLayout, Table
+from ecom_assets.dataset.model import KeyForm, HBaseLayout, Table
 from ecom_assets.hbase import bulk_load, get, importtsv, scan, spark_load, write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.hfile import Files
@@ -475,7 +475,7 @@ def test_folder_that_hbase_does_not_see(admin: HBaseAdmin, named: Callable[[str]
         ("text", "text", "text"),
     ],
 )
-def test_spark_makes_the_same_row_keys(spark: SparkSession, salt: int, forms: tuple[Form, ...]) -> None:
+def test_spark_makes_the_same_row_keys(spark: SparkSession, salt: int, forms: tuple[KeyForm, ...]) -> None:
     """Broken: Spark's tasks sort rows into other regions than their keys belong to."""
     texts, numbers = ["", "\0", "a\1", "\1\0|ü", "日本", "a"], [0, -1, 2**63 - 1, -(2**63), 7, 258]
     times = [

@@ -32,8 +32,8 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.core.settings import load as load_settings
 from ecom_assets.csv import expand
 from ecom_assets.dashboard import figures
-from ecom_assets.dashboard.figures import Filter
-from ecom_assets.dataset.shop import CLICK_STREAM, CUSTOMER, ORDERS, PRODUCT, SHOP, TABLES
+from ecom_assets.dashboard.figures import Choice
+from ecom_assets.dataset.chart import Bars
 from ecom_assets.defs.assets.serving import serving_assets
 from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.hbase import HBaseResource
@@ -49,15 +49,19 @@ from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import size
 from ecom_assets.serving.postgres import PostgresError
 from ecom_assets.serving.publication import NotPublishedError
-from ecom_assets.serving.queries import BadQuestionError, Queries
+from ecom_assets.serving.queries import BadQuestionError, Queries, Snapshot
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, ORDERS, PRODUCT, SHOP, TABLES
 
-EVER = Filter(1900, 2999)
-CHOICES = {
+YEARS, CATEGORY = "Years", "Category of products"
+"""The filters of the shop's overview."""
+
+EVER: Choice = {YEARS: (1900, 2999)}
+CHOICES: dict[str, Choice] = {
     "all": EVER,
-    "some years": Filter(2018, 2020),
-    "one category": Filter(1900, 2999, "Footwear"),
-    "both": Filter(2019, 2021, "Apparel"),
-    "no year with data": Filter(1901, 1902, "Apparel"),
+    "some years": {YEARS: (2018, 2020)},
+    "one category": {YEARS: (1900, 2999), CATEGORY: "Footwear"},
+    "both": {YEARS: (2019, 2021), CATEGORY: "Apparel"},
+    "no year with data": {YEARS: (1901, 1902), CATEGORY: "Apparel"},
 }
 
 
@@ -96,69 +100,73 @@ def counted(frame: pl.DataFrame, column: str) -> dict[str, int]:
     return dict(Counter(v if v is not None else figures.UNKNOWN for v in frame[column].to_list()))
 
 
-def shown(frame: pl.DataFrame) -> dict[Any, int]:
+def frame(asked: Snapshot, question: str, title: str, choice: Choice = EVER) -> pl.DataFrame:
+    """What a chart shows."""
+    query = SHOP.queries[question]
+    return figures.shown(title, query.charts[title], query, figures.chosen(query, asked.ask(question).table, choice))
+
+
+def shown(asked: Snapshot, question: str, title: str, choice: Choice = EVER) -> dict[Any, int]:
     """The bars of a chart."""
-    return dict(frame.select(frame.columns[:2]).iter_rows())
+    return dict(frame(asked, question, title, choice).select(pl.nth(0, 1)).iter_rows())
 
 
 @pytest.mark.parametrize(
-    ("file", "column", "question", "name", "value"),
+    ("file", "column", "question", "title"),
     [
-        ("customer", "gender", "customers", "gender", "customers"),
-        ("customer", "device_type", "customers", "device_type", "customers"),
-        ("product", "masterCategory", "catalogue", "category", "products"),
-        ("product", "subCategory", "catalogue", "subcategory", "products"),
-        ("product", "usage", "catalogue", "usage", "products"),
-        ("click_stream", "traffic_source", "events", "traffic_source", "events"),
-        ("click_stream", "event_name", "events", "event_name", "events"),
-        ("transactions", "payment_method", "bookings", "payment_method", "bookings"),
+        ("customer", "gender", "customers", "Gender"),
+        ("customer", "device_type", "customers", "Device"),
+        ("product", "masterCategory", "catalogue", "Master category"),
+        ("product", "subCategory", "catalogue", "Sub-category"),
+        ("product", "usage", "catalogue", "Usage"),
+        ("click_stream", "traffic_source", "events", "Traffic source"),
+        ("click_stream", "event_name", "events", "Events by kind"),
+        ("transactions", "payment_method", "bookings", "Payment method"),
     ],
 )
-def test_a_chart_shows_the_files_numbers(
-    shop: Settings, file: str, column: str, question: str, name: str, value: str
-) -> None:
+def test_a_chart_shows_the_files_numbers(shop: Settings, file: str, column: str, question: str, title: str) -> None:
     """If this fails, people see wrong numbers."""
-    answer = Queries(shop).snapshot().ask(question)
-    assert shown(figures.share(answer.table, name, value, EVER)) == counted(raw(shop, file), column)
+    assert shown(Queries(shop).snapshot(), question, title) == counted(raw(shop, file), column)
 
 
 def test_ages_years_revenue_and_funnel_are_the_files(shop: Settings) -> None:
-    """The charts that take more than counting, computed another way."""
+    """If this fails, a chart that takes more than counting differs from the same computed another way."""
     asked = Queries(shop).snapshot()
     bookings, customers, clicks = raw(shop, "transactions"), raw(shop, "customer"), raw(shop, "click_stream")
     today = max(bookings["created_at"])[:10]
     steps = Counter(
         (int(today[:4]) - int(b[:4]) - (today[5:] < b[5:])) // 5 * 5 for b in customers["birthdate"].to_list()
     )
-    assert shown(figures.ages(asked.ask("customers").table)) == steps
-    assert shown(figures.per_year(asked.ask("bookings").table)) == Counter(int(t[:4]) for t in bookings["created_at"])
+    assert shown(asked, "customers", "Age") == steps
+    assert shown(asked, "bookings", "Transactions per year") == Counter(int(t[:4]) for t in bookings["created_at"])
     paid = bookings.filter(pl.col("payment_status") == "Success")
     net = paid.select(
         pl.col("total_amount").cast(pl.Int64) + pl.col("promo_amount").cast(pl.Int64)
         - pl.col("shipment_fee").cast(pl.Int64)
     ).sum().item()  # fmt: skip
-    assert figures.over_time(asked.ask("revenue").table, EVER)["amount"].sum() == net
+    assert sum(shown(asked, "revenue", "Revenue by month").values()) == net
     reached = [clicks.filter(pl.col("event_name") == e)["session_id"].n_unique() for e in ("HOMEPAGE", "ADD_TO_CART")]
-    funnel = figures.funnel(asked.ask("funnel").table, EVER)
-    assert funnel["sessions"].to_list()[:2] == reached
+    came = frame(asked, "funnel", "From home page to payment")["came"].to_list()
+    assert came[:2] == reached
     assert (
-        funnel["sessions"].to_list()[3]
+        came[3]
         == clicks.filter(pl.col("event_metadata").fill_null("").str.contains("'payment_status': 'Success'"))[
             "session_id"
         ].n_unique()
     )
     promo = Counter(c for c in bookings["promo_code"].to_list() if c)
-    assert shown(figures.promotions(asked.ask("bookings").table, EVER)) == promo
-    assert figures.places(asked.ask("shipments").table, EVER)["bookings"].sum() == bookings.height
+    assert shown(asked, "bookings", "Promotions") == promo
+    assert frame(asked, "shipments", "Where bookings are shipped to")["bookings"].sum() == bookings.height
     assert figures.count(asked.ask("counts").table, "click_stream") == clicks.height
 
 
-def within(time: str, chosen: Filter) -> bool:
+def within(time: str, chosen: Choice) -> bool:
     """Whether a moment lies in the years that are chosen."""
-    return chosen.first_year <= int(time[:4]) <= chosen.last_year
+    first, last = chosen[YEARS]
+    return int(first) <= int(time[:4]) <= int(last)
 
 
-def sold(settings: Settings, chosen: Filter) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, int]]]:
+def sold(settings: Settings, chosen: Choice) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, int]]]:
     """Paid items of the files that a choice takes: the booking, the product, and the item."""
     products = {row["id"]: row for row in raw(settings, "product").to_dicts()}
     for booking in raw(settings, "transactions").to_dicts():
@@ -167,13 +175,13 @@ def sold(settings: Settings, chosen: Filter) -> Iterator[tuple[dict[str, str], d
             if (
                 booking["payment_status"] == "Success"
                 and within(booking["created_at"], chosen)
-                and chosen.category in ("", product["masterCategory"])
+                and chosen.get(CATEGORY, "") in ("", product["masterCategory"])
             ):
                 yield booking, product, item
 
 
 @pytest.mark.parametrize("chosen", CHOICES.values(), ids=CHOICES)
-def test_what_was_sold_is_the_files_month_by_month(shop: Settings, chosen: Filter) -> None:
+def test_what_was_sold_is_the_files_month_by_month(shop: Settings, chosen: Choice) -> None:
     """If this fails, a filter shows the revenue or the best products of something else than its label."""
     months: Counter[str] = Counter()
     units: Counter[int] = Counter()
@@ -184,47 +192,45 @@ def test_what_was_sold_is_the_files_month_by_month(shop: Settings, chosen: Filte
         units[item["product_id"]] += item["quantity"]
         earned[item["product_id"]] += value
     asked = Queries(shop).snapshot()
-    revenue = figures.over_time(asked.ask("revenue").table, chosen)
-    assert {f"{row['month']:%Y-%m}": row["amount"] for row in revenue.to_dicts()} == months
-    assert revenue["units"].sum() == sum(units.values())
+    revenue = shown(asked, "revenue", "Revenue by month", chosen)
+    assert {f"{month:%Y-%m}": amount for month, amount in revenue.items()} == months
     best = sorted(earned, key=lambda number: (-earned[number], number))[:20]
-    shown_best = figures.top_products(asked.ask("top_products").table, chosen)
-    assert shown_best.select("product_id", "units", "amount").rows() == [(n, units[n], earned[n]) for n in best]
-    names = {int(row["id"]): row["productDisplayName"] or "(no name)" for row in raw(shop, "product").to_dicts()}
+    shown_best = frame(asked, "top_products", "Products that earned most", chosen)
+    assert shown_best.select("units", "amount").rows() == [(units[n], earned[n]) for n in best]
+    names = {int(row["id"]): row["productDisplayName"] for row in raw(shop, "product").to_dicts()}
     assert shown_best["name"].to_list() == [names[n] for n in best]
 
 
 @pytest.mark.parametrize("chosen", CHOICES.values(), ids=CHOICES)
-def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Filter) -> None:
+def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Choice) -> None:
     """If this fails, the years that a person chose are not those that the charts show."""
     asked = Queries(shop).snapshot()
     bookings = [b for b in raw(shop, "transactions").to_dicts() if within(b["created_at"], chosen)]
     clicks = raw(shop, "click_stream").to_dicts()
-    table = asked.ask("bookings").table
-    assert shown(figures.per_year(table, chosen)) == Counter(int(b["created_at"][:4]) for b in bookings)
+    years = shown(asked, "bookings", "Transactions per year", chosen)
+    assert years == Counter(int(b["created_at"][:4]) for b in bookings)
     methods = Counter(b["payment_method"] for b in bookings)
-    assert shown(figures.share(table, "payment_method", "bookings", chosen)) == methods
+    assert shown(asked, "bookings", "Payment method", chosen) == methods
     promo = Counter(b["promo_code"] for b in bookings if b["promo_code"])
-    assert shown(figures.promotions(table, chosen)) == promo
-    discounts: Counter[str] = Counter()
-    for booking in bookings:
-        if booking["promo_code"]:
-            discounts[booking["promo_code"]] += int(booking["promo_amount"])
-    assert dict(figures.promotions(table, chosen).select("promo_code", "discount").iter_rows()) == discounts
+    assert shown(asked, "bookings", "Promotions", chosen) == promo
+    query = SHOP.queries["bookings"]
+    promotions, table = query.charts["Promotions"], asked.ask("bookings").table
+    assert isinstance(promotions, Bars)
     part = sum(promo.values()) / len(bookings) if bookings else 0.0
-    assert figures.promotion_share(table, chosen) == pytest.approx(part)
+    summary = figures.summary(promotions, figures.chosen(query, table, chosen))
+    assert summary == {"total": len(bookings), "given": pytest.approx(part)}
 
     def square(degrees: str) -> float:
         return math.floor(float(degrees) * 2) / 2 + 0.25
 
     squares = Counter((square(b["shipment_location_lat"]), square(b["shipment_location_long"])) for b in bookings)
-    places = figures.places(asked.ask("shipments").table, chosen).select("latitude", "longitude", "bookings")
+    places = frame(asked, "shipments", "Where bookings are shipped to", chosen)
+    places = places.select("latitude", "longitude", "bookings")
     assert {(latitude, longitude): n for latitude, longitude, n in places.iter_rows()} == squares
 
-    events = asked.ask("events").table
-    for column in ("event_name", "traffic_source"):
+    for column, title in {"event_name": "Events by kind", "traffic_source": "Traffic source"}.items():
         counted_ = Counter(c[column] for c in clicks if within(c["event_time"], chosen))
-        assert shown(figures.share(events, column, "events", chosen)) == counted_
+        assert shown(asked, "events", title, chosen) == counted_
     begun: dict[str, str] = {}
     reached: dict[str, set[str]] = {step: set() for step in ("HOMEPAGE", "ADD_TO_CART", "BOOKING", "paid")}
     for click in clicks:
@@ -235,12 +241,12 @@ def test_every_filtered_chart_is_the_files(shop: Settings, chosen: Filter) -> No
             reached["paid"].add(session)
     inside = {session for session, time in begun.items() if within(time, chosen)}
     steps = [len(reached[step] & inside) for step in ("HOMEPAGE", "ADD_TO_CART", "BOOKING", "paid")]
-    funnel = figures.funnel(asked.ask("funnel").table, chosen)
-    assert funnel["sessions"].to_list() == steps
+    funnel = frame(asked, "funnel", "From home page to payment", chosen)
+    assert funnel["came"].to_list() == steps
     assert funnel["share"].to_list() == pytest.approx([n / len(inside) if inside else 0.0 for n in steps])
-    goods = [p for p in raw(shop, "product").to_dicts() if chosen.category in ("", p["masterCategory"])]
+    goods = [p for p in raw(shop, "product").to_dicts() if chosen.get(CATEGORY, "") in ("", p["masterCategory"])]
     usage = Counter(p["usage"] or figures.UNKNOWN for p in goods)
-    assert shown(figures.share(asked.ask("catalogue").table, "usage", "products", chosen)) == usage
+    assert shown(asked, "catalogue", "Usage", chosen) == usage
 
 
 def test_spark_duckdb_and_postgres_give_the_same_answers(shop: Settings, queries: Queries) -> None:
@@ -329,9 +335,9 @@ def test_readers_never_see_a_mix_of_versions(
         while not stop.is_set():
             asked = queries.snapshot()
             counts = figures.count(asked.ask("counts").table, "product")
-            catalogue = figures.share(asked.ask("catalogue").table, "category", "products")["products"].sum()
-            usage = figures.share(asked.ask("catalogue").table, "usage", "products")["products"].sum()
-            pages.append((counts, int(catalogue), int(usage)))
+            catalogue = sum(shown(asked, "catalogue", "Master category").values())
+            usage = sum(shown(asked, "catalogue", "Usage").values())
+            pages.append((counts, catalogue, usage))
 
     def wait(done: Callable[[], bool], expected: str) -> None:
         deadline = time.monotonic() + 60

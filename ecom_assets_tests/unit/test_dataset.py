@@ -14,9 +14,10 @@ import jsonschema
 import pytest
 import yaml
 
-from ecom_assets.dataset import declaration
+from ecom_assets.dataset import chart, declaration, query
 from ecom_assets.dataset.document import DatasetError, Document
 from ecom_assets.dataset.loader import FILE, bundled, load, named
+from ecom_assets.serving import declared
 
 SHOP = bundled() / "shop"
 
@@ -382,9 +383,24 @@ def test_an_index_has_a_table_of_its_own(shop: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "fault"),
     [
-        ("queries/new.sql", "SELECT 1", "queries/new.sql:1: expected a line `-- title: …` at the top, got none"),
-        ("queries/new.sql", "-- title: A.\n-- tables: shop\n", "queries/new.sql:2: expected a table or view of this"),
-        ("queries/new.sql", "-- title: A.\n-- tables: sales\n-- kind: bar\n", "queries/new.sql:3: expected title or"),
+        ("queries/new.sql", "SELECT 1", "queries/new.sql:1: tables: expected a value, got none"),
+        ("queries/new.sql", "-- title: A.\n-- tables: shop\n", "queries/new.sql:2: tables: expected a table or view"),
+        (
+            "queries/new.sql",
+            "-- title: A.\n-- tables: sales\n-- kind: bar\n",
+            "queries/new.sql:3: kind: expected a value that a declaration has",
+        ),
+        ("queries/new.sql", "-- Sales.\nSELECT 1", "queries/new.sql:1: expected lines `-- name: value` at the top"),
+        (
+            "queries/new.sql",
+            "-- title: A: B\n-- tables: sales\n",
+            "queries/new.sql:1: expected YAML, got mapping values",
+        ),
+        (
+            "queries/new.sql",
+            "-- title: A.\n-- title: B.\n-- tables: sales\n",
+            "queries/new.sql:2: title: expected each name once, got it again",
+        ),
         ("queries/counts.sql", "-- title: A.\n-- tables: product\n", "expected another name, got counts"),
         ("views/other.spark.sql", "-- tables: product\n", "views/other.duckdb.sql: expected the view for this engine"),
     ],
@@ -393,6 +409,93 @@ def test_a_query_that_cannot_be(shop: Path, file: str, text: str, fault: str) ->
     """If this fails, a query without a title or over unknown tables is found out when a page is open."""
     (shop / file).write_text(text, encoding="utf-8")
     assert fault in faults(shop)[0]
+
+
+@pytest.mark.parametrize(
+    ("declared_as", "fault"),
+    [
+        ("{kind: pie, x: gender}", "kind: expected 'bars', 'columns', 'funnel', 'map', 'table', got 'pie'"),
+        ("{x: gender, y: customers, unit: n}", "kind: expected a value, got none"),
+        ("{kind: bars, x: gender, unit: n}", "y: expected a value, got none"),
+        ("{kind: bars, x: gender, y: customers, unit: n, by: age}", "by: expected a value that a declaration has"),
+        ("{kind: bars, x: gender, y: customers, unit: n, width: half}", "width: expected it to be '1/4', '1/3'"),
+        ("{kind: bars, x: gender, y: customers, unit: n, summary: '{sum}'}", "summary: expected it to match pattern"),
+        ("{kind: funnel, steps: {}, of: customers}", "steps: expected it to have at least 1 item"),
+        (
+            "{kind: map, x: a, y: b, size: c, unit: n, outline: sea.json}",
+            "outline: expected GeoJSON of a MultiPolygon in",
+        ),
+        ("{kind: map, x: a, y: b, size: c, unit: n, outline: customer.avsc}", "in customer.avsc, got: something else"),
+    ],
+)
+def test_a_chart_that_cannot_be(shop: Path, declared_as: str, fault: str) -> None:
+    """If this fails, a page is broken, and nothing says which line of the declaration is to be corrected."""
+    header = f"-- title: A.\n-- tables: customer\n-- charts:\n--   By gender:\n--     {declared_as}\n"
+    (shop / "queries" / "new.sql").write_text(f"{header}SELECT 1", encoding="utf-8")
+    (found,) = faults(shop)
+    assert re.match(r"queries/new\.sql:[45]: charts\.By gender\.", found)
+    assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("Gender: {kind: bars, x: gender,", "Gender: {kind: bars, x: sex,", r":4: charts\.Gender\.x: .*got 'sex'"),
+        (
+            "-- charts:",
+            "-- filters: {Years: month}\n-- charts:",
+            r":3: filters\.Years: .*\(gender, device_type, age, cust",
+        ),
+        ("FROM customer CROSS", "FROM customers CROSS", ": expected SQL that DuckDB runs, got: Catalog Error"),
+    ],
+)
+def test_columns_that_a_result_does_not_have(shop: Path, old: str, new: str, fault: str) -> None:
+    """If this fails, a typing error in a chart or its query is found when a page is open, after a whole run."""
+    edited(shop, old, new, "queries/customers.sql")
+    load.cache_clear()
+    with pytest.raises(DatasetError) as found:
+        declared.check(load(shop), shop)
+    (one,) = found.value.faults
+    assert re.search(f"queries/customers.sql{fault}", str(one))
+
+
+def test_every_result_has_its_columns() -> None:
+    """If this fails, a chart of the shop cannot be drawn."""
+    declared.check(load(SHOP), SHOP)
+
+
+@pytest.mark.parametrize(
+    ("spark", "duckdb"),
+    [
+        ("timestamp", "timestamp"),
+        ("string", "VARCHAR"),
+        ("array<struct<a:decimal(4,2),b:map<string,bigint>>>", 'STRUCT("a" decimal(4,2), "b" MAP(VARCHAR, bigint))[]'),
+    ],
+)
+def test_types_of_companions_in_duckdb(spark: str, duckdb: str) -> None:
+    """If this fails, a query over nested values is refused although it runs."""
+    assert declared._duckdb(spark) == duckdb
+
+
+def test_charts_are_documented() -> None:
+    """If this fails, people have to read the code to declare a chart."""
+    text = (bundled().parent / "docs" / "charts.md").read_text(encoding="utf-8")
+    names = {field for kind in chart.KINDS for field in kind.model_fields} | set(query.QueryForm.model_fields)
+    assert not [name for name in names if f"`{name}`" not in text]
+    assert not [kind for kind in chart.KINDS if f"**`{kind.__name__.lower()}`**" not in text]
+
+
+def test_the_example_of_the_documentation_can_be_read(shop: Path) -> None:
+    """If this fails, people copy a header that is refused."""
+    text = (bundled().parent / "docs" / "charts.md").read_text(encoding="utf-8")
+    example = (
+        text.partition("```sql\n")[2].partition("```")[0].replace("-- tables: loan, branch", "-- tables: customer")
+    )
+    (shop / "queries" / "loans.sql").write_text(example, encoding="utf-8")
+    load.cache_clear()
+    found = load(shop).queries["loans"]
+    assert found.filters == {"Years": ("month",), "Branch": ("branch",)}
+    assert [type(each) for each in found.charts.values()] == [chart.Columns, chart.Bars]
 
 
 def test_queries_know_what_they_read() -> None:

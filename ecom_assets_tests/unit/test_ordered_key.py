@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ecom_assets.core import ordered_key
 from ecom_assets.csv import records
 from ecom_assets.csv.audit import audit
-from ecom_assets.dataset.model import Form, HBaseLayout
+from ecom_assets.dataset.model import KeyForm, HBaseLayout
 from ecom_assets.hbase.layout import Layout, row_keys
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER
 
@@ -23,7 +23,7 @@ LONG = st.integers(-(2**63), 2**63 - 1)
 
 
 @pytest.mark.parametrize(("values", "forms", "expected"), ordered_key.TEST_VECTORS)
-def test_vectors(values: tuple[str | int, ...], forms: tuple[Form, ...], expected: str) -> None:
+def test_vectors(values: tuple[str | int, ...], forms: tuple[KeyForm, ...], expected: str) -> None:
     """Broken: keys have other bytes than the format says, and no table of before is found."""
     key = bytes.fromhex(expected)
     assert ordered_key.encode_one(values, forms) == key
@@ -33,7 +33,7 @@ def test_vectors(values: tuple[str | int, ...], forms: tuple[Form, ...], expecte
 @given(st.lists(st.tuples(TEXT, LONG, TEXT), min_size=1, max_size=8))
 def test_bytes_sort_as_the_parts_do(rows: list[tuple[str, int, str]]) -> None:
     """Broken: two rows share a key, or a scan returns rows in another order than that of their parts."""
-    forms: tuple[Form, ...] = ("text", "int64", "text")
+    forms: tuple[KeyForm, ...] = ("text", "int64", "text")
     keys = [ordered_key.encode_one(row, forms) for row in rows]
     assert ordered_key.encode([pa.array(column) for column in zip(*rows, strict=True)], forms).to_pylist() == keys
     parts = [(first.encode(), number, last.encode()) for first, number, last in rows]
@@ -50,7 +50,7 @@ TIME = st.datetimes(timezones=st.just(UTC)).map(lambda t: t.isoformat().replace(
 @given(st.lists(TIME, min_size=1, max_size=5))
 def test_the_latest_time_sorts_first(times: list[str]) -> None:
     """Broken: a scan for the newest rows finds others."""
-    forms: tuple[Form, ...] = ("reversed_time",)
+    forms: tuple[KeyForm, ...] = ("reversed_time",)
     keys = [ordered_key.encode_one([time], forms) for time in times]
     assert ordered_key.encode([pa.array(times)], forms).to_pylist() == keys
     moments = [datetime.fromisoformat(time) for time in times]
@@ -89,7 +89,7 @@ def test_the_readers_agree_on_times(tmp_path: Path, moment: str, shown: str) -> 
 @given(st.lists(TEXT, min_size=1, max_size=5), st.integers(0, 2))
 def test_a_slice_and_chunks_are_encoded_alike(values: list[str], cut: int) -> None:
     """Broken: rows that are a part of a batch have other keys than the same rows alone."""
-    forms: tuple[Form, ...] = ("text", "text")
+    forms: tuple[KeyForm, ...] = ("text", "text")
     expected = [ordered_key.encode_one((value, value), forms) for value in values]
     whole = pa.array(["\0", *values]).slice(1)
     assert ordered_key.encode([whole, whole], forms).to_pylist() == expected

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -14,8 +15,21 @@ import pyarrow as pa
 import pytest
 
 from ecom_assets.dashboard import charts, figures
-from ecom_assets.dataset.shop import CLICK_STREAM, TABLES, TRANSACTIONS
+from ecom_assets.dataset.chart import Bars, Columns, Funnel, Map, Table
+from ecom_assets.dataset.query import Query
 from ecom_assets.serving import cache, engines, postgres
+from ecom_assets_tests.tables import CLICK_STREAM, TABLES, TRANSACTIONS
+
+QUERY = Query("q", "A query.", "SELECT 1", ())
+CHARTS = (
+    Bars(kind="bars", x="c", y="b", unit="n"),
+    Funnel(kind="funnel", steps={"b": "Came"}, of="b"),
+    Map(kind="map", x="d", y="e", size="b", unit="n"),
+    Table(columns={"b": "B", "c": "C"}, by="b", rows=2),
+    Columns(kind="columns", x="a", y="b", unit="n"),
+    Bars(kind="bars", x="c", y="b", unit="n", nulls=False),
+)
+"""A chart of each kind."""
 
 EVENT: dict[str, Any] = {
     "session_id": "s", "event_name": "CLICK", "event_time": "2016-06-30T23:18:44.792905Z", "event_id": "e",
@@ -112,16 +126,71 @@ def test_what_is_no_answer_in_redis_is_computed_anew() -> None:
 
 def test_charts_of_nothing_are_charts() -> None:
     """A choice without data must not break a page."""
-    months = pa.table(
-        {"month": pa.array([], pa.date32()), "category": pa.array([], pa.string()), "amount": pa.array([], pa.int64()),
-         "units": pa.array([], pa.int64())}
-    )  # fmt: skip
-    chosen = figures.Filter(2016, 2022, "Apparel")
-    assert charts.trend(figures.over_time(months, chosen), "amount", "IDR") == ""
+    nothing = pa.table({"a": pa.array([], pa.date32()), "b": pa.array([], pa.int64()), "c": pa.array([], pa.string()),
+                        "d": pa.array([], pa.float64()), "e": pa.array([], pa.float64())})  # fmt: skip
+    query = replace(QUERY, filters={"Years": ("a",), "Kind": ("c",), "Span": ("b", "b")})
+    assert figures.options([(query, nothing)]) == {"Years": [], "Kind": [], "Span": []}
+    rows = figures.chosen(query, nothing, {"Years": (2016, 2022), "Kind": "x", "Span": (1, 2)})
+    for chart in CHARTS:
+        assert charts.drawn(chart, figures.shown("T", chart, query, rows)) == ""
     assert charts.moments(pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "rows": pl.Int64}), "rows", "n") == ""
-    nothing = pl.DataFrame({"a": [], "b": []}, schema={"a": pl.String, "b": pl.Int64})
-    assert "<tr" not in charts.bars(nothing, "a", "b", "n")
-    assert "<i" not in charts.columns(nothing, "a", "b", "n", "a")
+
+
+def test_a_chart_whose_column_is_not_there_says_so() -> None:
+    """If this fails, a typing error in a header is shown as an unexpected error."""
+    rows = pl.DataFrame({"a": [1], "b": [1]})
+    with pytest.raises(figures.ChartError, match=r"'T' of the query q: .*\(a, b\), got c(?s:.*)queries/q\.sql"):
+        figures.shown("T", CHARTS[0], QUERY, rows)
+
+
+def test_each_kind_shows_its_numbers() -> None:
+    """If this fails, a chart adds up the wrong rows, or hides some."""
+    table = pa.table({"a": [date(2020, 5, 1), date(2020, 5, 1), date(2019, 1, 1), None], "b": [1, 2, 4, 8],
+                      "c": ["x", None, "x", "y"], "d": [1.0, 1.0, 3.0, None], "e": [5.0, 5.0, 6.0, 7.0]})  # fmt: skip
+    rows = figures.chosen(QUERY, table, {})
+    bars, funnel, places, best, days, without = (figures.shown("T", chart, QUERY, rows).rows() for chart in CHARTS)
+    assert bars == [("y", 8), ("x", 5), (figures.UNKNOWN, 2)]
+    assert funnel == [("Came", 15, 1.0)]
+    assert places == [(1.0, 5.0, 3), (3.0, 6.0, 4)]
+    assert best == [(8, "y"), (4, "x")]
+    assert days == [(date(2019, 1, 1), 4), (date(2020, 5, 1), 3)], "what has no place on the axis is left out"
+    assert without == [("y", 8), ("x", 5)]
+    assert figures.summary(CHARTS[0], rows) == {"total": 15, "given": 13 / 15}
+    assert charts.summary("{given} of {total} & more", 1500, 0.5) == (
+        '<p class="summary"><b>50.0%</b> of <b>1.5 k</b> &amp; more</p>'
+    )
+
+
+def test_filters_narrow_the_rows() -> None:
+    """If this fails, people see other years or values than they chose; of spans, several at once."""
+    table = pa.table({"a": [date(2019, 3, 1), date(2020, 3, 1), date(2021, 3, 1)], "from": [2019, 2020, 2020],
+                      "to": [2019, 2020, 2021], "c": ["x", "x", None]})  # fmt: skip
+    query = replace(QUERY, filters={"Years": ("a",), "Kind": ("c",)})
+    assert figures.options([(query, table)]) == {"Years": [2019, 2020, 2021], "Kind": ["x"]}
+    assert figures.chosen(query, table, {"Years": (2020, 2021)})["a"].dt.year().to_list() == [2020, 2021]
+    assert figures.chosen(query, table, {"Years": (2019, 2021), "Kind": "x"})["a"].dt.year().to_list() == [2019, 2020]
+    spans = replace(QUERY, filters={"Years": ("from", "to")})
+    assert figures.options([(spans, table)]) == {"Years": [2019, 2020, 2021]}
+    assert figures.chosen(spans, table, {"Years": (2018, 2022)}).height == 0, "no row was computed for all of them"
+    assert figures.chosen(spans, table, {"Years": (2020, 2022)})["to"].to_list() == [2021]
+
+
+def test_days_and_months_without_a_value_keep_their_place() -> None:
+    """If this fails, a gap in time looks like none."""
+    frame = pl.DataFrame({"day": [date(2026, 11, 1), date(2026, 11, 3)], "n": [1, 2]})
+    drawn = charts.columns(frame, "day", "n", "loans")
+    assert re.findall(r'<i style="left:([\d.]+)%', drawn) == ["16.67", "83.33"]
+    assert "03 November 2026: 2 loans" in drawn
+    assert re.findall(r"<span[^>]*>(.*?)</span>", drawn) == ["01 Nov", "03 Nov"]
+
+
+def test_a_map_without_an_outline_is_where_its_dots_are() -> None:
+    """If this fails, a data set without an outline has no map, or dots outside of it."""
+    drawn = charts.dots(pl.DataFrame({"x": [10.0, 12.0], "y": [50.0, 51.0], "n": [1, 4]}), "loans")
+    assert re.findall(r"left:([\d.]+)%;top:([\d.]+)%;width:([\d.]+)%", drawn) == [
+        ("25.00", "66.67", "2.25"),
+        ("75.00", "33.33", "4.50"),
+    ]
 
 
 def test_the_tail_of_many_bars_is_one() -> None:
@@ -142,22 +211,22 @@ def test_the_tail_of_many_bars_is_one() -> None:
 def test_a_bar_is_as_long_as_its_number() -> None:
     """If this fails, a chart lies: lengths and places must follow the numbers, months without any keep their place."""
     frame = pl.DataFrame({"month": [date(2020, 1, 1), date(2020, 2, 1), date(2020, 5, 1)], "n": [10, 40, 20]})
-    drawn = re.findall(r'<i style="left:([\d.]+)%;width:[\d.]+%;height:([\d.]+)%" title="(.*?)"', trend(frame))
+    drawn = re.findall(r'<i style="left:([\d.]+)%;width:[\d.]+%;height:([\d.]+)%" title="(.*?)"', columns(frame))
     assert [title for _, _, title in drawn] == ["January 2020: 10 IDR", "February 2020: 40 IDR", "May 2020: 20 IDR"]
     assert [float(left) for left, _, _ in drawn] == [10, 30, 90]
     assert [float(height) for _, height, _ in drawn] == [25, 100, 50]
-    axis = re.findall(r'<b style="bottom:([\d.]+)%">(.*?)</b>', trend(frame))
+    axis = re.findall(r'<b style="bottom:([\d.]+)%">(.*?)</b>', columns(frame))
     assert axis == [("0.00", "0"), ("25.00", "10"), ("50.00", "20"), ("75.00", "30"), ("100.00", "40")]
     lengths = re.findall(r"width:([\d.]+)%", charts.bars(frame.cast({"month": pl.String}), "month", "n", "n"))
     assert [float(length) / 72 for length in lengths] == pytest.approx([0.25, 1, 0.5], abs=0.01)
-    funnel = pl.DataFrame({"step": ["a", "b"], "sessions": [3, 1], "share": [1.0, 1 / 3]})
+    funnel = pl.DataFrame({"step": ["a", "b"], "came": [3, 1], "share": [1.0, 1 / 3]})
     assert re.findall(r"width:([\d.]+)%", charts.steps(funnel)) == ["100.00", "33.33"]
 
 
 @pytest.mark.parametrize("most", [1, 3, 7, 999, 1001, 25_000, 3_999_999, 15_230_000_000, 2.4e12])
 def test_the_numbers_of_an_axis_are_round_and_reach_the_highest_bar(most: float) -> None:
     """An axis that ends below a bar, or has twenty lines, cannot be read."""
-    drawn = trend(pl.DataFrame({"month": [date(2020, 1, 1)], "n": [most]}))
+    drawn = columns(pl.DataFrame({"month": [date(2020, 1, 1)], "n": [most]}))
     axis = [float(place) for place in re.findall(r'<b style="bottom:([\d.]+)%">', drawn)]
     assert axis[0] == 0
     assert axis[-1] == 100
@@ -167,17 +236,23 @@ def test_the_numbers_of_an_axis_are_round_and_reach_the_highest_bar(most: float)
 
 
 def test_names_in_charts_are_text() -> None:
-    """A product's name is whatever somebody has typed."""
+    """If this fails, a name that somebody has typed runs as a script in every reader's browser."""
     name = "<img src=x onerror=alert(1)>"
-    frame = pl.DataFrame({"name": [name], "category": [name], "units": [1], "amount": [2]})
-    for drawn in (charts.bars(frame, "name", "units", name), charts.ranking(frame)):
+    frame = pl.DataFrame({"name": [name], "units": [1]})
+    for drawn in (
+        charts.bars(frame, "name", "units", name),
+        charts.columns(frame, "name", "units", name),
+        charts.rows(frame, {"name": name}, "units"),
+        charts.facts({name: name}),
+        charts.summary(name, 1, 1),
+    ):
         assert "<img" not in drawn
         assert "&lt;img" in drawn
 
 
-def trend(frame: pl.DataFrame) -> str:
+def columns(frame: pl.DataFrame) -> str:
     """Months drawn."""
-    return charts.trend(frame, "n", "IDR")
+    return charts.columns(frame, "month", "n", "IDR")
 
 
 def test_a_table_whose_name_begins_with_another_is_not_taken_for_it() -> None:

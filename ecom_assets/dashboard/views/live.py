@@ -10,7 +10,7 @@ import streamlit as st
 
 from ecom_assets.core.home import hint
 from ecom_assets.dashboard import charts
-from ecom_assets.dashboard.common import ago, card, dataset, guarded, header, settings
+from ecom_assets.dashboard.common import across, ago, card, dataset, guarded, header, settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import live
@@ -33,10 +33,10 @@ def page() -> None:
             )
             return
         with st.container(key="counters"):
-            for column, (name, stream) in zip(st.columns(len(dataset().tables)), streams.items(), strict=True):
+            for column, (name, stream) in across(list(streams.items())):
                 rate = stream.rate(now) if stream else 0.0
                 column.metric(
-                    name.replace("_", " ").capitalize(),
+                    dataset().tables[name].label,
                     f"{stream.rows if stream else 0:,}",
                     f"{rate:,.0f} rows/s" if rate else "idle",
                     delta_color="normal" if rate else "off",
@@ -64,7 +64,7 @@ def behind(streams: dict[str, live.Stream | None], latest: dict[str, Future[date
     """How far the tables are behind their topics."""
     with card("lag", "Behind the topic", "Between the newest record in Kafka and the newest one in the table."):
         with st.container(key="counters-lag"):
-            columns = st.columns(len(dataset().tables))
+            columns = [column for column, _ in across(list(streams))]
         for column, (name, stream) in zip(columns, streams.items(), strict=True):
             newest = latest[name].result()
             if newest is None:
@@ -74,7 +74,7 @@ def behind(streams: dict[str, live.Stream | None], latest: dict[str, Future[date
             else:
                 lag = (newest - stream.newest).total_seconds()
                 text = ago(lag) if lag > 0.001 else "0 s"
-            column.metric(name.replace("_", " ").capitalize(), text)
+            column.metric(dataset().tables[name].label, text)
 
 
 def arrivals(streams: dict[str, live.Stream | None]) -> None:
@@ -90,7 +90,7 @@ def arrivals(streams: dict[str, live.Stream | None]) -> None:
 
 def last_records(table: Table, now: datetime) -> None:
     """The newest records of a table."""
-    with card("records", f"Last records of {table.name.replace('_', ' ')}"):
+    with card("records", f"{table.label}: the last records"):
         records = live.last_records(table, settings(), 12)
         if not records:
             st.info("No record has been streamed yet.", icon=":material/hourglass_empty:")

@@ -1,22 +1,31 @@
-"""Lookup: rows straight from HBase, by the beginning of their row key or through an index.
+"""Lookup: rows straight from HBase, by their key, by the beginning of it, or through an index.
 
-The shop has a page of its own.
+What belongs here: what a person chooses and sees. What does not: which keys there are, and how rows are read
+(``serving.lookup``).
 """
 
 from __future__ import annotations
 
+import pyarrow as pa
 import streamlit as st
 
-from ecom_assets.dashboard.common import card, dataset, guarded, header, service, source
-from ecom_assets.dashboard.shop import lookup as shop
-from ecom_assets.dataset.model import Table
+from ecom_assets.dashboard import charts
+from ecom_assets.dashboard.common import card, dataset, guarded, header, plain, service, source
+from ecom_assets.dataset.model import Index, Table
 from ecom_assets.serving import lookup
+from ecom_assets.serving.lookup import Key
+from ecom_assets.serving.queries import Answer, Snapshot
+
+SHOWN = 12
+"""Rows that a table shows before it scrolls."""
 
 
 @st.cache_data(ttl=600, show_spinner=False)
 def example(name: str) -> str:
     """A value that exists, as the default of the empty field."""
-    return next(iter(lookup.examples(_searched()[name], service().settings, service().addresses)), "")
+    held = dataset()
+    table = held.indexes.get(name) or held.tables[name]
+    return next(iter(lookup.examples(table, service().settings, service().addresses)), "")
 
 
 def page() -> None:
@@ -24,30 +33,65 @@ def page() -> None:
     header("Lookup", "Point reads and prefix scans on HBase.")
     with guarded("The lookup"):
         asked = service().snapshot()
-        name = st.selectbox("Table or index", list(_searched()), key="table")
-        searched = _searched()[name]
-        first = searched.hbase.row_key[0]
-        value = st.text_input(first, example(name), key=f"value-{name}").strip()
+        keys = lookup.keys(dataset())
+        names = [", ".join(place.label for place in key.places) for key in keys]
+        chosen = st.segmented_control("What", names, default=names[0], key="what", label_visibility="collapsed")
+        key = keys[names.index(chosen or names[0])]
+        # Whatever an index finds has rows in its table as well, but not the other way round.
+        value = st.text_input(key.column, example(key.places[-1].name), key=f"value-{chosen}").strip()
         if not value:
-            st.info(f"Enter a {first} to see its rows.", icon=":material/search:")
+            st.info(f"Enter a value of {key.column} to see its rows.", icon=":material/search:")
             return
-        with card("rows", f"{name}: {first} {value[:60]}"):
-            if name in dataset().indexes:
-                answer = asked.through(name, value)
-            elif len(searched.hbase.row_key) == 1:
-                answer = asked.row(name, value)
-            else:
-                answer = asked.under(name, value)
-            if answer.table.num_rows:
-                st.markdown(f"{answer.table.num_rows:,} rows")
-                st.dataframe(answer.table.to_pandas(), hide_index=True)
-            else:
-                st.info(f"There is no row with {first} {value}.", icon=":material/search_off:")
-            st.caption(source(answer))
+        found = {place.name: ask(asked, place, value) for place in key.places}
+        if not any(answer.table.num_rows for answer in found.values()):
+            st.info(f"There is no row with {key.column} {plain(value[:60])}.", icon=":material/search_off:")
+        for place in key.places:
+            show(key, place, value, found[place.name])
 
 
-def _searched() -> dict[str, Table]:
-    return {**dataset().tables, **dataset().indexes}
+def ask(asked: Snapshot, place: Table, value: str) -> Answer:
+    """The rows of a table or an index under a value."""
+    if isinstance(place, Index):
+        return asked.through(place.name, value)
+    return (asked.row if len(place.hbase.row_key) == 1 else asked.under)(place.name, value)
 
 
-shop.page() if dataset().name == "shop" else page()
+def show(key: Key, place: Table, value: str, answer: Answer) -> None:
+    """What was found in one place."""
+    count = answer.table.num_rows
+    with card(place.name, place.label, f"{plain(key.column)} {plain(value[:60])}"):
+        if not count:
+            st.markdown(":gray[No rows.]")
+        elif count == 1 and len(place.hbase.row_key) == 1:
+            st.html(charts.facts(answer.table.to_pylist()[0]))
+        else:
+            more = ", and there may be more" if count >= lookup.MOST else ""
+            order = "descending" if isinstance(place, Index) else "ascending"
+            by = plain(", ".join(place.hbase.row_key[1:]))
+            st.markdown(f"{count:,} row{'s' * (count != 1)}{more}  \n:gray[:small[By {by}, {order}.]]")
+            several(place, answer.table)
+        st.caption(source(answer))
+
+
+def several(place: Table, found: pa.Table) -> None:
+    """Rows as a table: the rest of the row key first, times and numbers as people read them."""
+    table = place.of if isinstance(place, Index) else place
+    first, *rest = place.hbase.row_key
+    names = list(dict.fromkeys([*rest, *(name for name in table.names if name != first)]))
+    frame = found.select(names).to_pandas()
+    config = {}
+    for column in table.columns:
+        if column.name not in frame:
+            continue
+        values = frame[column.name]
+        if column.avro == "long" and column.name not in table.key_columns:
+            frame[column.name] = values.astype("Int64")
+            config[column.name] = st.column_config.NumberColumn(format="localized")
+        elif column.parsed_as and column.parsed_as[1] == "timestamp":
+            frame[column.name] = values.str.slice(0, 19).str.replace("T", " ", regex=False).fillna("–")
+        else:
+            frame[column.name] = values.fillna("–")
+    st.dataframe(frame, hide_index=True, height=35 * (min(len(frame), SHOWN) + 1) + 3, column_config=config)
+
+
+page()

@@ -1,5 +1,10 @@
--- title: The 20 products that earned most in each span of years, of all categories and of each.
+-- title: The 20 products that earned most in each span of years, of each category.
 -- tables: transactions, product, sales
+-- filters: {Years: "first_year, last_year", Category of products: category}
+-- charts:
+--   Products that earned most:
+--     {kind: table, columns: {name: Product, category: Category, units: Units, amount: "Revenue, IDR"}, by: amount,
+--     rows: 20, section: Sales, order: 50, width: 3/5}
 WITH sold AS (
     SELECT year(created_at_ts) AS year, product_id, sum(quantity) AS units,
         sum(quantity * item_price) AS amount
@@ -22,7 +27,5 @@ WITH sold AS (
     ) AS placed
     WHERE place_in_category <= 20
 )
-SELECT first_year, last_year, place_in_category, product_id, name, category,
-    row_number() OVER (PARTITION BY first_year, last_year ORDER BY amount DESC, product_id) AS place,
-    CAST(units AS BIGINT) AS units, CAST(amount AS BIGINT) AS amount
+SELECT first_year, last_year, product_id, name, category, CAST(units AS BIGINT) AS units, CAST(amount AS BIGINT) AS amount
 FROM best
