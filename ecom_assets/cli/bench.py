@@ -21,7 +21,7 @@ from ecom_assets.core.settings import ROOT
 def bench(
     *,
     rows: Annotated[
-        int, typer.Option(min=1000, help="Rows of click_stream, and of the larger end-to-end run.")
+        int, typer.Option(min=1000, help="Rows of the largest table, and of the larger end-to-end run.")
     ] = 1_000_000,
     repeats: Annotated[
         int, typer.Option(min=1, help="Rounds that count; a median of fewer than three means little.")

@@ -32,6 +32,7 @@ from ecom_assets.cli.options import (
 from ecom_assets.core import locks
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.home import hint
+from ecom_assets.core.settings import DATASET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ def run(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Name of a data set that comes along, or a folder with dataset.yaml.", show_default="shop"),
+        typer.Option(help="Name of a data set that comes along, or a folder with dataset.yaml.", show_default=DATASET),
     ] = None,
     source: Annotated[
         str | None,

@@ -83,7 +83,10 @@ def _progress(interval: float) -> Callable[[list[Live]], Grid]:
 def simulate(
     *,
     home: Home = None,
-    table: Annotated[str, typer.Option(metavar="TABLE", help="The table whose rows are sent.")] = "click_stream",
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="The table whose rows are sent.", show_default="the last one declared"),
+    ] = None,
     rate: Annotated[float, typer.Option(min=1, help="Rows per second.")] = 1000,
     start: Annotated[
         str, typer.Option("--from", metavar="CHUNK", help="Chunk to begin with, such as part-000010.csv.")
@@ -101,7 +104,7 @@ def simulate(
     from ecom_assets.core.progress import bars, track
     from ecom_assets.paths import TOPIC, open_home
 
-    (name,) = known_tables([table], settings)
+    name = known_tables([table] if table else None, settings)[-1]
     with (
         bars(console),
         locks.shared(settings, "ecom simulate", log=inform),

@@ -31,7 +31,7 @@ def room_for(what: str, *folders: Path) -> Generator[None]:
     """Name the disks that are full, whether this process, a server or a database noticed it.
 
     Args:
-        what: What is written in the block, such as ``expanded/customer``.
+        what: What is written in the block, such as ``expanded/book``.
         folders: Where; of each one the disk is looked at, whether the folder exists already or not.
 
     Raises:

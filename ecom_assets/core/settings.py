@@ -28,6 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the package: the project's root, or ``site-packages`` where the package is installed."""
 
 
+DATASET = "shop"
+"""The data set of a home that names none: one that comes along."""
+
+
 SMALL_SCALE = 0.02
 """Synthetic data up to this scale count as small."""
 
@@ -86,7 +90,7 @@ class Settings(BaseSettings):
     )
 
     dataset: str = Field(
-        "shop", description="Data set: the name of one that comes along, or a folder with its dataset.yaml"
+        DATASET, description="Data set: the name of one that comes along, or a folder with its dataset.yaml"
     )
     source: str = Field("synthetic", description="synthetic, kaggle, or a folder with the CSV files")
     scale: float = Field(0.01, gt=0, description="Size of the synthetic data; 1.0 is the full 13.8M rows")
@@ -339,8 +343,8 @@ def load(**overrides: object) -> Settings:
     if settings.source not in ("synthetic", "kaggle"):
         settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
     known = _known(settings.home)
-    if known:  # a home from before there were others holds the shop
-        known = {"dataset": Settings.model_fields["dataset"].default} | known
+    if known:  # a home from before there were others holds the default
+        known = {"dataset": DATASET} | known
     begun = known.pop(BEGUN, False)
     for name in (n for n in (*REMEMBERED, *SERVERS) if n in known):
         asked = getattr(settings, name)

@@ -119,7 +119,7 @@ def reachable(what: str) -> Generator[None]:
     """Turn the loss of the server into an error that passes by itself, so that the step is retried.
 
     Args:
-        what: What is done, such as ``the merge of product``.
+        what: What is done, such as ``the merge of book``.
 
     Raises:
         SparkConnectionError: The server went away, or came back without the session.

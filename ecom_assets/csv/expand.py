@@ -6,8 +6,8 @@ how a key is renewed (``keys``), reading copies back (``fold``), and the layer (
 Here rows meet the contract for the first time: bad records are quarantined in ``quarantine/<table>.jsonl``, and
 everything downstream holds good rows only. Each copy of a table is a file of its own (``copy-000.csv`` holds the rows
 as published) with fresh keys, so that no store can take a copy for an update; keys that refer to one another are
-renewed alike, so copy *k* of a booking belongs to copy *k* of its customer and of its session. Product numbers inside
-``product_metadata`` and ``event_metadata`` stay those of the first copy.
+renewed alike, so copy *k* of a row belongs to copy *k* of those that it refers to. Keys inside longer texts, such as
+JSON, stay those of the first copy.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class HBaseAdmin:
     r"""HBase's Admin; a context manager, since its JVM must end.
 
         with HBaseAdmin(stack.addresses().hbase_zookeeper) as admin:
-            admin.create_table("ecom_customers", ["info"], splits=[b"\x40", b"\x80"])
+            admin.create_table("ecom_books", ["info"], splits=[b"\x40", b"\x80"])
 
     Args:
         zookeeper: HBase's quorum, ``host:port[,host:port]``.

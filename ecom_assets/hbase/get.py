@@ -124,8 +124,6 @@ def prefix(
 ) -> list[dict[str, str | None]]:
     """Read the rows with some values in the first columns of their row key, in the order of their keys.
 
-    For ``click_stream`` a session id gives the session's events in time order.
-
     Args:
         table: The table.
         values: The values; none for all rows.

@@ -120,7 +120,7 @@ def scan(
     """Read ranges of keys at once, page by page.
 
     Rows come from the region servers or, where they cannot be reached, from the Thrift server. On one machine, with
-    one million rows of click_stream and other work running, a row took 11 us of processor time from region servers,
+    one million rows of six columns and other work running, a row took 11 us of processor time from region servers,
     32 us in HBase's own ``HashTable`` job (whose hashes also depend on the order of rows), and three times as long
     through Thrift; ``ecom bench --only read_back`` measures it again.
 

