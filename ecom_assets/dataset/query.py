@@ -169,7 +169,7 @@ def _query(document: Document, header: QueryForm, tables: Collection[str], views
         tables=tuple(dict.fromkeys(read)),
         views=used,
         filters={name: tuple(_names(columns)) for name, columns in header.filters.items()},
-        charts=charts or {header.title: Table()},
+        charts=charts or {header.title.rstrip("."): Table()},
     )
 
 

@@ -66,7 +66,7 @@ SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
     "lookup": (re.compile(r"(HBase|Redis, computed by HBase) · .* old · [\d.]+ ms"), re.compile(r"\d+ rows")),
     "reconciliation": (
         re.compile(r"All layers reconcile: [\d,]+ rows verified, 1 in quarantine"),
-        "1 rows with their reasons",
+        "1 row, and why",
         re.compile(r"✓ (\d+) of \1 answers computed on both paths, all equal"),
         re.compile(r"✓ \d+ passed, 0 warn, 0 failed"),
     ),

@@ -9,7 +9,9 @@ import pytest
 
 from ecom_assets import diagram
 from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Dataset
 from ecom_assets.definitions import build_defs, defs
+from ecom_assets.defs.assets.layers import source
 from ecom_assets.paths import LAYERS
 from ecom_assets_tests.tables import SHOP, TABLES
 
@@ -36,6 +38,16 @@ def test_keys_and_groups(graph: dg.AssetGraph) -> None:
     for key in graph.get_all_asset_keys():
         found.setdefault(graph.get(key).group_name, set()).add(key.to_user_string())
     assert found == GROUPS
+
+
+def test_files_come_from_where_the_data_set_says() -> None:
+    """If this fails, lineage of any data set begins at Kaggle, with a link to another one."""
+    found = source(SHOP)
+    assert set(found.kinds) == {"kaggle", "csv"}
+    assert str(found.metadata["url"].value).endswith(f"/{SHOP.kaggle}")
+    own = source(Dataset.of("library", *TABLES.values()))
+    assert (own.key.path, set(own.kinds), own.metadata) == (["source", "library"], {"csv"}, {})
+    assert own.description == "The files of library: from a local folder."
 
 
 def test_every_table_goes_from_layer_to_layer(graph: dg.AssetGraph) -> None:

@@ -34,17 +34,24 @@ def page() -> None:
     with guarded("The lookup"):
         asked = service().snapshot()
         keys = lookup.keys(dataset())
-        names = [", ".join(place.label for place in key.places) for key in keys]
-        chosen = st.segmented_control("What", names, default=names[0], key="what", label_visibility="collapsed")
-        key = keys[names.index(chosen or names[0])]
+        chosen = st.segmented_control(
+            "What",
+            range(len(keys)),
+            default=0,
+            format_func=lambda n: ", ".join(place.label for place in keys[n].places),
+            key="what",
+            label_visibility="collapsed",
+        )
+        key = keys[chosen or 0]
         # Whatever an index finds has rows in its table as well, but not the other way round.
-        value = st.text_input(key.column, example(key.places[-1].name), key=f"value-{chosen}").strip()
+        value = st.text_input(key.column, example(key.places[-1].name), key=f"value-{chosen or 0}").strip()
         if not value:
             st.info(f"Enter a value of {key.column} to see its rows.", icon=":material/search:")
             return
         found = {place.name: ask(asked, place, value) for place in key.places}
         if not any(answer.table.num_rows for answer in found.values()):
             st.info(f"There is no row with {key.column} {plain(value[:60])}.", icon=":material/search_off:")
+            return
         for place in key.places:
             show(key, place, value, found[place.name])
 

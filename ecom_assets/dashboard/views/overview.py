@@ -14,7 +14,7 @@ from fractions import Fraction
 import streamlit as st
 
 from ecom_assets.dashboard import charts, figures
-from ecom_assets.dashboard.common import across, card, chart, dataset, guarded, header, service, source, when
+from ecom_assets.dashboard.common import across, card, chart, dataset, guarded, header, plain, service, source, when
 from ecom_assets.dashboard.figures import Choice, Options
 from ecom_assets.dataset.chart import Bars, Chart, Columns
 from ecom_assets.dataset.query import COUNTS, Query
@@ -100,7 +100,8 @@ def rows(placed: Iterable[Placed]) -> Iterator[list[Placed]]:
 def choose(options: Options) -> Choice:
     """The filters: a range of years, or a value."""
     choice: dict[str, tuple[int, int] | str] = {}
-    for column, (name, values) in zip(st.columns(max(1, len(options)), gap="large"), options.items(), strict=False):
+    offered = {name: values for name, values in options.items() if len(values) > 1}
+    for column, (name, values) in zip(st.columns(max(1, len(offered)), gap="large"), offered.items(), strict=False):
         with column:
             match values:
                 case [int(first), *_, int(last)]:
@@ -119,7 +120,7 @@ def followed(query: Query, options: Options, choice: Choice) -> str:
             case (first, last) if (first, last) != (options[name][0], options[name][-1]):
                 parts.append(str(first) if first == last else f"{first}–{last}")
             case str(value) if value:
-                parts.append(value)
+                parts.append(plain(value))
     return " · ".join(parts)
 
 

@@ -90,7 +90,7 @@ def quarantine() -> None:
     if not found:
         st.success("Quarantine is empty.", icon=":material/inventory_2:")
         return
-    with card("quarantine", f"{len(found):,} rows with their reasons"):
+    with card("quarantine", f"{len(found):,} row{'s' * (len(found) != 1)}, and why"):
         st.dataframe(found[:SHOWN], hide_index=True, height=min(420, 35 * (len(found) + 1) + 3))
 
 
