@@ -40,8 +40,8 @@ def init(
     from ecom_assets.dataset.document import DatasetError
 
     try:
-        found = _files(source)
         existing = draft.Existing.read(folder)
+        found = _files(source, existing)
         wanted = existing.wanted(found)
         differences = existing.differences(found)
         discovery = _look(found, existing, wanted) if wanted else discover.Discovery()
@@ -68,13 +68,13 @@ def init(
     inform(f"Review it, then: ecom run --dataset {_argument(folder)} --source {shlex.quote(str(source))}")
 
 
-def _files(source: Path) -> dict[str, Path]:
+def _files(source: Path, existing: Existing) -> dict[str, Path]:
     from ecom_assets.dataset import discover, draft
 
     if not source.is_dir():
         what = "a file" if source.exists() else "nothing of that name"
         raise draft.DraftError(f"{source}: expected a folder with CSV files, found {what}; correct --from")
-    found = discover.files(source)
+    found = discover.files(source, existing.tables)
     if not found:
         raise draft.DraftError(f"{source}: expected files named *.csv or *.csv.gz, found none; correct --from")
     return found

@@ -75,7 +75,7 @@ def _file_name(file: Path) -> Iterator[str]:
         fitting = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip("_.-")[:100] or "table"
         yield (
             f"{file}: expected a file name of letters, digits, _, - and ., 100 at most, found {name!r};"
-            f" rename it, to {fitting}.csv for example"
+            f" rename it, to {fitting}.csv for example, or declare the table by hand, with its `file`"
         )
 
 
@@ -85,7 +85,7 @@ def _column_names(file: Path, names: list[str]) -> Iterator[str]:
         found = ", ".join(f"{name!r} (column {place}; {_proposed(name, place)} would do)" for place, name in odd)
         yield (
             f"{file}, line 1: expected column names of letters, digits and _ that begin with a letter, found {found};"
-            " rename them in the header"
+            " rename them in the header, or declare the table by hand, with a `header` for each of these columns"
         )
     folded = Counter(name.lower() for name in names)
     twice = [name for name in names if folded[name.lower()] > 1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,20 @@ class Discovery:
     hints: tuple[str, ...] = ()
 
 
-def files(folder: Path) -> dict[str, Path]:
-    """The CSV files of a folder by their tables; where a file is there packed as well, the plain one."""
+def files(folder: Path, known: Mapping[str, Table]) -> dict[str, Path]:
+    """The CSV files of a folder by their tables; where a file is there packed as well, the plain one.
+
+    Args:
+        folder: The folder.
+        known: Tables that are declared already, which may have a file of another name.
+    """
+    declared = {table.csv.lower(): name for name, table in known.items()}
     found = [each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")]
     wanted = [each for each in found if each.name.lower().endswith((".csv", ".csv.gz"))]
-    ordered = sorted(wanted, key=lambda each: (not each.name.lower().endswith(".gz"), each.name), reverse=True)
-    return dict(sorted((dialect.table_name(each), each) for each in ordered))
+    # A plain file comes after its packed copy, and so takes its place.
+    ordered = sorted(wanted, key=lambda each: (not each.name.lower().endswith(".gz"), each.name))
+    named = {declared.get(each.name.lower().removesuffix(".gz"), dialect.table_name(each)): each for each in ordered}
+    return dict(sorted(named.items()))
 
 
 def discover(
@@ -96,8 +104,12 @@ def discover(
     with tempfile.TemporaryDirectory(prefix="ecom-init-") as store:
         for place, (name, file) in enumerate(found.items()):
             try:
-                survey = _survey(file, found, Path(store) / str(place), progress)
-                columns = _as_declared(survey.columns, known.get(name))
+                if name not in known:
+                    _acceptable(file, found)
+                folder = Path(store) / str(place)
+                folder.mkdir()
+                survey = infer.survey(file, store=folder, progress=progress)
+                columns = _as_declared(file, survey, known[name]) if name in known else survey.columns
                 key = _declared_key(columns, known[name]) if name in known else _found_key(file, survey)
             except ValueError as error:
                 # Where a declared table's file differs is reported by who knows what is declared.
@@ -131,7 +143,8 @@ def discover(
     return Discovery(tables, tuple(refused), tuple(hints))
 
 
-def _survey(file: Path, found: Mapping[str, Path], store: Path, progress: Progress) -> Survey:
+def _acceptable(file: Path, found: Mapping[str, Path]) -> None:
+    """See that a file can be a table, by its own name and the names in it."""
     name = dialect.table_name(file)
     faults = dialect.faults(file)
     if alike := [other.name for table, other in found.items() if table != name and table.lower() == name.lower()]:
@@ -141,14 +154,16 @@ def _survey(file: Path, found: Mapping[str, Path], store: Path, progress: Progre
         )
     if faults:
         raise ValueError("\n".join(faults))
-    store.mkdir()
-    return infer.survey(file, store=store, progress=progress)
 
 
-def _as_declared(columns: Sequence[Column], table: Table | None) -> tuple[Column, ...]:
-    """The columns whose type is the declared one, where a table is declared; others refer to nothing."""
-    types = {column.name: column.avro for column in table.columns} if table else {}
-    return tuple(each for each in columns if table is None or types.get(each.name) == each.avro)
+def _as_declared(file: Path, survey: Survey, table: Table) -> tuple[Column, ...]:
+    """The columns by their declared names; those of another type than declared are left out, as they match nothing."""
+    declared = {column.header or column.name: column for column in table.columns}
+    return tuple(
+        replace(column, name=declared[header].name)
+        for header, column in zip(dialect.header(file), survey.columns, strict=True)
+        if header in declared and declared[header].avro == column.avro
+    )
 
 
 def _declared_key(columns: Sequence[Column], table: Table) -> Key | None:

@@ -139,11 +139,11 @@ def _differences(table: Table, file: Path | None) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    if new := [name for name in header if name not in table.names]:
+    if new := [name for name in header if name not in table.headers]:
         yield f"{file}: new columns {', '.join(new)}; add them to {table.schema_file} where the file has them"
-    if gone := [name for name in table.names if name not in header]:
+    if gone := [name for name in table.headers if name not in header]:
         yield f"{file}: no columns {', '.join(gone)}; take them out of {table.schema_file}, or bring them back"
-    if sorted(header) == sorted(table.names) and header != table.names:
+    if sorted(header) == sorted(table.headers) and header != table.headers:
         yield f"{file}: columns in another order than in {table.schema_file}; reorder its fields"
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ecom_assets.cli.app import app
-from ecom_assets.dataset import candidates, hashes, infer, names
+from ecom_assets.dataset import candidates, discover, hashes, infer, names
 from ecom_assets.dataset.hashes import Hashes
 from ecom_assets.dataset.loader import FILE, load
 from ecom_assets.dataset.model import Dataset, Table
@@ -124,6 +124,28 @@ def test_a_second_run_changes_no_line(source: Path, tmp_path: Path) -> None:
     third = init(folder, source)
     assert "nothing to add" in third.stderr
     assert (folder / FILE).read_text(encoding="utf-8") == after
+
+
+def test_a_table_that_was_declared_by_hand_is_recognized(source: Path, tmp_path: Path) -> None:
+    """If this fails, a file with names of its own is declared a second time, or called wrong where it is right."""
+    folder = tmp_path / "retail"
+    init(folder, source)
+    (source / "products.csv").rename(source / "Our products.csv")
+    table(source, "Our products", "Stock unit,title", (f"p{n},Thing {n % 9}" for n in range(120)))
+    declared = (
+        (folder / FILE)
+        .read_text(encoding="utf-8")
+        .replace("  products:\n", "  products:\n    file: Our products.csv\n")
+    )
+    (folder / FILE).write_text(declared, encoding="utf-8")
+    schema = folder / "products.avsc"
+    schema.write_text(
+        schema.read_text(encoding="utf-8").replace('"sku",', '"sku", "header": "Stock unit",'), encoding="utf-8"
+    )
+    table(source, "prices", "price_id,sku,price", (f"{n},p{n % 120},{n}.50" for n in range(500)))
+    done = init(folder, source)
+    assert "✗" not in done.stderr
+    assert references(loaded(folder).tables["prices"]) == [("sku -> products.sku", 0)]
 
 
 def test_a_declared_table_that_may_refer_to_a_new_one_is_named(source: Path, tmp_path: Path) -> None:
@@ -311,6 +333,16 @@ def test_packed_files_and_a_folder_that_holds_both(tmp_path: Path) -> None:
     )
     assert init(tmp_path, tmp_path).exit_code == 0
     assert loaded(tmp_path).tables["t"].names == ["id", "v"]
+
+
+def test_of_two_copies_of_a_file_the_plain_one_counts(tmp_path: Path) -> None:
+    """If this fails, what is declared is not of the file that a run loads."""
+    table(tmp_path / "files", "t", "id,v", (f"{n},x" for n in range(200)))
+    (tmp_path / "files" / "t.csv.gz").write_bytes(gzip.compress(b"other\n1\n"))
+    found = discover.files(tmp_path / "files", {})
+    assert found == {"t": tmp_path / "files" / "t.csv"}
+    init(tmp_path / "out", tmp_path / "files")
+    assert locate(tmp_path / "files", loaded(tmp_path / "out")) == found
 
 
 def test_hashes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
