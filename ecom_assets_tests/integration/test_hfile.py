@@ -18,7 +18,7 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import HBaseError, ServiceError
 from ecom_assets.core.location import HdfsPath
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import KeyForm, HBaseLayout, Table
+from ecom_assets.dataset.model import HBaseLayout, KeyForm, Table
 from ecom_assets.hbase import bulk_load, get, importtsv, scan, spark_load, write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.hfile import Files

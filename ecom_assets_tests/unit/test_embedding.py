@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 
 from ecom_assets.core.settings import SettingsError
-from ecom_assets.dataset.shop import SHOP, TABLES
 from ecom_assets.definitions import build_defs, defs
 from ecom_assets.defs import sensors
 from ecom_assets.defs.names import GROUPS, Names
+from ecom_assets_tests.tables import SHOP, TABLES
 
 LIBRARY = """
 dataset: library

@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 
 from ecom_assets import diagram
-from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.definitions import build_defs, defs
-from ecom_assets.defs.assets.layers import source
+from ecom_assets.definitions import defs
+from ecom_assets.defs.assets.layers import source_asset
+from ecom_assets.defs.names import Names
 from ecom_assets.paths import LAYERS
 from ecom_assets_tests.tables import SHOP, TABLES
 
@@ -42,12 +42,12 @@ def test_keys_and_groups(graph: dg.AssetGraph) -> None:
 
 def test_files_come_from_where_the_data_set_says() -> None:
     """If this fails, lineage of any data set begins at Kaggle, with a link to another one."""
-    found = source(SHOP)
+    found = source_asset(SHOP, Names())
     assert set(found.kinds) == {"kaggle", "csv"}
     assert str(found.metadata["url"].value).endswith(f"/{SHOP.kaggle}")
-    own = source(Dataset.of("library", *TABLES.values()))
+    own = source_asset(Dataset.of("library", *TABLES.values()), Names())
     assert (own.key.path, set(own.kinds), own.metadata) == (["source", "library"], {"csv"}, {})
-    assert own.description == "The files of library: from a local folder."
+    assert own.description == "The CSV files of the data set library, from a folder."
 
 
 def test_every_table_goes_from_layer_to_layer(graph: dg.AssetGraph) -> None:

@@ -14,9 +14,9 @@ from ecom_assets.dataset import candidates, discover, hashes, infer, names
 from ecom_assets.dataset.hashes import Hashes
 from ecom_assets.dataset.loader import FILE, load
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.dataset.shop import TABLES
 from ecom_assets.source import synthetic
 from ecom_assets.source.folder import locate
+from ecom_assets_tests.tables import TABLES
 
 ORDERS = range(1000, 1400)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ecom_assets.core import ordered_key
 from ecom_assets.csv import records
 from ecom_assets.csv.audit import audit
-from ecom_assets.dataset.model import KeyForm, HBaseLayout
+from ecom_assets.dataset.model import HBaseLayout, KeyForm
 from ecom_assets.hbase.layout import Layout, row_keys
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER
 
