@@ -14,13 +14,19 @@ import dagster as dg
 from pydantic import Field
 from typing_extensions import override
 
+from ecom_assets.core.settings import Settings
+
+
+BUNDLED = Settings.model_fields["dataset"].default
+"""The data set that comes along."""
+
 
 class LakehouseScaffolder(dg.Scaffolder):
-    """Writes a ``defs.yaml`` that works as it is: the bundled shop, in a home in the project."""
+    """Writes a ``defs.yaml`` that works as it is: the bundled data set, in a home in the project."""
 
     @override
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
-        dg.scaffold_component(request, {"dataset": "shop", "source": "synthetic", "home": ".ecom"})
+        dg.scaffold_component(request, {"dataset": BUNDLED, "source": "synthetic", "home": ".ecom"})
 
 
 @dg.scaffold_with(LakehouseScaffolder)
@@ -28,7 +34,7 @@ class Lakehouse(dg.Component, dg.Resolvable, dg.Model):
     """A data set from CSV files through Kafka, Spark and Delta Lake into HBase, with every layer verified."""
 
     dataset: str = Field(
-        "shop",
+        BUNDLED,
         description="Name of a data set that comes along, or a folder with its dataset.yaml; a relative path starts in"
         " the project.",
     )

@@ -42,7 +42,7 @@ def build_defs(
     Several data sets in one code location are merged, each with a prefix and a home of its own::
 
         defs = dg.Definitions.merge(
-            build_defs(dataset="shop", home="/data/shop"),
+            build_defs(dataset="/data/museum", source="/data/museum/files", home="/data/works"),
             build_defs(dataset="/data/library", source="/data/library/files", home="/data/loans", prefix="library"),
         )
 
