@@ -16,7 +16,6 @@ from typing_extensions import override
 
 from ecom_assets.core.settings import Settings
 
-
 BUNDLED = Settings.model_fields["dataset"].default
 """The data set that comes along."""
 

@@ -15,6 +15,10 @@ from ecom_assets.dataset.form import Form, fault
 from ecom_assets.dataset.model import KeyForm
 
 Columns = Annotated[list[str], Field(min_length=1)]
+OWNER = r"^(team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
+TAG = r"^[A-Za-z0-9_.-]{1,63}$"
+"""What Dagster takes as an owner, and as the name or value of a tag."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -108,6 +112,12 @@ class TableForm(Form):
     """Its layout in HBase."""
     indexes: dict[str, IndexForm] = Field(default_factory=dict)
     """Name -> index of it, a table in HBase of that name."""
+    owners: list[Annotated[str, Field(pattern=OWNER)]] = Field(default_factory=list)
+    """Who to ask about it: `team:name`, or an email address."""
+    tags: dict[Annotated[str, Field(pattern=TAG)], Annotated[str, Field(pattern=TAG)]] = Field(default_factory=dict)
+    """Name -> value of tags by which Dagster finds its assets."""
+    freshness_hours: Annotated[int | None, Field(ge=1)] = None
+    """Hours within which its rows should be verified in HBase again; a week if not given."""
     published: PublishedForm | None = None
     """The file on Kaggle."""
 

@@ -93,6 +93,9 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
         title=table.title or "",
         icon=table.icon,
         conflicts_tolerated=table.conflicts_tolerated,
+        owners=tuple(table.owners),
+        tags=dict(table.tags),
+        freshness_hours=table.freshness_hours or 0,
         published=Published(table.published.bytes, table.published.sha256) if table.published else None,
     )
 

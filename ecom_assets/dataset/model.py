@@ -147,6 +147,9 @@ class Table:
         icon: Icon on its counter, by its name in Material Symbols; none if empty.
         conflicts_tolerated: Share of rows that may differ from another row of their primary key before that is an
             error; such rows are quarantined in any case.
+        owners: Who to ask about it; empty for the project's own.
+        tags: Name -> value of tags of its assets.
+        freshness_hours: Hours within which it should be verified in HBase again; 0 for the usual.
         published: Its file on Kaggle, if that is known.
     """
 
@@ -163,6 +166,9 @@ class Table:
     title: str = ""
     icon: str = ""
     conflicts_tolerated: float = 0.0
+    owners: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    freshness_hours: int = 0
     published: Published | None = None
 
     @cached_property

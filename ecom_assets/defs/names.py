@@ -33,6 +33,19 @@ GROUPS = ("source", *LAYERS, "reconciliation", "serving", "postgres", "analysis"
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2))
 """What people read is to be built, or at least verified, every other day."""
 
+
+def owners(table: Table) -> list[str]:
+    """Who to ask about a table."""
+    return list(table.owners) or OWNERS
+
+
+def freshness(table: Table) -> dg.FreshnessPolicy:
+    """How soon a table should be verified in HBase again."""
+    if not table.freshness_hours:
+        return WEEKLY
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=table.freshness_hours))
+
+
 RETRIES = 2
 RETRY_SECONDS = 15
 """Retries of a step after a transient error: a broker, region server or Spark that is away for less than a minute."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from datetime import timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from ecom_assets import diagram
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.definitions import defs
+from ecom_assets.definitions import build_defs, defs
+from ecom_assets.defs import lineage
 from ecom_assets.defs.assets.layers import source_asset
 from ecom_assets.defs.names import Names
 from ecom_assets.paths import LAYERS
@@ -105,3 +109,24 @@ def test_the_diagram_is_current(graph: dg.AssetGraph) -> None:
     assert diagram.draw(page, graph) == page
     with pytest.raises(ValueError, match="put them where it belongs"):
         diagram.draw(page.replace(diagram.END, ""), graph)
+
+
+def test_owners_tags_and_freshness_are_declared() -> None:
+    """If this fails, a team is asked about another team's tables, or a table grows stale without a word."""
+    table = replace(TABLES["product"], owners=("team:books",), tags={"domain": "sales"}, freshness_hours=6)
+    graph = build_defs(dataset=Dataset.of("own", table)).resolve_asset_graph()
+    (served,) = [graph.get(key) for key in graph.materializable_asset_keys if key.path[0] == "hbase"]
+    assert served.owners == ["team:books"]
+    assert served.tags.items() >= {"domain": "sales", "table": "product"}.items()
+    policy = served.freshness_policy
+    assert isinstance(policy, TimeWindowFreshnessPolicy)
+    assert policy.fail_window.to_timedelta() == timedelta(hours=6)
+
+
+def test_columns_are_made_of_columns() -> None:
+    """If this fails, nobody finds out where a typed column comes from."""
+    table = TABLES["transactions"]
+    key = dg.AssetKey(["streamed", "transactions"])
+    found = lineage.of(lineage.own(table) | lineage.typed(table), key)["dagster/column_lineage"].deps_by_column
+    assert found["created_at_ts"] == [dg.TableColumnDep(asset_key=key, column_name="created_at")]
+    assert set(found) == {*table.names, "created_at_ts", "items", "shipment_date_limit_ts", *lineage.typed(table)}

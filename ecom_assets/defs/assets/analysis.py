@@ -1,12 +1,14 @@
 """The analysis path: expanded files to PostgreSQL, results computed by Spark over it, cached in Redis."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
 from ecom_assets.core.progress import track
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.defs.names import OWNERS, Names
+from ecom_assets.defs import lineage
+from ecom_assets.defs.names import OWNERS, Names, owners
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, postgres
 
@@ -29,7 +31,9 @@ def postgres_assets(dataset: Dataset, names: Names) -> dg.AssetsDefinition:
         for table in dataset.tables.values():
             done = loaded.get(table.name)
             context.log.info("postgres/%s: %s", table.name, f"{done.rows:,} rows" if done else "nothing to do")
-            metadata: dict[str, dg.MetadataValue] = {"skipped": dg.MetadataValue.bool(done is None)}
+            made_of = {column.name: column.source.name for column in postgres.columns(table)}
+            metadata: dict[str, Any] = {"skipped": dg.MetadataValue.bool(done is None)}
+            metadata |= lineage.of(made_of, names.asset_key("expanded", table))
             if done:
                 metadata |= {
                     "dagster/row_count": dg.MetadataValue.int(done.rows),
@@ -59,8 +63,8 @@ def _spec(table: Table, names: Names) -> dg.AssetSpec:
         description=f"{table.doc} Typed, with primary key, foreign keys and indexes.".strip(),
         group_name=names.of("postgres"),
         kinds={"postgres"},
-        owners=OWNERS,
-        tags={"table": table.name},
+        owners=owners(table),
+        tags={**table.tags, "table": table.name},
         metadata={
             "dagster/column_schema": dg.TableSchema(columns),
             "dagster/table_name": table.name,

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from ecom_assets.core.layer import Built, Layer
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.defs.names import OWNERS, WEEKLY, Names, for_each
+from ecom_assets.defs import lineage
+from ecom_assets.defs.names import OWNERS, Names, for_each, freshness, owners
 from ecom_assets.paths import LAYERS, PATHS
 from ecom_assets.preview import preview
 from ecom_assets.source.kaggle import URL
@@ -74,6 +75,7 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(
                 asset_key=names.asset_key(layer.name, table),
                 metadata=_metadata(built)
+                | _lineage(of, table, names)
                 | {
                     "dagster/table_name": of.stored_as(home.at.settings, table),
                     "preview": dg.MetadataValue.md(preview(home.at, of, table)),
@@ -90,9 +92,9 @@ def _spec(layer: Layer, table: Table, dataset: Dataset, names: Names) -> dg.Asse
         description=f"{table.doc} {layer.description}".strip(),
         group_name=names.of(layer.name),
         kinds=set(layer.kinds),
-        owners=OWNERS,
-        tags={"table": table.name},
-        freshness_policy=WEEKLY if layer.name == LAYERS[-1] else None,
+        owners=owners(table),
+        tags={**table.tags, "table": table.name},
+        freshness_policy=freshness(table) if layer.name == LAYERS[-1] else None,
         metadata={
             "dagster/column_schema": column_schema(table, layer.name),
             "primary_key": table.key,
@@ -130,6 +132,14 @@ def column_schema(table: Table, layer: str) -> dg.TableSchema:
             dg.TableColumn(c.parsed_as[0], c.parsed_as[1], f"{c.name}, typed") for c in table.columns if c.parsed_as
         ]
     return dg.TableSchema(own)
+
+
+def _lineage(layer: Layer, table: Table, names: Names) -> dict[str, Any]:
+    """What the columns are made of, in the layer before on the path that was built."""
+    if layer.upstream is None:
+        return {}
+    companions = lineage.typed(table) if layer.name == "merged" else {}
+    return lineage.of(lineage.own(table) | companions, names.asset_key(layer.upstream.name, table))
 
 
 def _metadata(built: Built) -> dict[str, Any]:

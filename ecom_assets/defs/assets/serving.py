@@ -4,6 +4,7 @@ import dagster as dg
 
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.dataset.model import Dataset, Index
+from ecom_assets.defs import lineage
 from ecom_assets.defs.names import OWNERS, Names
 from ecom_assets.paths import HBASE, path_used
 from ecom_assets.servers.stack import Stack
@@ -95,7 +96,11 @@ def _index_asset(index: Index, names: Names) -> dg.AssetsDefinition:
     def index_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         at = names.home_of(context).at
         built = build_index(at, index, HBASE[path_used(at)])
-        return dg.MaterializeResult(metadata={"dagster/row_count": built.rows, "skipped": built.unchanged})
+        made_of = {name: name for name in index.names}
+        return dg.MaterializeResult(
+            metadata=lineage.of(made_of, names.asset_key("hbase", index.of))
+            | {"dagster/row_count": built.rows, "skipped": built.unchanged}
+        )
 
     return index_asset
 
