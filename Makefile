@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-automation test-faults test-cluster soak bench dev down check diagram format clean
+.PHONY: help install run test test-unit test-datasets test-automation test-faults test-cluster soak bench dev down check diagram format clean
 .PHONY: cluster-image cluster-up cluster-run cluster-down cluster-logs
 
 TOOLS := .tools
@@ -43,6 +43,9 @@ test-unit: install ## Run the tests that need no servers
 
 test-cluster: install ## Test a lake in HDFS, Kafka with TLS and passwords, and a cluster whose servers are killed during a run (takes long)
 	$(RUN) pytest ecom_assets_tests/options ecom_assets_tests/cluster $(OPTS)
+
+test-datasets: install ## Take all 24 tables of TPC-DS from unknown CSV files to verified HBase tables
+	$(RUN) pytest ecom_assets_tests/datasets $(OPTS)
 
 test-automation: install ## Leave sensors alone with Dagster's own daemon, and verify what they do; SEEDS=1,2 (takes long)
 	$(if $(SEEDS),ECOM_TEST_SEEDS=$(SEEDS)) $(RUN) pytest ecom_assets_tests/automation $(OPTS)
