@@ -71,17 +71,20 @@ def encode_one(values: Sequence[str | int | bytes], forms: Sequence[KeyForm]) ->
     Raises:
         ValueError: A part is no integer of 64 bits, or no time, where its form wants one.
     """
-    key = b""
-    for n, (value, form) in enumerate(zip(values, forms, strict=False)):
-        if form == "int64":
-            key += _packed(int(value))
-        elif form == "reversed_time":
-            key += _packed(~microseconds(as_text(value).decode()))
-        elif form == "fixed" or n == len(forms) - 1:
-            key += as_text(value)
-        else:
-            key += escape(as_text(value)) + END
-    return key
+    return b"".join(one_part(value, forms, n) + END * ended(forms, n) for n, value in enumerate(values))
+
+
+def one_part(value: str | int | bytes, forms: Sequence[KeyForm], position: int) -> bytes:
+    """Encode a value as the part at a position, without what stands behind it.
+
+    Raises:
+        ValueError: As ``encode_one``.
+    """
+    if forms[position] == "int64":
+        return _packed(int(value))
+    if forms[position] == "reversed_time":
+        return _packed(~microseconds(as_text(value).decode()))
+    return escape(as_text(value)) if ended(forms, position) else as_text(value)
 
 
 def encode(columns: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[KeyForm]) -> pa.Array | pa.ChunkedArray:

@@ -180,18 +180,16 @@ class Layout:
         """The value that is in the row key alone; ``None`` if no key of the other values is like that."""
         if not self.derived:
             return None
-        at, sizes = self._derived_at, []
-        for n, value in enumerate(values):
-            form, end = self.forms[n], ordered_key.ended(self.forms, n)
-            content = value or b""
-            if form == "int64":
-                sizes.append(8)
-            else:
-                sizes.append(len(ordered_key.escape(content) if end else content) + end)
-        begin = bool(self.salt) + sum(sizes[:at])
-        return ordered_key.decode_part(
-            key[begin : len(key) - sum(sizes[at + 1 :]) - ordered_key.ended(self.forms, at)], self.forms, at
-        )
+        at, forms = self._derived_at, self.forms
+        try:
+            sizes = [
+                0 if value is None else len(ordered_key.one_part(value, forms, n)) + ordered_key.ended(forms, n)
+                for n, value in enumerate(values)
+            ]
+        except ValueError:
+            return None
+        end = len(key) - sum(sizes[at + 1 :]) - ordered_key.ended(forms, at)
+        return ordered_key.decode_part(key[bool(self.salt) + sum(sizes[:at]) : end], forms, at)
 
     def _key_of(self, values: list[bytes]) -> bytes | None:
         """The row key of some values; ``None`` if there can be none."""
