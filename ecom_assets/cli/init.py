@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ecom_assets.dataset.draft import Existing
 
 
+_MEGABYTE = 1_000_000
+
+
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for dataset.yaml and the Avro schemas.")],
     source: Annotated[
@@ -87,8 +90,15 @@ def _look(found: dict[str, Path], existing: Existing, wanted: Sequence[str]) -> 
     # A declared table is read as well, since new ones may refer to it; one that was taken out is not.
     read = {name: file for name, file in found.items() if name in wanted or name in existing.tables}
     size = sum(file.stat().st_size for file in read.values())
-    with bars(console), track("looking at all rows", size, "bytes") as advance:
-        return discover.discover(read, existing.tables, wanted, advance)
+    done = 0
+    with bars(console), track("looking at all rows", size // _MEGABYTE, "MB") as advance:
+
+        def progress(size: int) -> None:
+            nonlocal done
+            before, done = done, done + size
+            advance(done // _MEGABYTE - before // _MEGABYTE)
+
+        return discover.discover(read, existing.tables, wanted, progress)
 
 
 def _show(tables: Sequence[Found]) -> None:
@@ -115,5 +125,6 @@ def _verified(table: Found) -> str:
 
 def _argument(folder: Path) -> str:
     """The folder as ``ecom run`` takes it, to which a bare word may be the name of a data set that comes along."""
-    text = str(folder)
-    return shlex.quote(text if "/" in text else f"./{text}")
+    from ecom_assets.dataset.loader import is_bundled
+
+    return shlex.quote(f"./{folder}" if is_bundled(str(folder)) else str(folder))

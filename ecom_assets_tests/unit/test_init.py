@@ -95,6 +95,14 @@ def test_what_is_sure_and_what_is_a_guess_is_said(source: Path, tmp_path: Path) 
     assert f"ecom run --dataset {tmp_path / 'retail'} --source {source}" in done.stderr
 
 
+def test_the_command_to_go_on_means_the_new_data_set(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a data set called like one that comes along is declared, and the other one is run."""
+    monkeypatch.chdir(tmp_path)
+    assert "ecom run --dataset ./shop --source" in init(Path("shop"), source).stderr
+
+
 def test_a_second_run_changes_no_line(source: Path, tmp_path: Path) -> None:
     """If this fails, what a person corrected is lost, or what they took out comes back."""
     folder = tmp_path / "retail"
