@@ -124,8 +124,16 @@ def _doubts(group: Sequence[_Candidate], likely: Sequence[_Candidate], search: _
     others = [each for each in likely if each not in group]
     if len(group) == 1 and (unique := [each.name for each in others if search.unique((each,))]):
         yield f"unique as well: {', '.join(unique)}"
+    if len(group) > 1 and (alike := _alike(group, likely, search)):
+        yield f"unique as well: {', '.join(each.name for each in alike)} together"
     if len(group) > 1 and (constant := [each.name for each in others if search.constant(each)]):
         yield f"{', '.join(constant)} may be part of it, but has one value only"
+
+
+def _alike(group: Sequence[_Candidate], likely: Sequence[_Candidate], search: _Search) -> tuple[_Candidate, ...] | None:
+    """As many other columns that are a key too."""
+    others = (each for each in combinations(likely, len(group)) if set(each) != set(group))
+    return next((each for each in others if search.unique(each)), None)
 
 
 class _Search:

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ecom_assets.dataset.rules import COLUMN, TABLE
 
@@ -36,10 +37,9 @@ def header(file: Path) -> list[str]:
         ValueError: There is no such line, or it is not UTF-8.
         OSError: The file cannot be read.
     """
-    data = _head(file)
-    if found := _encoding(data):
+    if found := encoding(file, _HEAD):
         raise ValueError(f"{file}: expected text in UTF-8, found {found}; convert the file")
-    names = _names(data, ",")
+    names = _names(_head(file), ",")
     if not names:
         raise ValueError(f"{file}: expected a first line with column names, found none; add a header")
     return names
@@ -101,21 +101,41 @@ def _proposed(name: str, place: int) -> str:
     return text if COLUMN.fullmatch(text) else f"column_{text or place}"
 
 
-def _head(file: Path) -> bytes:
-    with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as opened:
-        return opened.read(_HEAD)
+def encoding(file: Path, most: int | None = None) -> str:
+    """What a file is, if it is not UTF-8, and where that shows; empty if it is.
 
+    Args:
+        file: The file.
+        most: How many bytes to look at, about; all of them by default.
 
-def _encoding(data: bytes) -> str:
-    """What some bytes are, if they are not UTF-8; empty if they are."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or data[:400].count(0) > len(data[:400]) // 4:
-        return "UTF-16"
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)  # the last character may be cut off
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return f"byte {data[error.start]:#04x} in line {line}, which is Latin-1 or Windows-1252"
+    Raises:
+        OSError: The file cannot be read.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    seen, line = 0, 1
+    with _opened(file) as opened:
+        while (most is None or seen < most) and (data := opened.read(_HEAD)):
+            marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            if not seen and (marked or data[:400].count(0) > len(data[:400]) // 4):
+                return "UTF-16"
+            pending = decoder.getstate()[0]  # the beginning of a character that was cut off
+            try:
+                decoder.decode(data)
+            except UnicodeDecodeError as error:
+                line += data.count(b"\n", 0, max(0, error.start - len(pending)))
+                return f"byte {(pending + data)[error.start]:#04x} in line {line:,}, which is Latin-1 or Windows-1252"
+            seen += len(data)
+            line += data.count(b"\n")
     return ""
+
+
+def _opened(file: Path) -> BinaryIO | gzip.GzipFile:
+    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
+
+
+def _head(file: Path) -> bytes:
+    with _opened(file) as opened:
+        return opened.read(_HEAD)
 
 
 def _names(data: bytes, delimiter: str) -> list[str]:

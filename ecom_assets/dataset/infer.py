@@ -340,7 +340,16 @@ def _batches(
                     progress(now - done)
                     done = now
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: expected CSV in UTF-8, found something else ({error}); correct the file") from error
+        raise ValueError(f"{path}: expected CSV in UTF-8, found {_found(path, error)}") from error
+
+
+def _found(path: Path, error: pa.ArrowInvalid) -> str:
+    """What Arrow could not read, and what helps."""
+    if encoding := dialect.encoding(path):
+        return f"{encoding}; convert the file"
+    if "straddling" in str(error):
+        return "a row that does not end within 1 MB; close its quotes, or shorten it"
+    return f"something else ({error}); correct the file"
 
 
 def _legal(header: list[str], path: Path) -> list[str]:

@@ -188,6 +188,8 @@ def test_what_does_not_load_is_not_written(source: Path, tmp_path: Path) -> None
         ("t", b"id|name\n1|a\n", "found '|'"),
         ("t", "id,name\n1,ö\n".encode("latin-1"), "found byte 0xf6 in line 2, which is Latin-1 or Windows-1252"),
         ("t", "id,name\n1,ö\n".encode("utf-16"), "found UTF-16"),
+        ("t", b"id,name\n" + b"1,x\n" * 99_999 + b"2,\xf6\n", "found byte 0xf6 in line 100,001, which is Latin-1"),
+        ("t", b'id,name\n1,"' + b"x" * 3_000_000, "found a row that does not end within 1 MB; close its quotes"),
         ("t", b"", "expected a first line with column names"),
         ("t", b"id\n", "expected rows, found none"),
         ("t", b"level,text\n" + b"info,a\n" * 9, "which 8 of 9 rows repeat"),
@@ -296,6 +298,14 @@ def test_types_that_narrow_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     a, b = infer.infer(tmp_path / "t.csv")["fields"]
     assert a["parsed_as"]["type"] == "decimal(10,2)"
     assert "parsed_as" not in b, "sixteen digits are no exact double"
+
+
+def test_columns_that_identify_rows_by_chance_are_said(tmp_path: Path) -> None:
+    """If this fails, people take a key for certain where other columns would do as well."""
+    table(tmp_path / "files", "t", "a_id,b_id,c_id", (f"{n % 10},{n // 10},{n // 10 + 1}" for n in range(500)))
+    done = init(tmp_path / "out", tmp_path / "files")
+    assert loaded(tmp_path / "out").tables["t"].primary_key == ("a_id", "b_id")
+    assert "unique as well: a_id, c_id together" in " ".join(done.stderr.split())
 
 
 def test_a_key_is_verified_on_all_rows(tmp_path: Path) -> None:
