@@ -29,8 +29,8 @@ _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 def of_values(values: pa.Array) -> np.ndarray:
     """Hash each text; a null is 0, and nothing else is."""
-    hashes = pl.Series(pl.from_arrow(values)).hash().to_numpy()
-    hashes = np.where(hashes == 0, np.uint64(1), hashes)
+    hashes = pl.Series(pl.from_arrow(values)).hash().to_numpy(writable=True)
+    hashes[hashes == 0] = 1
     if values.null_count:
         hashes[values.is_null().to_numpy(zero_copy_only=False)] = 0
     return hashes
