@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ecom_assets.cli.app import app
-from ecom_assets.dataset import candidates, discover, hashes, infer, names
+from ecom_assets.dataset import candidates, declaration, discover, hashes, infer, names
 from ecom_assets.dataset.hashes import Hashes
 from ecom_assets.dataset.loader import FILE, load
 from ecom_assets.dataset.model import Dataset, Table
@@ -381,6 +382,14 @@ def test_hashes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         both = Hashes.joined([other, key])
         assert (both.repeated(), both.missing_in(both)) == (0, (999, 0))
     assert len(key.sample(100)) == 100
+
+
+def test_every_value_of_a_declaration_is_explained() -> None:
+    """If this fails, a value was added that people can only find in the code."""
+    page = (Path(__file__).parents[2] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
+    schema = declaration.json_schema()
+    values = {value for each in (schema, *schema["$defs"].values()) for value in each.get("properties", {})}
+    assert not {value for value in values if not re.search(rf"`{value}`|\b{value}: ", page)}
 
 
 @pytest.mark.parametrize(
