@@ -43,6 +43,7 @@ _SUFFIX = {"decimal": "dec", "double": "num", "date": "date", "timestamp": "ts"}
 
 _MOMENT = f"^{companion.DAY}{companion.TIME}"
 _FORMS: dict[str, tuple[str, pa.DataType | None]] = {
+    "long": (r"^(0|-?[1-9][0-9]*)$", pa.int64()),
     "decimal": (rf"^-?(0|[1-9][0-9]{{0,{_DIGITS - 1}}})(\.[0-9]{{1,{_SCALE}}})?$", None),
     # A whole number of more than 15 digits has no exact double.
     "double": (r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,2})?$", pa.float64()),
@@ -52,7 +53,8 @@ _FORMS: dict[str, tuple[str, pa.DataType | None]] = {
 }
 """Kind -> what every value must look like, and the Arrow type it must also convert to.
 
-The pattern keeps out what Arrow takes and we don't (007, +5, nan), the type what is no such value (2022-02-30)."""
+The pattern keeps out what Arrow takes and we don't (007, +5, nan), the type what is no such value (2022-02-30, an
+integer beyond 64 bits)."""
 
 _WIDER = {"long": ("long", "decimal", "double"), "decimal": ("decimal", "double")}
 """Kind -> kinds that its values are of as well; itself alone if not listed."""
@@ -173,7 +175,7 @@ class _Guess:
     """
 
     def __init__(self, store: Path | None) -> None:
-        self.kinds = ["long", *_FORMS]
+        self.kinds = list(_FORMS)
         self.nulls = self._whole = self._scale = 0
         self.filled = self.empty = False
         self._path = store
@@ -220,13 +222,6 @@ class _Guess:
         self.kinds = []
 
     def _fits(self, kind: str, present: pa.Array) -> bool:
-        if kind == "long":
-            numbers = _cast(present, pa.int64())
-            if numbers is None or not numbers.cast(pa.string()).equals(present):
-                return False
-            span = pc.min_max(numbers).as_py()
-            self._whole = max(self._whole, *(len(str(abs(number))) for number in span.values()))
-            return True
         pattern, arrow = _FORMS[kind]
         if not pc.all(pc.match_substring_regex(present, pattern)).as_py():
             return False
@@ -240,7 +235,11 @@ class _Guess:
             return self._whole + self._scale <= _DIGITS
         if kind == "double" and self._whole > 15:
             return False
-        return arrow is None or _cast(present, arrow) is not None
+        converted = _cast(present, arrow) if arrow else present
+        if kind == "long" and converted is not None:
+            span = pc.min_max(converted).as_py()
+            self._whole = max(self._whole, *(len(str(abs(number))) for number in span.values()))
+        return converted is not None
 
     def _measure(self, present: pa.Array) -> None:
         """See whether the column is still one that can be a key, or part of one."""
