@@ -48,7 +48,7 @@ SHAPES = ".stHtml :is(.plot, .bars, .steps, .map) i, .stHtml .rows td"
 """What charts are drawn with."""
 
 CHARTS = tuple(
-    re.sub(r"[^A-Za-z0-9-]", "-", f"{name}-{title}") for name, query in SHOP.queries.items() for title in query.charts
+    re.sub(r"[^A-Za-z0-9_-]", "-", f"{name}-{title}") for name, query in SHOP.queries.items() for title in query.charts
 )
 PAGES = {
     "": ("The shop at a glance", CHARTS),
