@@ -10,9 +10,11 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,9 +27,28 @@ _OTHERS = {";": "';'", "\t": "a tab", "|": "'|'"}
 """Other delimiters, and what they are called."""
 
 
-def table_name(file: Path) -> str:
-    """The table that a file holds: its name without ``.csv`` or ``.csv.gz``."""
+def stem(file: Path) -> str:
+    """A file's name without ``.csv`` or ``.csv.gz``."""
     return re.sub(r"\.csv(\.gz)?$", "", file.name, flags=re.IGNORECASE)
+
+
+def table_name(file: Path) -> str:
+    """A name for the table that a file holds: that of the file, or one close to it that every system takes."""
+    name = stem(file)
+    if TABLE.fullmatch(name):
+        return name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", _plain(name)).strip("_.-")[:100] or "table"
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """Names for the columns of a file: those of its header, or close to them; no two alike in lower case."""
+    names: list[str] = []
+    for place, text in enumerate(header, 1):
+        name = text if COLUMN.fullmatch(text) and not text.startswith("_") else _proposed(text, place)
+        taken = {each.lower() for each in names}
+        free = (f"{name}_{count}" for count in itertools.count(2) if f"{name}_{count}".lower() not in taken)
+        names.append(next(free) if name.lower() in taken else name)
+    return names
 
 
 def header(file: Path) -> list[str]:
@@ -60,44 +81,34 @@ def faults(file: Path) -> list[str]:
         if (count := len(_names(data, delimiter))) > len(names):
             found = f"{called} ({count} columns split that way)"
             return [f"{file}: expected delimiter ',', found {found}; write the file again with commas"]
-    return [*_file_name(file), *_column_names(file, names)]
+    return list(_column_names(file, names))
 
 
 def legal(name: str) -> str:
     """A name that Avro takes, close to another one."""
-    text = re.sub(r"[^A-Za-z0-9_]", "_", name.strip())
+    text = re.sub(r"[^A-Za-z0-9_]", "_", _plain(name).strip())
     return text if re.match(r"[A-Za-z_]", text) else f"_{text}"
 
 
-def _file_name(file: Path) -> Iterator[str]:
-    name = table_name(file)
-    if not TABLE.fullmatch(name):
-        fitting = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip("_.-")[:100] or "table"
-        yield (
-            f"{file}: expected a file name of letters, digits, _, - and ., 100 at most, found {name!r};"
-            f" rename it, to {fitting}.csv for example, or declare the table by hand, with its `file`"
-        )
-
-
 def _column_names(file: Path, names: list[str]) -> Iterator[str]:
-    odd = [(place, name) for place, name in enumerate(names, 1) if not COLUMN.fullmatch(name) or name.startswith("_")]
+    odd = [str(place) for place, name in enumerate(names, 1) if not name or "\n" in name or "\r" in name]
     if odd:
-        found = ", ".join(f"{name!r} (column {place}; {_proposed(name, place)} would do)" for place, name in odd)
-        yield (
-            f"{file}, line 1: expected column names of letters, digits and _ that begin with a letter, found {found};"
-            " rename them in the header, or declare the table by hand, with a `header` for each of these columns"
-        )
-    folded = Counter(name.lower() for name in names)
-    twice = [name for name in names if folded[name.lower()] > 1]
+        yield f"{file}, line 1: expected a name for every column, found none for {', '.join(odd)}; name them"
+    twice = [name for name, count in Counter(filter(None, names)).items() if count > 1]
     if twice:
         yield (
-            f"{file}, line 1: expected column names that differ in more than upper and lower case, found"
-            f" {', '.join(map(repr, twice))}; rename them in the header"
+            f"{file}, line 1: expected column names that differ, found {', '.join(map(repr, twice))} again; rename them"
+            " in the header"
         )
+
+
+def _plain(name: str) -> str:
+    """A name without accents."""
+    return "".join(each for each in unicodedata.normalize("NFKD", name) if not unicodedata.combining(each))
 
 
 def _proposed(name: str, place: int) -> str:
-    text = legal(name).strip("_")
+    text = re.sub("_+", "_", legal(name)).strip("_")
     return text if COLUMN.fullmatch(text) else f"column_{text or place}"
 
 

@@ -83,7 +83,14 @@ def files(folder: Path, known: Mapping[str, Table]) -> dict[str, Path]:
     wanted = [each for each in found if each.name.lower().endswith((".csv", ".csv.gz"))]
     # A plain file comes after its packed copy, and so takes its place.
     ordered = sorted(wanted, key=lambda each: (not each.name.lower().endswith(".gz"), each.name))
-    named = {declared.get(each.name.lower().removesuffix(".gz"), dialect.table_name(each)): each for each in ordered}
+    named: dict[str, Path] = {}
+    for each in ordered:
+        name = declared.get(each.name.lower().removesuffix(".gz"), dialect.table_name(each))
+        plain, count = name, 1
+        while name in named and dialect.stem(named[name]) != dialect.stem(each):  # two names that are alike in others
+            count += 1
+            name = f"{plain}_{count}"
+        named[name] = each
     return dict(sorted(named.items()))
 
 
@@ -105,7 +112,7 @@ def discover(
         for place, (name, file) in enumerate(found.items()):
             try:
                 if name not in known:
-                    _acceptable(file, found)
+                    _acceptable(name, file, found)
                 folder = Path(store) / str(place)
                 folder.mkdir()
                 survey = infer.survey(file, store=folder, progress=progress)
@@ -143,9 +150,8 @@ def discover(
     return Discovery(tables, tuple(refused), tuple(hints))
 
 
-def _acceptable(file: Path, found: Mapping[str, Path]) -> None:
+def _acceptable(name: str, file: Path, found: Mapping[str, Path]) -> None:
     """See that a file can be a table, by its own name and the names in it."""
-    name = dialect.table_name(file)
     faults = dialect.faults(file)
     if alike := [other.name for table, other in found.items() if table != name and table.lower() == name.lower()]:
         faults.append(

@@ -191,6 +191,8 @@ def _table(table: Found) -> Iterator[str]:
     yield f"{_scalar(table.name)}:"
     for doubt in table.key.doubts:
         yield f"  # A guess: {doubt}."
+    if (file := f"{dialect.stem(table.file)}.csv") != f"{table.name}.csv":
+        yield f"  file: {json.dumps(file, ensure_ascii=False)}"
     yield f"  primary_key: {_list(table.key.columns)}"
     if table.domains:
         yield from _mapping("  domains", table.domains)

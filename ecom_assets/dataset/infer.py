@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -127,10 +126,11 @@ def survey(
         The schema, as a file of ``schemas/``, and what else is known of the columns.
 
     Raises:
-        ValueError: No header, names that collide, too many rows with too few fields, or text that is not UTF-8 CSV.
+        ValueError: No header, too many rows with too few fields, or text that is not UTF-8 CSV.
         OSError: The file can't be read.
     """
-    names = _legal(dialect.header(path), path)
+    header = dialect.header(path)
+    names = dialect.column_names(header)
     guesses = [_Guess(store / str(place) if store else None) for place in range(len(names))]
     uneven = _Uneven(len(names))
     seen = 0
@@ -157,7 +157,13 @@ def survey(
         schema["overflow"] = "last"
     taken = set(names)
     columns = tuple(guess.column(name, taken, seen) for guess, name in zip(guesses, names, strict=True))
-    return Survey(schema | {"fields": [column.field for column in columns]}, columns, seen, uneven.short)
+    fields = [_with_header(column.field, text) for column, text in zip(columns, header, strict=True)]
+    return Survey(schema | {"fields": fields}, columns, seen, uneven.short)
+
+
+def _with_header(field: dict[str, Any], header: str) -> dict[str, Any]:
+    """A field of the schema with the name that its column has in the file, if that is another."""
+    return field if field["name"] == header else {"name": field["name"], "header": header, **field}
 
 
 def render(schema: dict[str, Any]) -> str:
@@ -349,15 +355,3 @@ def _found(path: Path, error: pa.ArrowInvalid) -> str:
     if "straddling" in str(error):
         return "a row that does not end within 1 MB; close its quotes, or shorten it"
     return f"something else ({error}); correct the file"
-
-
-def _legal(header: list[str], path: Path) -> list[str]:
-    names = [dialect.legal(name) for name in header]
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        clashes = "; ".join(f"{n} from {[h for h in header if dialect.legal(h) == n]}" for n in twice)
-        raise ValueError(
-            f"{path}: expected column names that differ also when only A-Z, a-z, 0-9 and _ are kept, "
-            f"found {clashes}; rename these columns in the header"
-        )
-    return names

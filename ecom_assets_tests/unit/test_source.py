@@ -763,7 +763,7 @@ def test_inferred_from_packed_file_with_bom_and_crlf(tmp_path):
     schema = infer.infer(file)
     assert schema["name"] == "my_shop"
     assert [(f["name"], f["type"]) for f in schema["fields"]] == [
-        ("id", "long"), ("na_me", "string"), ("_2nd", ["null", "string"]),
+        ("id", "long"), ("na_me", "string"), ("column_2nd", ["null", "string"]),
     ]  # fmt: skip
 
 
@@ -778,7 +778,6 @@ def test_companion_never_takes_the_name_of_a_column(tmp_path):
     ("text", "message"),
     [
         (b"", "expected a first line with column names"),
-        (b"a b,a-b\n1,2\n", r"a_b from \['a b', 'a-b'\]; rename these columns"),
         (b"a,b\n1\n", "at least 2 fields per row"),
         (b"a,b\n1,\xff\n", "UTF-8"),
     ],
