@@ -164,8 +164,11 @@ def test_the_dashboard_shows_its_pages(installed: Installed, filled: dict[str, s
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not program:
         pytest.fail("expected Chromium on this machine, found none: `apt-get install chromium`, or put one on the PATH")
-    with sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]).new_page()
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
+    ):
+        page = browser.new_page()
         page.goto(f"{address}/reconciliation")
         expect(page.get_by_text("All layers reconcile").first).to_be_visible(timeout=60_000)
         page.goto(address)
