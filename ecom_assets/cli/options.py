@@ -98,11 +98,12 @@ def dagster_home(settings: Settings) -> None:
     """Use the home's own Dagster instance and data set, in this process and those it starts.
 
     Raises:
-        DatasetError: The data set cannot be used; nothing was created.
+        DatasetError: The data set cannot be used, or one of its queries not be run; nothing was created.
     """
-    from ecom_assets.dataset.loader import named
+    from ecom_assets.dataset.loader import folder_of, named
+    from ecom_assets.serving import declared
 
-    named(settings.dataset)
+    declared.check(named(settings.dataset), folder_of(settings.dataset))
     homes.create(settings)
     folder = settings.dagster
     folder.mkdir(parents=True, exist_ok=True)

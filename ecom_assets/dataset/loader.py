@@ -29,7 +29,12 @@ def named(name: str) -> Dataset:
     Raises:
         DatasetError: There is none, or its declaration cannot be used.
     """
-    return load(bundled() / name if is_bundled(name) else Path(name).expanduser().resolve())
+    return load(folder_of(name))
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a data set that comes with the project, by its name; of any other, the name is the folder."""
+    return bundled() / name if is_bundled(name) else Path(name).expanduser().resolve()
 
 
 def is_bundled(name: str) -> bool:

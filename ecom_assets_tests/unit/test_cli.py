@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from ecom_assets.cli.options import LayerName
 from ecom_assets.core import locks
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.settings import load
+from ecom_assets.dataset.loader import bundled
 from ecom_assets.paths import LAYERS, TOPIC
 
 LOST = """
@@ -154,6 +156,20 @@ def test_a_data_set_that_cannot_be_used_is_said_before_anything_starts(tmp_path:
     assert done.returncode == 1
     assert "dataset.yaml:2: tables.t.hbase: expected a value, got none" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / ".ecom").exists()
+
+
+def test_a_query_that_cannot_be_run_is_said_before_anything_starts(tmp_path: Path) -> None:
+    """If this fails, a typing error in a query is found after all tables are loaded."""
+    mine = Path(shutil.copytree(bundled() / "shop", tmp_path / "mine"))
+    query = mine / "queries" / "customers.sql"
+    query.write_text(
+        query.read_text(encoding="utf-8").replace("FROM customer ", "FROM customer JOIN nothing USING (n) "), "utf-8"
+    )
+    done = ecom(tmp_path, "run", "--dataset", "./mine", COLUMNS="300")
+    assert done.returncode == 1
+    assert "customers.sql: expected SQL that DuckDB runs, got" in done.stderr
+    assert "nothing" in done.stderr
     assert not (tmp_path / ".ecom").exists()
 
 
