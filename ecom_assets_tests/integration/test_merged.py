@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
+from pathlib import Path
 
+import duckdb
+import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -216,6 +220,27 @@ def test_typed_columns_and_batches(spark: SparkSession, make_topic: MakeTopic) -
     assert sorted((r for b in batches for r in b.to_pylist()), key=lambda r: r["event_id"]) == rows
     hashes = [row_hash.total(row_hash.batch_hashes(b, CLICK_STREAM.names)) for b in batches]
     assert sum(hashes) % row_hash.MODULUS == topic.merged().measure.checksum
+
+
+def test_every_reader_finds_the_same_time(make_topic: MakeTopic) -> None:
+    """An open end of 9999 or a year 0001 would be another year for other readers than Spark, or stop the run (A1)."""
+    topic = make_topic(CLICK_STREAM)
+    times = {"a": "9999-12-31T00:00:00Z", "b": "0001-01-01T00:00:00.000001Z", "c": "1582-10-04T23:59:59Z"}
+    topic.send(*(event(key, event_time=text) for key, text in times.items()))
+    topic.stream()
+    topic.merge()
+    table = DeltaTable(str(merge.folder(CLICK_STREAM, topic.settings)))
+    files = [str(Path(table.table_uri) / name) for name in delta.files(table)["path"].to_pylist()]
+    expected = {key: datetime.fromisoformat(text).replace(tzinfo=None) for key, text in times.items()}
+    frame = table.to_pyarrow_table(columns=["event_id", "event_time_ts"])
+    found = {
+        "Arrow": zip(*(frame[name].to_pylist() for name in frame.column_names), strict=True),
+        "polars": pl.read_parquet(files, columns=["event_id", "event_time_ts"]).iter_rows(),
+        "DuckDB": duckdb.read_parquet(files).select("event_id, event_time_ts::TIMESTAMP").fetchall(),
+    }
+    for reader, rows in found.items():
+        assert {key: time.replace(tzinfo=None) for key, time in rows} == expected, reader
+    assert companions.mismatches(topic.at.spark, CLICK_STREAM, merge.folder(CLICK_STREAM, topic.settings), table) == []
 
 
 def test_companions_are_verified_against_their_texts(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
