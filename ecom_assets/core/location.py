@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -246,10 +247,18 @@ def last_commit(folder: Location) -> tuple[object, ...]:
         return ()
 
 
+_DELETIONS = 20
+"""Looks at a folder that something still writes into, before it stays."""
+
+
 def rmtree(path: Location) -> None:
-    """Delete a folder with all that it holds, if it is there."""
+    """Delete a folder with all that it holds, if it is there; also what a task adds that learns of its end only now."""
     if isinstance(path, Path):
-        shutil.rmtree(path, ignore_errors=True)
+        for _ in range(_DELETIONS):
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break
+            time.sleep(0.05)
     else:
         path.rmtree()
 

@@ -116,6 +116,7 @@ def _writer(
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         layout = Layout(table)
         attempt, region, rows = uuid4().hex, 0, 0
+        (staging / attempt).mkdir()  # without the folder around it, which is gone where another task has failed
         with Files(staging / attempt, "rows", layout.families, target.timestamp, compression=compression) as files:
             for batch in batches:
                 region = batch.column("_region")[0].as_py()

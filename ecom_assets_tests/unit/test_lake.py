@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from ecom_assets.core.errors import HBaseError, LakeError
-from ecom_assets.core.location import HdfsPath, hadoop_uri, local, stamp
+from ecom_assets.core.location import HdfsPath, hadoop_uri, local, rmtree, stamp
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, expand
 from ecom_assets.hbase import bulk_load, importtsv
@@ -88,3 +89,21 @@ def test_yarn_needs_hdfs(tmp_path: Path) -> None:
     nobody: Any = None
     with pytest.raises(HBaseError, match=f"(?s)expected ImportTsv's files in HDFS.*got {tmp_path}.*ECOM_LAKE_URI"):
         importtsv.load(Target.public(PRODUCT, settings, 1), [], settings, nobody, nobody)
+
+
+def test_what_is_written_while_a_folder_is_deleted_is_deleted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that learns of the end of its job only now would leave its files behind."""
+    folder, late = tmp_path / "staging", iter(range(3))
+    delete = shutil.rmtree
+
+    def deleted_under_a_task(path: Path, **given: Any) -> None:
+        delete(path, **given)
+        if next(late, None) is not None:
+            (path / "attempt").mkdir(parents=True)
+
+    monkeypatch.setattr(shutil, "rmtree", deleted_under_a_task)
+    folder.mkdir()
+    rmtree(folder)
+    assert not folder.exists()
