@@ -54,7 +54,7 @@ class ByStack(LoadFileScheduling):
         super()._assign_work_unit(node)
 
     def _has_stack(self, node: WorkerController) -> bool:
-        return self.nodes.index(node) < STACKS
+        return int(node.gateway.id.removeprefix("gw")) < STACKS
 
     def _next_scope(self, *, stack: bool) -> str | None:
         """The next tests that need a stack, or that need none."""
