@@ -1,7 +1,7 @@
 """``ecom init``: a data set from a folder of CSV files.
 
-What belongs here: the command, and how its findings are shown. What is looked for is defined in ``dataset.discover``,
-what is written in ``dataset.draft``.
+What belongs here: the command, and how its findings are shown. What is looked for, and what is written, is defined in
+``dataset.discovery``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ecom_assets.cli.console import console, failed, inform, succeeded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecom_assets.dataset.discover import Discovery, Found
-    from ecom_assets.dataset.draft import Existing
+    from ecom_assets.dataset.discovery.discover import Discovery, Found
+    from ecom_assets.dataset.discovery.draft import Existing
 
 
 _MEGABYTE = 1_000_000
@@ -39,7 +39,8 @@ def init(
 
     Every key and reference is verified on all rows. Run it again for new files: what is declared stays as it is.
     """
-    from ecom_assets.dataset import discover, draft, loader
+    from ecom_assets.dataset import loader
+    from ecom_assets.dataset.discovery import discover, draft
     from ecom_assets.dataset.document import DatasetError
 
     try:
@@ -72,7 +73,7 @@ def init(
 
 
 def _files(source: Path, existing: Existing) -> dict[str, Path]:
-    from ecom_assets.dataset import discover, draft
+    from ecom_assets.dataset.discovery import discover, draft
 
     if not source.is_dir():
         what = "a file" if source.exists() else "nothing of that name"
@@ -85,7 +86,7 @@ def _files(source: Path, existing: Existing) -> dict[str, Path]:
 
 def _look(found: dict[str, Path], existing: Existing, wanted: Sequence[str]) -> Discovery:
     from ecom_assets.core.progress import bars, track
-    from ecom_assets.dataset import discover
+    from ecom_assets.dataset.discovery import discover
 
     # A declared table is read as well, since new ones may refer to it; one that was taken out is not.
     read = {name: file for name, file in found.items() if name in wanted or name in existing.tables}

@@ -1,6 +1,6 @@
 """``ecom schema``: schemas of files that have none yet.
 
-What belongs here: the command. How a schema is inferred is defined in ``dataset.infer``.
+What belongs here: the command. How a schema is inferred is defined in ``dataset.discovery.infer``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def infer(
     rows: Annotated[int | None, typer.Option(min=1, help="Rows to look at.", show_default="all")] = None,
 ) -> None:
     """Print an Avro schema for a CSV file, ready for schemas/."""
-    from ecom_assets.dataset import infer as inference
+    from ecom_assets.dataset.discovery import infer as inference
 
     try:
         typer.echo(inference.render(inference.infer(file, rows)))

@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ecom_assets.cli.app import app
-from ecom_assets.dataset import candidates, declaration, discover, hashes, infer, names
-from ecom_assets.dataset.hashes import Hashes
+from ecom_assets.dataset import declaration
+from ecom_assets.dataset.discovery import candidates, discover, hashes, infer, names
+from ecom_assets.dataset.discovery.hashes import Hashes
 from ecom_assets.dataset.loader import FILE, load
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.source import synthetic

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from ecom_assets.cli.app import app
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset import infer
+from ecom_assets.dataset.discovery import infer
 from ecom_assets.dataset.model import Dataset, Published
 from ecom_assets.source import (
     SourceChangedError,

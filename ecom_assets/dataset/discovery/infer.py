@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from ecom_assets.dataset import companion, dialect, hashes
-from ecom_assets.dataset.hashes import Hashes
+from ecom_assets.dataset import companion
+from ecom_assets.dataset.discovery import dialect, hashes
+from ecom_assets.dataset.discovery.hashes import Hashes
 
 _BLOCK_BYTES = 1 << 20  # with 8 MB blocks, what Arrow reads ahead took 530 MB
 

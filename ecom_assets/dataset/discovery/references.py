@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from ecom_assets.dataset import names
-from ecom_assets.dataset.candidates import Key
-from ecom_assets.dataset.hashes import Hashes
-from ecom_assets.dataset.infer import Column
+from ecom_assets.dataset.discovery import names
+from ecom_assets.dataset.discovery.candidates import Key
+from ecom_assets.dataset.discovery.hashes import Hashes
+from ecom_assets.dataset.discovery.infer import Column
 
 TOLERATED = 0.01
 """Share of values that may lead nowhere in a reference that is still proposed."""

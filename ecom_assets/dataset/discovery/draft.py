@@ -16,11 +16,12 @@ from pathlib import Path
 
 import yaml
 
-from ecom_assets.dataset import dialect, infer, loader
-from ecom_assets.dataset.discover import Found
+from ecom_assets.dataset import loader
+from ecom_assets.dataset.discovery import dialect, infer
+from ecom_assets.dataset.discovery.discover import Found
+from ecom_assets.dataset.discovery.references import Reference
 from ecom_assets.dataset.document import DatasetError
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.references import Reference
 
 MEMORY = "init.json"
 """File with the tables that were ever written, so that one that was deleted on purpose is not added again."""

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecom_assets.dataset import candidates, dialect, infer, references
-from ecom_assets.dataset.candidates import Key
-from ecom_assets.dataset.hashes import Hashes
-from ecom_assets.dataset.infer import Column, Survey
+from ecom_assets.dataset.discovery import candidates, dialect, infer, references
+from ecom_assets.dataset.discovery.candidates import Key
+from ecom_assets.dataset.discovery.hashes import Hashes
+from ecom_assets.dataset.discovery.infer import Column, Survey
+from ecom_assets.dataset.discovery.references import Reference, Source
 from ecom_assets.dataset.model import Table
-from ecom_assets.dataset.references import Reference, Source
 
 Progress = Callable[[int], object]
 """Called with the bytes read since the last call."""

@@ -12,9 +12,9 @@ from math import prod
 
 import numpy as np
 
-from ecom_assets.dataset.hashes import Hashes
-from ecom_assets.dataset.infer import Column
-from ecom_assets.dataset.names import looks_like_key, says_when
+from ecom_assets.dataset.discovery.hashes import Hashes
+from ecom_assets.dataset.discovery.infer import Column
+from ecom_assets.dataset.discovery.names import looks_like_key, says_when
 
 _SAMPLE, _FIRST = 100_000, 2_000
 """Rows of the sample, and those of it that are tried first."""
