@@ -23,7 +23,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, fold, states, unique
 from ecom_assets.csv.plan import Plan, plan, raw_file
 from ecom_assets.csv.raw import RawLayer
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.model import MAX_KEY, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -63,12 +63,13 @@ class ExpandedLayer(RowSource):
     @override
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:
         # Keys decide what is renewed in copies and how long a text may be; by the primary key, HBase's rows are chosen.
+        usual = dict.fromkeys(table.domains, (1, MAX_KEY))
+        sizes = {column: list(size) for column, size in sorted(table.key_sizes.items()) if usual.get(column) != size}
         return {
             "schema": states.digest(table.avsc),
             "keys": dict(table.domains),
             "primary_key": table.key,
-            "key sizes": {column: list(sizes) for column, sizes in sorted(table.key_sizes.items())},
-        }
+        } | ({"key sizes": sizes} if sizes else {})
 
     @override
     def exists(self, at: Context, table: Table) -> bool:

@@ -13,7 +13,7 @@ from ecom_assets.core.layer import Layer
 from ecom_assets.core.settings import load
 from ecom_assets.dataset.model import Table
 from ecom_assets.paths import EXPANDED, HBASE, MERGED, TOPIC
-from ecom_assets_tests.tables import CLICK_STREAM, SHOP
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, SHOP
 
 LAYOUT = CLICK_STREAM.hbase
 KEY = replace(CLICK_STREAM, primary_key=("session_id",))
@@ -47,3 +47,10 @@ def test_a_corrected_declaration_is_noticed(layer: Layer, changed: Table, at: Co
     """If this fails, a corrected key changes nothing on a home that is there, and nobody is informed."""
     assert layer.declaration(at, replace(CLICK_STREAM)) == layer.declaration(at, CLICK_STREAM)
     assert layer.declaration(at, changed) != layer.declaration(at, CLICK_STREAM)
+
+
+def test_a_home_from_before_keeps_what_is_the_same(at: Context) -> None:
+    """If this fails, an update asks people to build tables again that would be the same."""
+    assert set(EXPANDED.declaration(at, CUSTOMER)) == {"schema", "keys", "primary_key"}
+    assert set(EXPANDED.declaration(at, CLICK_STREAM)) == {"schema", "keys", "primary_key", "key sizes"}
+    assert set(HBASE["stream"].declaration(at, CUSTOMER)) == {"families", "row_key"}
