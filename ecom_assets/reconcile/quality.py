@@ -286,22 +286,24 @@ CHECKS = (
 
 def _dangling(engine: Engine, table: Table, reference: Reference) -> tuple[int, int, list[dict[str, Any]]]:
     """Values that lead nowhere: how many, of how many, and a few of them. A null refers to nothing."""
-    names = [f"value{n or ''}" for n in range(len(reference.columns))]
+    # No column begins with an underscore, so that none is called like one of ours.
+    names = [f"_value{n or ''}" for n in range(len(reference.columns))]
     values = ", ".join(f"{_values(table, path)} AS {name}" for path, name in zip(reference.columns, names, strict=True))
-    key = ", ".join(f"{_q(column)} AS key{n}" for n, column in enumerate(table.primary_key))
+    key = ", ".join(f"{_q(column)} AS _key{n}" for n, column in enumerate(table.primary_key))
     with _query(engine, rows=table, others=engine.at.dataset.tables[reference.table]) as query:
         used = (
             f"(SELECT * FROM (SELECT {values}, {key} FROM rows)"
             f" WHERE {' AND '.join(f'{name} IS NOT NULL' for name in names)})"
         )
-        there = f"(SELECT DISTINCT {', '.join(map(_q, reference.to))}, true AS found FROM others)"
-        alike = " AND ".join(f"{name} = {_q(to)}" for name, to in zip(names, reference.to, strict=True))
+        targets = ", ".join(f"{_q(column)} AS _to{n}" for n, column in enumerate(reference.to))
+        there = f"(SELECT DISTINCT {targets}, true AS _found FROM others)"
+        alike = " AND ".join(f"{name} = _to{n}" for n, name in enumerate(names))
         joined = f"{used} LEFT JOIN {there} ON {alike}"
-        counted = query(f"SELECT count(*) AS used, count(*) FILTER (WHERE found IS NULL) AS dangling FROM {joined}")[0]
+        counted = query(f"SELECT count(*) AS used, count(*) FILTER (WHERE _found IS NULL) AS dangling FROM {joined}")[0]
         samples = []
         if counted["dangling"]:
-            shown = [f"key{n} AS {_q(column)}" for n, column in enumerate(table.primary_key)]
-            samples = query(f"SELECT {', '.join([*shown, *names])} FROM {joined} WHERE found IS NULL LIMIT {SAMPLES}")
+            shown = [f"_key{n} AS {_q(column)}" for n, column in enumerate(table.primary_key)]
+            samples = query(f"SELECT {', '.join([*shown, *names])} FROM {joined} WHERE _found IS NULL LIMIT {SAMPLES}")
     return counted["dangling"], counted["used"], samples
 
 

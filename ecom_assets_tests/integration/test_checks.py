@@ -100,7 +100,7 @@ def test_a_reference_that_leads_nowhere_is_seen(stream: Engine) -> None:
         found = quality.references(stream, TRANSACTIONS)
     assert not found.ok
     assert not found.warn
-    assert {s["value"] for s in found.samples if s["reference"].startswith("customer_id")} == {somebody}
+    assert {s["_value"] for s in found.samples if s["reference"].startswith("customer_id")} == {somebody}
     with changed(stream, PRODUCT, lambda d: d.delete("id > 1")):
         assert not quality.references(stream, CLICK_STREAM).ok
         assert not quality.references(stream, TRANSACTIONS).ok

@@ -13,6 +13,7 @@ from deltalake import write_deltalake
 from ecom_assets.core.layer import Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import load
+from ecom_assets.dataset.model import Dataset, Reference
 from ecom_assets.lake import merge
 from ecom_assets.paths import engine, open_home
 from ecom_assets.reconcile import quality
@@ -57,3 +58,19 @@ def test_a_table_is_read_wherever_its_home_is(tmp_path: Path, name: str) -> None
     write_deltalake(str(folder), rows, mode="overwrite")
     with open_home(settings) as at:
         assert quality.primary_key(engine(at, "stream"), CUSTOMER).ok, "files of earlier versions do not count"
+
+
+def test_a_compound_reference_is_followed_whatever_columns_are_called(tmp_path: Path) -> None:
+    """If this fails, rows that refer to nothing pass, or a column called like one of the query's stops the check."""
+    names = ("value", "key0")
+    fields = [{"name": name, "type": ["null", "string"]} for name in names]
+    there = replace(CUSTOMER, name="there", avsc={"fields": fields}, primary_key=names, references=())
+    here = replace(there, name="here", references=(Reference(names, "there", names),))
+    with open_home(load(home=tmp_path), Dataset.of("own", here, there)) as at:
+        write_deltalake(str(merge.folder(there, at.settings)), pa.table({"value": ["a", "b"], "key0": ["x", "y"]}))
+        rows = {"value": ["a", "a", None, "b"], "key0": ["x", "y", "z", "y"]}
+        write_deltalake(str(merge.folder(here, at.settings)), pa.table(rows))
+        found = quality.references(engine(at, "stream"), here)
+    assert not found.ok
+    assert found.figures == {"value, key0 -> there.(value, key0)": "1 of 3 dangle"}
+    assert [(sample["value"], sample["key0"]) for sample in found.samples] == [("a", "y")]
