@@ -184,14 +184,15 @@ def schema(engine: Engine, table: Table) -> Finding:
     samples: list[dict[str, Any]] = []
     with _query(engine, rows=table) as query:
         counted = [
-            "count(*) AS rows",
+            "count(*) AS _rows",  # no column begins with an underscore
             *(f"count(*) FILTER (WHERE {condition}) AS {_q(raw)}" for raw, condition in untyped.items()),
         ]
         counts = query(f"SELECT {', '.join(counted)} FROM rows")[0]
-        rows = counts.pop("rows")
+        rows = counts.pop("_rows")
         for raw, count in counts.items():
             if count:
-                samples += query(f"SELECT {_key(table)}, {_q(raw)} FROM rows WHERE {untyped[raw]} LIMIT {SAMPLES}")
+                shown = ", ".join(map(_q, dict.fromkeys([*table.primary_key, raw])))
+                samples += query(f"SELECT {shown} FROM rows WHERE {untyped[raw]} LIMIT {SAMPLES}")
     # The text itself is passed on unchanged, so a few untyped values are no reason to stop.
     few = max(FEW, engine.at.settings.quarantine_limit * rows)
     figures = {"columns": len(got)} | {f"untyped {raw}": n for raw, n in counts.items() if n}
@@ -205,18 +206,20 @@ def primary_key(engine: Engine, table: Table) -> Finding:
     with _query(engine, rows=table) as query:
         nulls = query(
             "SELECT "
-            + ", ".join(["count(*) AS rows", *(f"count(*) - count({_q(n)}) AS {_q(n)}" for n in required)])
+            + ", ".join(["count(*) AS _rows", *(f"count(*) - count({_q(n)}) AS {_q(n)}" for n in required)])
             + " FROM rows"
         )[0]
-        rows = nulls.pop("rows")
+        rows = nulls.pop("_rows")
         null = {n: count for n, count in nulls.items() if count}
         doubled = query(
             f"SELECT count(*) AS keys, coalesce(sum(n), 0)::BIGINT AS rows FROM"
-            f" (SELECT count(*) AS n FROM rows GROUP BY {key} HAVING n > 1)"
+            f" (SELECT count(*) AS n FROM rows GROUP BY {key} HAVING count(*) > 1)"
         )[0]
         samples = []
         if doubled["keys"]:
-            samples += query(f"SELECT {key}, count(*) AS rows FROM rows GROUP BY {key} HAVING rows > 1 LIMIT {SAMPLES}")
+            samples += query(
+                f"SELECT {key}, count(*) AS _rows FROM rows GROUP BY {key} HAVING count(*) > 1 LIMIT {SAMPLES}"
+            )
         for name in null:
             samples += query(f"SELECT * FROM rows WHERE {_q(name)} IS NULL LIMIT {SAMPLES}")
     figures = {"rows": rows, "keys that come more than once": doubled["keys"], "nulls where there must be none": null}

@@ -60,6 +60,21 @@ def test_a_table_is_read_wherever_its_home_is(tmp_path: Path, name: str) -> None
         assert quality.primary_key(engine(at, "stream"), CUSTOMER).ok, "files of earlier versions do not count"
 
 
+def test_a_key_of_any_name_is_counted(tmp_path: Path) -> None:
+    """If this fails, a table with a column called like one of the query's own cannot be checked."""
+    names = ("rows", "n")
+    fields = [{"name": name, "type": "string"} for name in names]
+    table = replace(CUSTOMER, name="t", avsc={"fields": fields}, primary_key=names, references=())
+    with open_home(load(home=tmp_path), Dataset.of("own", table)) as at:
+        write_deltalake(
+            str(merge.folder(table, at.settings)), pa.table({"rows": ["1", "1", "2"], "n": ["x", "x", "x"]})
+        )
+        found = quality.primary_key(engine(at, "stream"), table)
+    assert not found.ok
+    assert (found.figures["rows"], found.figures["keys that come more than once"]) == (3, 1)
+    assert found.samples == [{"rows": "1", "n": "x", "_rows": 2}]
+
+
 def test_a_compound_reference_is_followed_whatever_columns_are_called(tmp_path: Path) -> None:
     """If this fails, rows that refer to nothing pass, or a column called like one of the query's stops the check."""
     names = ("value", "key0")
