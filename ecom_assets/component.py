@@ -14,10 +14,7 @@ import dagster as dg
 from pydantic import Field
 from typing_extensions import override
 
-from ecom_assets.core.settings import Settings
-
-BUNDLED = Settings.model_fields["dataset"].default
-"""The data set that comes along."""
+from ecom_assets.core.settings import DATASET
 
 
 class LakehouseScaffolder(dg.Scaffolder):
@@ -25,7 +22,7 @@ class LakehouseScaffolder(dg.Scaffolder):
 
     @override
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
-        dg.scaffold_component(request, {"dataset": BUNDLED, "source": "synthetic", "home": ".ecom"})
+        dg.scaffold_component(request, {"dataset": DATASET, "source": "synthetic", "home": ".ecom"})
 
 
 @dg.scaffold_with(LakehouseScaffolder)
@@ -33,7 +30,7 @@ class Lakehouse(dg.Component, dg.Resolvable, dg.Model):
     """A data set from CSV files through Kafka, Spark and Delta Lake into HBase, with every layer verified."""
 
     dataset: str = Field(
-        BUNDLED,
+        DATASET,
         description="Name of a data set that comes along, or a folder with its dataset.yaml; a relative path starts in"
         " the project.",
     )

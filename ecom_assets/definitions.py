@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from ecom_assets.core import settings as settings_module
-from ecom_assets.core.settings import Settings, SettingsError
+from ecom_assets.core.settings import DATASET, Settings, SettingsError
 from ecom_assets.dataset.loader import named
 from ecom_assets.dataset.model import Dataset
 from ecom_assets.defs.assets.analysis import analysis_assets, cached_analyses, postgres_assets
@@ -77,7 +77,7 @@ def build_defs(
             f" {', '.join(Settings.model_fields)}"
         )
     if dataset is None:
-        dataset = named(os.environ.get("ECOM_DATASET") or Settings.model_fields["dataset"].default)
+        dataset = named(os.environ.get("ECOM_DATASET") or DATASET)
     elif not isinstance(dataset, Dataset):
         given["dataset"] = str(dataset)
         dataset = named(str(dataset))

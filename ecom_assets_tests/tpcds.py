@@ -6,12 +6,11 @@ the project locks another DuckDB.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from ecom_assets_tests.programs import uv
 
 VERSION = "1.5.5"
 SCALE = 0.01
@@ -32,12 +31,8 @@ for (name,) in con.execute("SELECT table_name FROM information_schema.tables").f
 def make(folder: Path, *tables: str) -> None:
     """Write the CSV files of some tables, or of all; skips the test where the package registry is out of reach."""
     tools = folder.with_name("duckdb")
-    uv = shutil.which("uv") or str(Path(__file__).parents[1] / ".tools" / "bin" / "uv")
     packages = [f"{name}=={VERSION}" for name in ("duckdb", "duckdb-extension-tpcds")]
-    command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", tools, *packages]
-    installed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if installed.returncode:
-        pytest.skip(f"TPC-DS cannot be made without {', '.join(packages)}: {installed.stderr.strip()[-300:]}")
+    uv("pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", str(tools), *packages)
     (extension,) = tools.glob("duckdb_extension_tpcds/extensions/*/tpcds.duckdb_extension")
     folder.mkdir(parents=True)
     done = subprocess.run(

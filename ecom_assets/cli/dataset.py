@@ -68,7 +68,7 @@ def schema() -> None:
 
 
 def _load(folder: Path | None, *, queries: bool = False) -> Dataset:
-    """The data set of a folder; its queries planned too, which takes a second."""
+    """The data set of a folder; where asked for, its queries are planned too."""
     from ecom_assets.dataset.document import DatasetError
     from ecom_assets.dataset.loader import bundled, load
 

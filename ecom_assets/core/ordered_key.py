@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecom_assets.core import row_hash
 from ecom_assets.dataset.model import KeyForm
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def part(column: pa.Array | pa.ChunkedArray, forms: Sequence[KeyForm], position:
         return _int64(column)
     if forms[position] == "reversed_time":
         return _int64(pc.bit_wise_not(column.cast(pa.string()).cast(_TIMES).cast(pa.int64())))
-    texts = text(column)
+    texts = row_hash.texts(column)
     return _all_escaped(texts) if ended(forms, position) else texts
 
 
@@ -143,11 +144,6 @@ def decode_part(data: bytes, forms: Sequence[KeyForm], position: int) -> bytes |
     return value if escape(value) == data else None
 
 
-def text(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """The texts of a column, as binary."""
-    return (column.cast(pa.string()) if pa.types.is_integer(column.type) else column).cast(pa.binary())
-
-
 def spark(columns: Sequence[str], forms: Sequence[KeyForm]) -> Column:
     """The same as a Spark expression over columns of text or integers, without nulls."""
     from pyspark.sql import functions as sf
@@ -155,13 +151,10 @@ def spark(columns: Sequence[str], forms: Sequence[KeyForm]) -> Column:
     pieces: list[Column] = []
     for n, (name, form) in enumerate(zip(columns, forms, strict=True)):
         value = sf.col(name)
-        if form == "int64":
-            flipped = value.cast("bigint").bitwiseXOR(sf.lit(-_SIGN))
-            pieces.append(sf.unhex(sf.lpad(sf.hex(flipped), 16, "0")))
-            continue
-        if form == "reversed_time":
-            flipped = sf.bitwise_not(sf.unix_micros(value.cast("timestamp"))).bitwiseXOR(sf.lit(-_SIGN))
-            pieces.append(sf.unhex(sf.lpad(sf.hex(flipped), 16, "0")))
+        if form in ("int64", "reversed_time"):
+            late = form == "reversed_time"
+            number = sf.bitwise_not(sf.unix_micros(value.cast("timestamp"))) if late else value.cast("bigint")
+            pieces.append(sf.unhex(sf.lpad(sf.hex(number.bitwiseXOR(sf.lit(-_SIGN))), 16, "0")))
             continue
         value = value.cast("string")
         if ended(forms, n):

@@ -70,14 +70,14 @@ def batch_hashes(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> np.n
     """
     if batch.num_rows == 0:
         return np.empty(0, np.uint64)
-    columns = []
-    for name in names:
-        column = batch.column(name)
-        if pa.types.is_integer(column.type):
-            column = column.cast(pa.string())
-        columns.append(column.cast(pa.binary()))
+    columns = [texts(batch.column(name)) for name in names]
     form = pc.binary_join_element_wise(*columns, SEPARATOR, null_handling="replace", null_replacement=NULL)
     return value_hashes(form)
+
+
+def texts(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The texts of a column, as binary: integers in decimal, texts as they are."""
+    return (column.cast(pa.string()) if pa.types.is_integer(column.type) else column).cast(pa.binary())
 
 
 def value_hashes(values: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -60,7 +60,7 @@ def plan(table: Table, dataset: Dataset, settings: Settings) -> Plan:
     Raises:
         FileNotFoundError: A raw file is missing.
         HeaderError: The raw file of a table that owns a key has a wrong header.
-        CsvError: Copies of the table could not be told apart, or a key would not fit 64 bits.
+        CsvError: Copies of the table would share keys, or a key would not fit 64 bits.
     """
     copies = _copies(dataset, settings)
     if copies is None or math.ceil(copies[table.name]) == 1:

@@ -59,7 +59,17 @@ class _Keyed(Form):
     @property
     def key_columns(self) -> list[str]:
         """The columns of the row key."""
-        return [part if isinstance(part, str) else part.column for part in self.row_key]
+        return [part.column for part in self.parts]
+
+    @property
+    def parts(self) -> list[PartForm]:
+        """The parts of the row key, those too that are named by their column alone."""
+        return [PartForm(column=part) if isinstance(part, str) else part for part in self.row_key]
+
+    @property
+    def times(self) -> list[str]:
+        """The columns of the row key that are written as a time, from which their text does not come back."""
+        return [part.column for part in self.parts if part.form == "reversed_time"]
 
 
 class HBaseForm(_Keyed):
@@ -69,6 +79,16 @@ class HBaseForm(_Keyed):
     """Its name there, before which the namespace is put; the table's own name if not given."""
     families: Annotated[dict[str, list[str] | Literal["*"]], Field(min_length=1)]
     """Column family -> its columns; `"*"`: all that are in no other family and not in the row key."""
+
+    @property
+    def named(self) -> set[str]:
+        """The columns that a family names."""
+        return {column for columns in self.families.values() if columns != "*" for column in columns}
+
+    @property
+    def derived(self) -> str | None:
+        """The column that is read from the row key: the first that no family names. Of two, nobody knows the ends."""
+        return next((name for name in self.key_columns if name not in self.named and name not in self.times), None)
 
 
 class IndexForm(_Keyed):

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from ecom_assets.dataset import declaration, query, rules
-from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, IndexForm, PartForm, TableForm
+from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, IndexForm, TableForm
 from ecom_assets.dataset.document import DatasetError, Document
 from ecom_assets.dataset.model import Dataset, HBaseLayout, Index, Published, Reference, Table
 
@@ -106,11 +106,7 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
 
 
 def _layout(name: str, layout: HBaseForm, columns: list[str]) -> HBaseLayout:
-    named = {c for each in layout.families.values() if each != "*" for c in each}
-    # What is a part of the row key is a cell as well, but for the first column that no family names.
-    times = {part.column for part in layout.row_key if isinstance(part, PartForm) and part.form == "reversed_time"}
-    keyed = next((c for c in layout.key_columns if c not in named and c not in times), None)
-    rest = tuple(c for c in columns if c not in named and c != keyed)
+    rest = tuple(c for c in columns if c not in layout.named and c != layout.derived)
     families = {family: rest if each == "*" else tuple(each) for family, each in layout.families.items()}
     return _stored(layout.table or name, families, layout)
 
@@ -120,12 +116,11 @@ def _index(name: str, index: IndexForm) -> HBaseLayout:
 
 
 def _stored(table: str, families: dict[str, tuple[str, ...]], form: HBaseForm | IndexForm) -> HBaseLayout:
-    parts = [part if isinstance(part, PartForm) else PartForm(column=part) for part in form.row_key]
     return HBaseLayout(
         table=table,
         families=families,
-        row_key=tuple(part.column for part in parts),
-        forms=tuple(part.form for part in parts),
-        widths={part.column: part.width for part in parts if part.width},
+        row_key=tuple(form.key_columns),
+        forms=tuple(part.form for part in form.parts),
+        widths={part.column: part.width for part in form.parts if part.width},
         salt=form.salt,
     )

@@ -26,6 +26,11 @@ ARROW = {"long": pa.int64(), "string": pa.string()}
 """Avro type -> Arrow type of a clean row; every other type is text, so that the source's own bytes reach HBase."""
 
 
+def kinds(field: Mapping[str, Any]) -> list[Any]:
+    """The types that a field of an Avro schema may have, null among them."""
+    return field["type"] if isinstance(field["type"], list) else [field["type"]]
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table.
@@ -183,11 +188,10 @@ class Table:
         """The columns in the order of the CSV header."""
 
         def column(declared: dict[str, Any]) -> Column:
-            kinds = declared["type"] if isinstance(declared["type"], list) else [declared["type"]]
-            (kind,) = [k for k in kinds if k != "null"]
+            (kind,) = [k for k in kinds(declared) if k != "null"]
             parsed = declared.get("parsed_as")
             return Column(
-                declared["name"], kind, "null" in kinds, declared.get("doc", ""),
+                declared["name"], kind, "null" in kinds(declared), declared.get("doc", ""),
                 (parsed["name"], parsed["type"]) if parsed else None, declared.get("header", ""),
             )  # fmt: skip
 

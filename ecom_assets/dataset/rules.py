@@ -19,7 +19,7 @@ from fastavro.schema import SchemaParseException
 from ecom_assets.dataset import companion
 from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, IndexForm, PartForm, TableForm
 from ecom_assets.dataset.document import Document, Fault, Key
-from ecom_assets.dataset.model import ARROW
+from ecom_assets.dataset.model import ARROW, kinds
 
 _OWN = ("parsed_as", "header")
 """Properties of a field that Avro does not know."""
@@ -97,7 +97,7 @@ def _schema_faults(file: Document) -> Iterator[Fault]:
 
 
 def _header_faults(file: Document, fields: list[dict[str, Any]]) -> Iterator[Fault]:
-    """Columns of the CSV file that can be told apart."""
+    """Columns of the CSV file with a name each, and no name twice."""
     seen: set[Any] = set()
     for position, field in enumerate(fields):
         header = field.get("header", field["name"])
@@ -110,7 +110,7 @@ def _header_faults(file: Document, fields: list[dict[str, Any]]) -> Iterator[Fau
 
 
 def _type_faults(file: Document, key: Key, field: dict[str, Any]) -> Iterator[Fault]:
-    plain = [kind for kind in _kinds(field) if kind != "null"]
+    plain = [kind for kind in kinds(field) if kind != "null"]
     if len(plain) != 1 or plain[0] not in list(ARROW):
         yield file.fault(
             (*key, "type"),
@@ -128,10 +128,6 @@ def _type_faults(file: Document, key: Key, field: dict[str, Any]) -> Iterator[Fa
                 f"column {field['name']}: expected timestamp, date, double, bigint, boolean, decimal(p,s), struct<…>,"
                 f" array<…> or map<…>, got {declared!r}",
             )
-
-
-def _kinds(field: dict[str, Any]) -> list[Any]:
-    return field["type"] if isinstance(field["type"], list) else [field["type"]]
 
 
 def _column_names(field: dict[str, Any]) -> list[str]:
@@ -160,8 +156,8 @@ def _schema(file: Document) -> Schema:
     fields = file.values["fields"]
     return Schema(
         file,
-        {f["name"]: isinstance(f["type"], list) and "null" in f["type"] for f in fields},
-        {f["name"]: next(kind for kind in _kinds(f) if kind != "null") for f in fields},
+        {f["name"]: "null" in kinds(f) for f in fields},
+        {f["name"]: next(kind for kind in kinds(f) if kind != "null") for f in fields},
         [companion for f in fields for companion in _column_names(f)[1:]],
     )
 
@@ -317,10 +313,7 @@ def _hbase(document: Document, key: Key, table: TableForm, schema: Schema) -> It
                 yield document.fault(
                     (*at, position), f"expected each column in one family, got {name!r} in {other} as well"
                 )
-    # One column can be read from the row key; of two, nobody knows where one ends. Of a time, the text is not in it.
-    times = {part.column for part in layout.row_key if isinstance(part, PartForm) and part.form == "reversed_time"}
-    keyed = next((name for name in layout.key_columns if name not in stored and name not in times), None)
-    lost = [name for name in schema.nullable if name not in stored and name != keyed]
+    lost = [name for name in schema.nullable if name not in stored and name != layout.derived]
     if lost and not rest:
         yield document.fault(
             (*key, "families"),
@@ -335,8 +328,7 @@ def _row_key(
     names = form.key_columns
     yield from _columns(document, (*key, "row_key"), names, schema, required=True)
     yield from _forms(document, (*key, "row_key"), form.row_key, schema)
-    times = [part.column for part in form.row_key if isinstance(part, PartForm) and part.form == "reversed_time"]
-    if several := [column for column in times if column in table.primary_key]:
+    if several := [column for column in form.times if column in table.primary_key]:
         yield document.fault(
             (*key, "row_key"),
             f"expected a time next to the primary key, got {several[0]}, which is a part of it",

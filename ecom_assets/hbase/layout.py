@@ -120,7 +120,7 @@ class Layout:
         """Put the salt before keys: a bucket by the hash of the first column, whose last bit Spark does not have."""
         if not self.salt:
             return keys
-        known = pc.fill_null(ordered_key.text(first), b"")
+        known = pc.fill_null(row_hash.texts(first), b"")
         buckets = ((row_hash.value_hashes(known) >> np.uint64(1)) % np.uint64(self.salt)).astype(np.uint8)
         salts = pa.FixedSizeBinaryArray.from_buffers(pa.binary(1), len(buckets), [None, pa.py_buffer(buckets)])
         return pc.binary_join_element_wise(salts.cast(pa.binary()), keys, b"")
@@ -140,7 +140,7 @@ class Layout:
         Raises:
             HBaseError: A row has no cell at all, so HBase would not hold it.
         """
-        columns = {column: ordered_key.text(rows.column(column)) for column in self.cells.values()}
+        columns = {column: row_hash.texts(rows.column(column)) for column in self.cells.values()}
         if all(values.null_count for values in columns.values()):
             empty = pc.indices_nonzero(pc.coalesce(*columns.values()).is_null())
             if len(empty):

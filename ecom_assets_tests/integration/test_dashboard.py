@@ -34,6 +34,7 @@ from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import analysis, lookup, postgres, publication
 from ecom_assets.serving.queries import Queries
 from ecom_assets.source import synthetic
+from ecom_assets_tests.programs import chromium
 from ecom_assets_tests.runs import ecom, environment
 from ecom_assets_tests.shop import settings_for
 from ecom_assets_tests.tables import CUSTOMER, ORDERS, SHOP, TABLES
@@ -152,11 +153,8 @@ def whole(verified: Settings) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not program:
-        pytest.fail("expected Chromium on this machine, found none: `apt-get install chromium`, or put one on the PATH")
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
 
 
 @pytest.fixture(params=SIZES)

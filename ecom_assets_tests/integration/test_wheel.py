@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -22,6 +21,7 @@ from ecom_assets.paths import LAYERS
 from ecom_assets.servers import probes
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.ports import free_port
+from ecom_assets_tests.programs import chromium, uv
 from ecom_assets_tests.runs import environment
 from ecom_assets_tests.tables import TABLES
 
@@ -86,21 +86,6 @@ class Installed:
         return done.stdout
 
 
-def uv(*command: str, **variables: str) -> None:
-    """Run uv: from its cache, else from the registry; without either, the test cannot be done."""
-    program = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools" / "bin" / "uv")
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | variables
-    for offline in (["--offline"], []):
-        done = subprocess.run(
-            [program, *command, *offline], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            return
-    if any(cause in done.stderr for cause in ("Failed to fetch", "error sending request", "dns error")):
-        pytest.skip(f"needs the package registry once, to fill uv's cache, and it cannot be reached: {done.stderr}")
-    pytest.fail(done.stderr)
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built by way of the source distribution."""
@@ -161,12 +146,9 @@ def test_commands_need_nothing_of_the_source(installed: Installed) -> None:
 def test_the_dashboard_shows_its_pages(installed: Installed, filled: dict[str, str]) -> None:
     """If this fails, the wheel lacks a page, its style or the shop's queries."""
     address = installed.run("ecom", "dashboard", env=filled).split()[-1]
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not program:
-        pytest.fail("expected Chromium on this machine, found none: `apt-get install chromium`, or put one on the PATH")
     with (
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
+        playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"]) as browser,
     ):
         page = browser.new_page()
         page.goto(f"{address}/reconciliation")

@@ -17,7 +17,7 @@ from ecom_assets.dataset.discovery.candidates import Key
 from ecom_assets.dataset.discovery.hashes import Hashes
 from ecom_assets.dataset.discovery.infer import Column, Survey
 from ecom_assets.dataset.discovery.references import Reference, Source
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.model import Table, kinds
 
 Progress = Callable[[int], object]
 """Called with the bytes read since the last call."""
@@ -50,10 +50,7 @@ class Found:
     @property
     def types(self) -> dict[str, str]:
         """Column -> Avro type."""
-        return {
-            each["name"]: next(kind for kind in _listed(each["type"]) if kind != "null")
-            for each in self.schema["fields"]
-        }
+        return {each["name"]: next(kind for kind in kinds(each) if kind != "null") for each in self.schema["fields"]}
 
 
 @dataclass(frozen=True)
@@ -222,7 +219,3 @@ def _domains(
         }
         for source in sources
     }
-
-
-def _listed(kind: str | list[str]) -> list[str]:
-    return kind if isinstance(kind, list) else [kind]

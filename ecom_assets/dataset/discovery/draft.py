@@ -72,14 +72,14 @@ class Existing:
 
     def differences(self, found: Mapping[str, Path]) -> list[str]:
         """Where files are not as they are declared, a sentence each."""
-        told = [*(line for name, table in self.tables.items() for line in _differences(table, found.get(name)))]
+        sentences = [line for name, table in self.tables.items() for line in _differences(table, found.get(name))]
         deleted = [name for name in found if name in self.remembered and name not in self.tables]
         if deleted:
-            told.append(
+            sentences.append(
                 f"{', '.join(deleted)}: taken out of {loader.FILE} since it was written, so not added again; to have"
                 f" {'it' if len(deleted) == 1 else 'them'} back, delete {self.folder / MEMORY}"
             )
-        return told
+        return sentences
 
 
 def write(existing: Existing, name: str, tables: Sequence[Found]) -> list[Path]:

@@ -24,7 +24,7 @@ _PART = 1 << 23
 """Hashes that are sorted at once, 64 MB."""
 
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
-"""Factors that tell the columns of a key apart."""
+"""Factors by which the columns of a key are distinguished."""
 
 
 def of_values(values: pa.Array) -> np.ndarray:
