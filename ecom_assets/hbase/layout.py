@@ -215,24 +215,17 @@ class Layout:
                 end = ordered_key.ended(forms, at)
                 parts[at] = derived = cells.within_keys(bool(self.salt) + sum(sizes[:at]), sum(sizes[at + 1 :]) + end)
                 if forms[at] == "int64" or (end and not ordered_key.plain(derived)):
-                    derived, decoded = self._decoded(derived)
-                    fits &= decoded
+                    derived = ordered_key.decode_parts(derived, forms, at)
             whole = ordered_key.joined([p for p in parts if p is not None], forms)
             whole = self._salted(whole, cells.values[first] if (first := self._parts[0]) else derived)
+            if derived is not None:
+                fits &= derived.is_valid().to_numpy(zero_copy_only=False)
             fits &= pc.fill_null(pc.equal(whole, cells.keys), fill_value=False).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:  # a cell that should hold an integer; each row is looked at by itself
             fits[:] = False
         columns = [cells.values[c] if c else derived for c in self._order]
         columns = [cells.keys if column is None else column for column in columns]  # where no row fits
         return pa.RecordBatch.from_arrays(columns, names=self.table.names), fits
-
-    def _decoded(self, parts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-        """The values of parts of the row key, and which of them are sound."""
-        values = [
-            None if part is None else ordered_key.decode_part(part, self.forms, self._derived_at)
-            for part in parts.to_pylist()
-        ]
-        return pa.array(values, pa.binary()), np.array([value is not None for value in values], bool)
 
     def record(self, key: bytes, cells: Cells) -> dict[str, str | None]:
         """Make a row from its cells, for people: column -> text; ``None`` is null.
