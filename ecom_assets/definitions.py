@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ecom_assets.core import memory
 from ecom_assets.core import settings as settings_module
 from ecom_assets.core.settings import DATASET, Settings, SettingsError
 from ecom_assets.dataset.loader import named
@@ -106,4 +107,5 @@ def build_defs(
 @dg.definitions
 def defs() -> dg.Definitions:
     """The definitions of the environment's data set (``ECOM_DATASET``) and home."""
+    memory.economize()  # this code location has its processes for itself
     return dg.Definitions.merge(build_defs(), dg.Definitions(executor=dg.in_process_executor))

@@ -13,6 +13,10 @@ import sys
 
 def main() -> None:
     """Run the command line; errors that people can act on are printed in one sentence, without a traceback."""
+    from ecom_assets.core import memory
+
+    memory.economize()
+
     import psutil
 
     from ecom_assets.cli.app import app
