@@ -43,7 +43,7 @@ Region = tuple[bytes, bytes]
 
 PARTS = 128
 """Ranges of keys into which rows are spilled."""
-PART_BYTES = 48 * 1024 * 1024
+PART_BYTES = 32 * 1024 * 1024
 """A larger part is parted again; two of them and their sorted copies are in memory at a time."""
 SPILL_ROWS = 1 << 16
 """Rows parted at once: fewer make many small pieces."""
