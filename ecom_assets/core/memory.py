@@ -3,7 +3,7 @@
 What belongs here: what the allocators are asked for. What does not: how much memory a step may take (its own module).
 
 They keep what threads have freed, since it is quicker to reuse: a process that reads one table after the other would
-keep what the largest step of each kind has needed. A whole run of the shop peaked at 1,110 MB with the usual settings
+keep what the largest step of each kind has needed. A run of 1.4 million rows peaked at 1,110 MB with the usual settings
 and at 690 MB with those of ``economize``, and took as long.
 """
 
