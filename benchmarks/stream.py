@@ -85,7 +85,7 @@ def verified(records: DataFrame) -> DataFrame:
     row, value = sf.col("_row"), sf.col("value")
     utf8 = sf.lit(True)
     for column in TABLE.columns:
-        if column.avro == "string":
+        if column.kind.is_text:
             utf8 &= sf.coalesce(sf.is_valid_utf8(row[column.name]), sf.lit(True))
     reason = (
         sf.when(value.isNull(), sf.lit("no value"))

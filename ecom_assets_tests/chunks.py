@@ -42,7 +42,7 @@ def write_chunks(batches: list[pa.RecordBatch], table: Table, settings: Settings
         data = records.header_line(table) + records.to_csv(batch, table)
         name = f"part-{number:06d}.csv"
         (folder / name).write_bytes(data)
-        checksum = row_hash.total(row_hash.batch_hashes(batch, table.names))
+        checksum = row_hash.total(row_hash.batch_hashes(batch, table.ids))
         chunks.append(Chunk(name, batch.num_rows, len(data), checksum))
     (folder / chunk.MANIFEST).write_text(
         "".join(

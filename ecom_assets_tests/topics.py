@@ -50,7 +50,7 @@ def encode(table: Table, row: Row) -> bytes:
 
 def held(table: Table, rows: list[Row]) -> Measure:
     """What a layer with these rows must measure, by the reference hash."""
-    fields = [[None if r[n] is None else str(r[n]).encode() for n in table.names] for r in rows]
+    fields = [[(i, None if r[n] is None else str(r[n]).encode()) for n, i in table.ids.items()] for r in rows]
     return Measure(len(rows), sum(row_hash.row_hash(f) for f in fields) % row_hash.MODULUS)
 
 

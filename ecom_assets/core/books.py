@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ecom_assets.core.errors import HomeError
 from ecom_assets.core.layer import Measurement
+from ecom_assets.core.row_hash import FORM
 from ecom_assets.core.settings import Settings
 
 KEPT = 20
@@ -29,6 +30,8 @@ KEPT = 20
 
 BUSY_SECONDS = 60
 """Seconds that a writer of SQLite waits for another."""
+
+B = TypeVar("B", bound="Books")
 
 CREATION = 0x65636F6D
 """PostgreSQL's advisory lock of the process that creates books."""
@@ -132,7 +135,7 @@ class Books:
         """Open the books of a home, and create them if there are none.
 
         Raises:
-            HomeError: The home was written by the first edition, or the URL is not one of PostgreSQL.
+            HomeError: The home was written by an earlier version, or the URL is not one of PostgreSQL.
             sqlalchemy.exc.SQLAlchemyError: The database cannot be reached or written.
         """
         if settings.books:
@@ -140,7 +143,7 @@ class Books:
             if url.drivername not in ("postgres", "postgresql"):
                 raise HomeError(f"ECOM_BOOKS: expected a PostgreSQL URL (postgresql://…), got one of {url.drivername}")
             url = url.set(drivername="postgresql+psycopg")
-            return cls(sa.create_engine(url, pool_pre_ping=True), settings.namespace)
+            return _comparable(cls(sa.create_engine(url, pool_pre_ping=True), settings.namespace), settings)
         file = books_file(settings)
         if not file.exists() and (settings.home / "manifests").exists():
             raise HomeError(
@@ -152,7 +155,7 @@ class Books:
         file.parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare)
-        return cls(engine)
+        return _comparable(cls(engine), settings)
 
     def __enter__(self) -> Self:
         return self
@@ -288,6 +291,21 @@ class Books:
 def books_file(settings: Settings) -> Path:
     """Where a home keeps its books, unless a database is set."""
     return settings.home / "books.sqlite"
+
+
+def _comparable(books: B, settings: Settings) -> B:
+    """See that the checksums in the books are of this version's canonical form."""
+    form = books.state("canonical form")
+    if form is None and not books.builds():
+        books.set_state("canonical form", FORM)
+    elif form != FORM:
+        raise HomeError(
+            f"{settings.home}: expected checksums of the canonical form {FORM}, got those of form {form or 1}, measured"
+            " by an earlier version",
+            f"take a new folder: `ecom run --source {settings.source} --home NEW_FOLDER` loads the same data, then"
+            f" delete {settings.home}",
+        )
+    return books
 
 
 def _prepare(connection: Any, _: object) -> None:

@@ -3,7 +3,7 @@ r"""Keys of several parts as bytes: no two keys alike, and in the order of their
 This module is the definition that every engine follows; nothing else belongs here. Keys of topics and row keys of
 HBase are made of it.
 
-**Form.** A part of the form ``text`` is its text (UTF-8; integers in decimal). If another part follows, the byte ``00``
+**Form.** A part of the form ``text`` is its canonical text (``core.values``). If another part follows, the byte ``00``
 stands behind it; so that it occurs nowhere else, ``00`` within such a part is written ``01 01``, and ``01`` is written
 ``01 02``. No other byte changes, and a last part is left as it is. A part of the form ``int64`` is eight bytes, those
 of the integer with the highest bit inverted, the highest byte first. A part of the form ``fixed`` is its text, which
@@ -22,17 +22,14 @@ import re
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecom_assets.core import row_hash
+from ecom_assets.core.values import texts
+from ecom_assets.dataset.kind import UTC as MICROSECONDS
 from ecom_assets.dataset.model import KeyForm
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column
 
 END = b"\x00"
 """What stands behind a text that another part follows."""
@@ -44,7 +41,6 @@ _SIGN = 1 << 63
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMES = pa.timestamp("us", "UTC")
 
 TEST_VECTORS: tuple[tuple[tuple[str | int, ...], tuple[KeyForm, ...], str], ...] = (
     (("a",), ("text",), "61"),
@@ -92,7 +88,7 @@ def encode(columns: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[KeyFor
     """Encode many keys.
 
     Args:
-        columns: A column for each part: text, binary or integers. Where one is null, so is the key.
+        columns: A column for each part, of any type that keys can have. Where one is null, so is the key.
         forms: The form of each part.
 
     Returns:
@@ -110,9 +106,10 @@ def part(column: pa.Array | pa.ChunkedArray, forms: Sequence[KeyForm], position:
     if forms[position] == "int64":
         return _int64(column)
     if forms[position] == "reversed_time":
-        return _int64(pc.bit_wise_not(column.cast(pa.string()).cast(_TIMES).cast(pa.int64())))
-    texts = row_hash.texts(column)
-    return _all_escaped(texts) if ended(forms, position) else texts
+        times = column if pa.types.is_timestamp(column.type) else column.cast(pa.string())
+        return _int64(pc.bit_wise_not(times.cast(MICROSECONDS).cast(pa.int64())))
+    value = texts(column)
+    return _all_escaped(value) if ended(forms, position) else value
 
 
 def joined(parts: Sequence[pa.Array | pa.ChunkedArray], forms: Sequence[KeyForm]) -> pa.Array | pa.ChunkedArray:
@@ -150,30 +147,9 @@ def decode_parts(parts: pa.Array, forms: Sequence[KeyForm], position: int) -> pa
     if numbers and pc.all(pc.equal(pc.binary_length(parts), 8), min_count=0).as_py():
         fixed = parts.cast(pa.binary(8))
         data = np.frombuffer(fixed.buffers()[1], ">u8")[fixed.offset : fixed.offset + len(fixed)]
-        return row_hash.texts(pa.array((data.astype(np.uint64) ^ np.uint64(_SIGN)).view(np.int64)))
+        return texts(pa.array((data.astype(np.uint64) ^ np.uint64(_SIGN)).view(np.int64)))
     values = [None if data is None else decode_part(data, forms, position) for data in parts.to_pylist()]
     return pa.array(values, pa.binary())
-
-
-def spark(columns: Sequence[str], forms: Sequence[KeyForm]) -> Column:
-    """The same as a Spark expression over columns of text or integers, without nulls."""
-    from pyspark.sql import functions as sf
-
-    pieces: list[Column] = []
-    for n, (name, form) in enumerate(zip(columns, forms, strict=True)):
-        value = sf.col(name)
-        if form in ("int64", "reversed_time"):
-            late = form == "reversed_time"
-            number = sf.bitwise_not(sf.unix_micros(value.cast("timestamp"))) if late else value.cast("bigint")
-            pieces.append(sf.unhex(sf.lpad(sf.hex(number.bitwiseXOR(sf.lit(-_SIGN))), 16, "0")))
-            continue
-        value = value.cast("string")
-        if ended(forms, n):
-            for old, new in _ESCAPES:
-                value = sf.replace(value, sf.lit(old.decode()), sf.lit(new.decode()))
-            value = sf.concat(value, sf.lit(END.decode()))
-        pieces.append(value.cast("binary"))
-    return sf.concat(*pieces)
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> bool:

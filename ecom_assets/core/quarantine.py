@@ -70,7 +70,7 @@ def record_hash(line: int, raw: str) -> int:
         line: Its line number.
         raw: Its raw text.
     """
-    return row_hash([str(line).encode(), raw.encode("utf-8", "surrogatepass")])
+    return row_hash(enumerate((str(line).encode(), raw.encode("utf-8", "surrogatepass"))))
 
 
 def topic_record_hash(partition: int, offset: int, value: bytes | None) -> int:
@@ -83,7 +83,7 @@ def topic_record_hash(partition: int, offset: int, value: bytes | None) -> int:
         offset: Its offset there.
         value: Its value; ``None`` for a tombstone.
     """
-    return row_hash((b"%d" % partition, b"%d" % offset, value))
+    return row_hash(enumerate((b"%d" % partition, b"%d" % offset, value)))
 
 
 def measure(records: Iterable[Quarantined]) -> Measure:

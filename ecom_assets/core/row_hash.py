@@ -2,10 +2,10 @@ r"""The canonical form of a row, its 64-bit hash, and the checksum of many rows.
 
 This module is the definition that every engine follows; nothing else belongs here.
 
-**Canonical form.** The fields of a row in schema order, each as the bytes of its text
-(UTF-8; integers in decimal without leading zeros), a null as the single byte ``FE``,
-joined with the single byte ``FF``. Neither byte occurs in UTF-8, so two different rows
-never share a form, and null differs from empty.
+**Canonical form** (the second one). For each column that is not null, in the order of their permanent numbers: the
+number and the length of the value's canonical text (``core.values``) in bytes, both as unsigned integers of 32 bits,
+the highest byte first; then, in the same order, the texts. So two different rows never share a form, null differs from
+empty, and a row keeps its form when a column is renamed or moved, or when a new one is null in it.
 
 **Row hash.** XXH64 of the canonical form with seed 42: what Spark's ``xxhash64`` computes
 for one binary column (https://spark.apache.org/docs/latest/api/sql/#xxhash64).
@@ -16,7 +16,8 @@ parts, and, unlike XOR, not blind to a row that comes twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,58 +27,86 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecom_assets.dataset.model import Table
+from ecom_assets.core.values import texts
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
+
+FORM = 2
+"""Number of the canonical form; checksums of different ones cannot be compared."""
 
 SEED = 42
-SEPARATOR = b"\xff"
-NULL = b"\xfe"
 MODULUS = 1 << 64
 
-TEST_VECTORS: tuple[tuple[tuple[str | None, ...], int], ...] = (
-    (("a", "b"), 0x6F0C8B25F4D2A423),
-    (("", None), 0xF0A3EAC5EE89452F),
-    ((None, ""), 0x6CCE2CA83BB6B4CC),
-    (("1", 'ü, "x"\n', None), 0xF6767ECF01F0DAEB),
-    (("00000000-0000-4000-8000-000000000000", "2016-06-30T23:18:44.792905Z", "-6.25"), 0x4BAAA727509FD0EF),
+TEST_VECTORS: tuple[tuple[dict[int, str | None], int], ...] = (
+    ({1: "a", 2: "b"}, 0x6DB53348EDC59033),
+    ({2: "b", 1: "a", 3: None}, 0x6DB53348EDC59033),
+    ({1: "ab", 2: ""}, 0x6AFE4F22635C293B),
+    ({1: "", 2: None}, 0xF2B7CD8C68E28B9A),
+    ({1: None, 2: ""}, 0xC56E3C300ABE4284),
+    ({1: None}, 0x98B1582B0977E704),
+    ({1: "1", 2: 'ü, "x"\n', 70_000: "\x00"}, 0xD2E4454D348E3B1C),
+    ({1: "00000000-0000-4000-8000-000000000000", 2: "2016-06-30T23:18:44.792905Z", 3: "-6.25"}, 0x79E70A9E7110CF4E),
 )
-"""Rows and their hashes; each engine's implementation is tested against them."""
+"""Rows, column number -> text, and their hashes; each engine's implementation is tested against them."""
 
 
-def row_hash(fields: Iterable[bytes | None]) -> int:
-    """Hash one row (the reference: slow, obvious).
+def canonical_form(fields: Iterable[tuple[int, bytes | None]]) -> bytes:
+    """The canonical form of one row (the reference: slow, obvious).
 
     Args:
-        fields: The row's fields in schema order as text bytes; ``None`` is null.
+        fields: Number and canonical text of each column, in any order; ``None`` is null.
+    """
+    there = sorted((number, text) for number, text in fields if text is not None)
+    return b"".join(struct.pack(">II", number, len(text)) for number, text in there) + b"".join(t for _, t in there)
+
+
+def row_hash(fields: Iterable[tuple[int, bytes | None]]) -> int:
+    """Hash one row; see ``canonical_form``.
 
     Returns:
         The row hash, 0 .. 2^64 - 1.
     """
-    return xxhash.xxh64_intdigest(SEPARATOR.join(NULL if f is None else f for f in fields), SEED)
+    return xxhash.xxh64_intdigest(canonical_form(fields), SEED)
 
 
-def batch_hashes(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> np.ndarray:
+def batch_hashes(batch: pa.RecordBatch, ids: Mapping[str, int]) -> np.ndarray:
     """Hash every row of an Arrow batch.
 
     Args:
-        batch: Columns of text, binary or integers; further columns are ignored.
-        names: The table's columns in schema order.
+        batch: Columns of any type of ``dataset.kind``, or their canonical texts; further columns are ignored.
+        ids: Column -> its permanent number.
 
     Returns:
         The row hashes, shape ``(rows,)``, dtype ``uint64``.
     """
     if batch.num_rows == 0:
         return np.empty(0, np.uint64)
+    names = sorted(ids, key=ids.__getitem__)
     columns = [texts(batch.column(name)) for name in names]
-    form = pc.binary_join_element_wise(*columns, SEPARATOR, null_handling="replace", null_replacement=NULL)
-    return value_hashes(form)
+    heads = _heads(columns, [ids[name] for name in names])
+    return value_hashes(
+        pc.binary_join_element_wise(heads, *columns, b"", null_handling="replace", null_replacement=b"")
+    )
 
 
-def texts(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """The texts of a column, as binary: integers in decimal, texts as they are."""
-    return (column.cast(pa.string()) if pa.types.is_integer(column.type) else column).cast(pa.binary())
+def _heads(columns: list[pa.Array], ids: list[int]) -> pa.Array:
+    """What stands before the texts of each row: the numbers and lengths of those that are not null."""
+    rows = len(columns[0])
+    entries = np.empty((rows, len(columns), 2), ">u4")
+    entries[:, :, 0] = ids
+    for place, column in enumerate(columns):
+        sizes = pc.fill_null(pc.binary_length(column), 0)
+        entries[:, place, 1] = sizes.to_numpy(zero_copy_only=False)
+    size = 2 * entries.itemsize
+    if not any(column.null_count for column in columns):
+        width = pa.binary(size * len(columns))
+        return pa.FixedSizeBinaryArray.from_buffers(width, rows, [None, pa.py_buffer(entries)]).cast(pa.binary())
+    there = np.column_stack([column.is_valid().to_numpy(zero_copy_only=False) for column in columns])
+    ends = np.zeros(rows + 1, np.int32)
+    np.cumsum(size * there.sum(axis=1), out=ends[1:])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(entries[there])]
+    return pa.BinaryArray.from_buffers(pa.binary(), rows, buffers)
 
 
 def value_hashes(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -93,33 +122,27 @@ def value_hashes(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return frame.select(plh.col("value").nchash.xxhash64(seed=SEED)).to_series().to_numpy()  # type: ignore[attr-defined]
 
 
-def spark_hash(table: Table) -> Column:
-    """The row hash as a Spark expression over the table's own columns (a signed bigint)."""
-    from pyspark.sql import functions as F  # noqa: N812
+def spark_measure(frame: DataFrame, ids: Mapping[str, int]) -> tuple[int, int]:
+    """Count and checksum a Spark frame in one job, in its tasks by the code above.
 
-    parts: list[Column] = []
-    for name in table.names:
-        parts += [F.lit(SEPARATOR), F.coalesce(F.col(name).cast("string").cast("binary"), F.lit(NULL))]
-    return F.xxhash64(F.concat(*parts[1:]))
-
-
-def spark_measure(frame: DataFrame, table: Table) -> tuple[int, int]:
-    """Count and checksum a Spark frame in one job.
-
-    The hashes are summed as decimals, because a sum of bigints overflows, which Spark 4
-    raises as an error; the remainder modulo 2^64 is taken here.
+    Args:
+        frame: Has the columns.
+        ids: Column -> its permanent number.
 
     Returns:
         ``(rows, checksum)``.
     """
-    from pyspark.sql import functions as F  # noqa: N812
+    numbers = dict(ids)
 
-    row = (
-        frame.select(spark_hash(table).alias("h"))
-        .agg(F.count("*").alias("rows"), F.sum(F.col("h").cast("decimal(20,0)")).alias("total"))
-        .collect()[0]
-    )
-    return row["rows"], int(row["total"] or 0) % MODULUS
+    def measured(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows = checksum = 0
+        for batch in batches:
+            rows += batch.num_rows
+            checksum += total(batch_hashes(batch, numbers))
+        yield pa.RecordBatch.from_pydict({"rows": [rows], "checksum": [str(checksum % MODULUS)]})
+
+    parts = frame.select(*ids).mapInArrow(measured, "rows bigint, checksum string").collect()
+    return sum(part["rows"] for part in parts), sum(int(part["checksum"]) for part in parts) % MODULUS
 
 
 def total(hashes: np.ndarray) -> int:

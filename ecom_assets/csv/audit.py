@@ -28,15 +28,16 @@ from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.quarantine import record_hash
 from ecom_assets.csv import contract
 from ecom_assets.csv.audit_parts import Part, Quoted, Regular, Walked, fields, parts
+from ecom_assets.csv.audit_values import canonical
+from ecom_assets.dataset.kind import Kind
 from ecom_assets.dataset.model import Column, Table
 
 BLOCK_BYTES = 4 << 20
 
 _QUOTE, _COMMA, _LF, _CR, _MINUS, _ZERO, _NINE = b'",\n\r-09'
-_INTEGER = re.compile(rb"0|-?[1-9]\d*")
 _TIME = b"9999-19-39T29:59:59Z"  # the highest digit at each place
 
-_SAFE_DIGITS = 18  # of an integer that is within 64 bits, whatever the digits are
+_SAFE_DIGITS = {32: 9, 64: 18}  # bits of an integer -> digits that fit, whichever they are
 
 Sample = Callable[[pa.Array], np.ndarray]
 """Which rows to take, by the values of a column."""
@@ -132,7 +133,7 @@ class _Judge:
         if values is None:
             text = content[: contract.MAX_RECORD].decode("utf-8", "backslashreplace")
             return Audit(quarantined=Measure(1, record_hash(record.line, text)))
-        own = Measure(1, row_hash.row_hash(values))
+        own = Measure(1, row_hash.row_hash(zip(self.table.ids.values(), values, strict=True)))
         if self.sample is None:
             return Audit(own, sampled=own)
         name, taken = self.sample
@@ -150,17 +151,20 @@ class _Judge:
         if len(read) != len(columns):
             return None
         null = [value is None or (value in self.nulls and not isinstance(value, Quoted)) for value in read]
-        values = [None if missing else bytes(value or b"") for value, missing in zip(read, null, strict=True)]
-        kept = all(self._keeps(column, value) for column, value in zip(columns, values, strict=True))
-        return values if kept else None
+        texts = [None if missing else bytes(value or b"") for value, missing in zip(read, null, strict=True)]
+        values = [self._value(column, text) for column, text in zip(columns, texts, strict=True)]
+        # A null in place of a text says that it is no value.
+        lost = any(v is None and not (t is None and c.nullable) for c, t, v in zip(columns, texts, values, strict=True))
+        return None if lost else values
 
-    def _keeps(self, column: Column, value: bytes | None) -> bool:
-        """Whether a value keeps the contract."""
-        if value is None:
-            return column.nullable
-        if column.avro == "long":
-            # So many digits and a sign: Python's integers have no end.
-            return len(value) <= 20 and bool(_INTEGER.fullmatch(value)) and -(2**63) <= int(value) < 2**63
+    def _value(self, column: Column, text: bytes | None) -> bytes | None:
+        """A value as it is hashed; ``None`` if it breaks the contract, or there is none."""
+        if text is None or not column.kind.is_plain:
+            return None if text is None else canonical(text, column.kind)
+        return text if self._keeps(column, text) else None
+
+    def _keeps(self, column: Column, value: bytes) -> bool:
+        """Whether a text keeps the contract."""
         least, most = self.table.key_sizes.get(column.name, (0, len(value)))
         if column.name in self.table.key_times and not _is_time(value):
             return False
@@ -209,8 +213,10 @@ class _Judge:
             null = cells.mark_nulls(at, self.nulls)
             if not column.nullable:
                 good &= ~null
-            if column.avro == "long":
-                good &= null | cells.integers(at)
+            if column.kind.is_integer:
+                good &= null | cells.integers(at, _SAFE_DIGITS[column.kind.arrow.bit_width])
+            elif not column.kind.is_plain:
+                good &= null | cells.canonize(at, column.kind)
             elif column.name in self.table.key_sizes:
                 least, most = self.table.key_sizes[column.name]
                 if column.name in self.table.key_times:
@@ -224,7 +230,7 @@ class _Judge:
             return Audit()
         names = self.table.names
         batch = pa.RecordBatch.from_arrays([cells.column(at, good) for at in range(len(names))], names=names)
-        hashes = row_hash.batch_hashes(batch, names)
+        hashes = row_hash.batch_hashes(batch, self.table.ids)
         found = Measure(len(hashes), row_hash.total(hashes))
         if self.sample is None:
             return Audit(found, sampled=found)
@@ -247,11 +253,13 @@ class _Cells:
         begins: Where the field's text begins, in ``block``.
         sizes: Bytes of its text; -1 for a null.
         block: The records' bytes, doubled quotes halved.
+        replaced: Column -> its values, where they are not hashed as they stand.
     """
 
     def __init__(
         self, data: bytes, array: np.ndarray, quotes: np.ndarray, begins: np.ndarray, ends: np.ndarray
     ) -> None:
+        self.replaced: dict[int, pa.Array] = {}
         self.quoted = np.zeros(begins.shape, bool)
         self.block = data + bytes(ROOM)
         if len(quotes):
@@ -278,19 +286,26 @@ class _Cells:
         sizes[null] = -1
         return null
 
-    def integers(self, column: int) -> np.ndarray:
-        """Which values of a column are integers for sure."""
+    def integers(self, column: int, most: int) -> np.ndarray:
+        """Which values of a column are integers for sure, as they have so many digits at most."""
         begins, sizes = self.begins[:, column], self.sizes[:, column]
         first = self._array[begins]
         negative = first == _MINUS
         digits = sizes - negative
         leading = self._array[begins + negative]
-        good = (digits > 0) & (digits <= _SAFE_DIGITS) & ((leading != _ZERO) | ((digits == 1) & ~negative))
+        good = (digits > 0) & (digits <= most) & ((leading != _ZERO) | ((digits == 1) & ~negative))
         for at in range(int(np.max(digits, initial=0, where=good))):
             # A place behind a value's end counts as a digit.
             byte = self._array[np.where(at < digits, begins + negative + at, begins + negative)]
             good &= (byte >= _ZERO) & (byte <= _NINE)
         return good
+
+    def canonize(self, column: int, kind: Kind) -> np.ndarray:
+        """Replace the values of a column by their canonical texts, and say which are values for sure."""
+        found = self.column(column, np.ones(len(self.sizes), bool)).dictionary_encode()
+        texts = [None if value is None else canonical(value, kind) for value in found.dictionary.to_pylist()]
+        self.replaced[column] = pa.array(texts, pa.binary()).take(found.indices)
+        return self.replaced[column].is_valid().to_numpy(zero_copy_only=False)
 
     def times(self, column: int) -> np.ndarray:
         """Which values of a column are times for sure: ``2022-07-31T10:00:00Z``, no day above the 28th."""
@@ -308,6 +323,8 @@ class _Cells:
 
     def column(self, column: int, rows: np.ndarray) -> pa.Array:
         """The values of a column in some rows."""
+        if column in self.replaced:
+            return self.replaced[column].filter(pa.array(rows))
         return take(self.block, self.begins[rows, column], self.sizes[rows, column])
 
 

@@ -157,7 +157,7 @@ def _measured(paths: Sequence[Location], table: Table) -> Measure:
         batch = records.read_rows(whole or chunks[0], table, paths[0].name).batch
     except DamagedError:  # a chunk alone, whose header is not the table's
         return Measure(bytes=size)
-    return Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.names)), size)
+    return Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.ids)), size)
 
 
 def read(folder: Location, chunks: Sequence[Chunk]) -> list[bytes]:
@@ -195,7 +195,7 @@ def verified(table: Table, chunks: Sequence[Chunk], data: Sequence[bytes]) -> pa
 
 def _verified_alone(table: Table, chunk: Chunk, data: bytes) -> pa.RecordBatch:
     batch = records.read_clean(data, table, f"chunked/{table.name}/{chunk.name}")
-    found = row_hash.total(row_hash.batch_hashes(batch, table.names))
+    found = row_hash.total(row_hash.batch_hashes(batch, table.ids))
     if (batch.num_rows, found) != (chunk.rows, chunk.checksum):
         raise DamagedError(
             f"chunked/{table.name}/{chunk.name}: expected {chunk.rows} rows with checksum {chunk.checksum:016x}, got"
@@ -210,7 +210,7 @@ def _sums(batch: pa.RecordBatch, chunks: Sequence[Chunk], table: Table) -> list[
     ends = np.cumsum([chunk.rows for chunk in chunks])
     if batch.num_rows != ends[-1]:
         return []
-    hashes = row_hash.batch_hashes(batch, table.names)
+    hashes = row_hash.batch_hashes(batch, table.ids)
     return [row_hash.total(part) for part in np.split(hashes, ends[:-1])]
 
 
@@ -230,7 +230,7 @@ def _rows(block: Block, table: Table) -> tuple[records.Parsed, np.ndarray]:
             f"expanded/{table.name}, line {parsed.bad[0].line}: {parsed.bad[0].reason}",
             f"materialize expanded/{table.name} again, or `{hint('run --repair')}`",
         )
-    return parsed, row_hash.batch_hashes(parsed.batch, table.names)
+    return parsed, row_hash.batch_hashes(parsed.batch, table.ids)
 
 
 def _cuts(ends: np.ndarray, size: int) -> Iterator[tuple[int, int, int, int]]:

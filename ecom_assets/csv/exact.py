@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ecom_assets.core import ordered_key
+from ecom_assets.core import ordered_key, values
 from ecom_assets.core.quarantine import Quarantined
 from ecom_assets.csv import contract
+from ecom_assets.dataset.kind import Kind
 from ecom_assets.dataset.model import Column, Table
 
-_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})")
 _QUOTED = re.compile(rb'"([^"]*+(?:""[^"]*+)*+)"')
 _UNCLOSED = "expected the opening quote of a field to be closed"
 _LONG = "expected a record of at most {} bytes, got a longer one"
@@ -25,7 +26,7 @@ _LONG = "expected a record of at most {} bytes, got a longer one"
 Field = tuple[bytes, bool]
 """A field's bytes, and whether it was quoted."""
 
-Row = list[str | int | None]
+Row = list[str | None]
 
 
 class Record(NamedTuple):
@@ -76,6 +77,7 @@ def read(data: bytes, line: int, table: Table, source: str) -> tuple[pa.RecordBa
         The good rows, and the other records.
     """
     rows: list[Row] = []
+    places: list[tuple[int, int, int]] = []  # of each row: its line, where it begins and ends
     bad: list[Quarantined] = []
     nulls = {text.encode() for text in table.null_values}
     for begin, found in _records(data):
@@ -85,10 +87,38 @@ def read(data: bytes, line: int, table: Table, source: str) -> tuple[pa.RecordBa
                 bad.append(Quarantined(table.name, source, line, _text(data[begin : found.end]), reason))
             else:
                 rows.append(row)
+                places.append((line, begin, found.end))
         line += data.count(b"\n", begin, found.end)
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
-    arrays = [pa.array(values, column.arrow) for column, values in zip(table.columns, columns, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=table.arrow), bad
+    texts = [pa.array(column, pa.string()) for column in columns]
+    batch, reasons = _typed(texts, table)
+    bad += [
+        Quarantined(table.name, source, places[row][0], _text(data[slice(*places[row][1:])]), reason)
+        for row, reason in reasons.items()
+    ]
+    return batch, sorted(bad, key=lambda each: each.line)
+
+
+def _typed(texts: list[pa.Array], table: Table) -> tuple[pa.RecordBatch, dict[int, str]]:
+    """Give rows of texts their types; returns the good rows, and why each of the others is none."""
+    columns, reasons = [], dict[int, str]()
+    for column, own in zip(table.columns, texts, strict=True):
+        columns.append(values.parse(own, column.kind))
+        if columns[-1].null_count > own.null_count:
+            for row in pc.indices_nonzero(pc.and_(own.is_valid(), columns[-1].is_null())).to_pylist():
+                got = own[row].as_py()[:100]
+                reasons.setdefault(row, f"expected {_called(column.kind)} in {column.name}, got {got!r}")
+    good = pa.array([row not in reasons for row in range(len(texts[0]))], pa.bool_())
+    # Only then the schema, which allows no null where one stood for a wrong value.
+    kept = pa.RecordBatch.from_arrays(columns, names=table.names).filter(good)
+    return pa.RecordBatch.from_arrays(kept.columns, schema=table.arrow), reasons
+
+
+def _called(kind: Kind) -> str:
+    """A type with its article, as errors name it."""
+    if kind.symbols:
+        return f"one of {', '.join(kind.symbols)}"
+    return {"long": "an integer", "int": "an integer of 32 bits"}.get(kind.name, f"a value of the type {kind.name}")
 
 
 def _records(data: bytes) -> Iterator[tuple[int, Record]]:
@@ -130,12 +160,8 @@ def _row(fields: list[Field], table: Table, nulls: set[bytes]) -> tuple[Row | No
     return row, ""
 
 
-def _value(value: bytes, column: Column, sizes: tuple[int, int] | None, *, is_time: bool) -> tuple[str | int, str]:
-    """Give one field its type; returns it and, if it breaks the contract, the reason. A key has sizes to keep to."""
-    if column.avro == "long":
-        if not _INTEGER.fullmatch(value) or not -(1 << 63) <= int(value) < 1 << 63:
-            return 0, f"expected an integer in {column.name}, got {value[:100].decode('utf-8', 'backslashreplace')!r}"
-        return int(value), ""
+def _value(value: bytes, column: Column, sizes: tuple[int, int] | None, *, is_time: bool) -> tuple[str, str]:
+    """Read the text of one field; returns it and, if it breaks the contract, the reason. A key has sizes to keep to."""
     if sizes and not sizes[0] <= len(value) <= sizes[1]:
         expected = f"{sizes[0]} to {sizes[1]}" if sizes[0] < sizes[1] else str(sizes[0])
         return "", f"expected {expected} bytes in the key {column.name}, got {len(value)}"

@@ -32,7 +32,7 @@ from ecom_assets.csv import blocks as cutting
 from ecom_assets.csv import keys, records
 from ecom_assets.csv.blocks import Block
 from ecom_assets.csv.contract import header_line
-from ecom_assets.csv.plan import Plan, column_type, raw_file
+from ecom_assets.csv.plan import Plan, raw_file
 from ecom_assets.dataset.model import Table
 
 _EAGER = 8 << 20  # bytes that are worth a call of the disk
@@ -195,7 +195,8 @@ def copy_texts(parsed: records.Parsed, table: Table, growth: Plan) -> Iterator[b
 
 def _heads(parsed: records.Parsed, table: Table) -> dict[str, keys.Heads]:
     """The digits of those keys that are UUIDs and can be found in the text."""
-    texts = [name for name in table.domains if column_type(table, name) == "string"]
+    plain = [c.name for c in table.columns if c.kind.is_text]
+    texts = [name for name in table.domains if name in plain]
     found = {name: keys.Heads.find(parsed.text, *place) for name, place in parsed.places(texts).items()}
     return {name: heads for name, heads in found.items() if heads}
 

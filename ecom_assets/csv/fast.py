@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ecom_assets.core import ordered_key
+from ecom_assets.core import ordered_key, values
 from ecom_assets.csv import contract
-from ecom_assets.dataset import companion
+from ecom_assets.dataset.kind import DAY
 from ecom_assets.dataset.model import Column, Table
 
-_TIME = rf"^{companion.DAY}T\d\d:\d\d:\d\d(\.\d{{1,6}})?Z$"
+_TIME = rf"^{DAY}T\d\d:\d\d:\d\d(\.\d{{1,6}})?Z$"
 """Arrow takes other forms as well."""
 
 
@@ -58,8 +58,8 @@ def read(data: bytes, records: int, table: Table) -> pa.RecordBatch | None:
     if odd or parsed.num_rows != records:
         return None
     columns = []
-    for column, values in zip(table.columns, parsed.combine_chunks().columns, strict=True):
-        array = _checked(values.chunk(0) if values.num_chunks else pa.array([], pa.string()), column, table)
+    for column, texts in zip(table.columns, parsed.combine_chunks().columns, strict=True):
+        array = _checked(texts.chunk(0) if texts.num_chunks else pa.array([], pa.string()), column, table)
         if array is None:
             return None
         columns.append(array)
@@ -70,14 +70,17 @@ def _checked(texts: pa.Array, column: Column, table: Table) -> pa.Array | None:
     """Give a column its type; ``None`` if any value breaks the contract."""
     if texts.null_count and not column.nullable:
         return None
-    if column.avro == "long":
+    if column.kind.is_plain:
+        return texts if _fits_keys(texts, column.name, table) else None
+    if column.kind.is_integer:
         try:
-            numbers = texts.cast(pa.int64())
+            numbers = texts.cast(column.kind.arrow)
         except pa.ArrowInvalid:
             return None
         # "+1" and "007" are numbers that would not come back as they were.
         return numbers if numbers.cast(pa.string()).equals(texts) else None
-    return texts if _fits_keys(texts, column.name, table) else None
+    parsed = values.parse(texts, column.kind)
+    return parsed if parsed.null_count == texts.null_count else None
 
 
 def _fits_keys(texts: pa.Array, name: str, table: Table) -> bool:

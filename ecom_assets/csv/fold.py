@@ -80,5 +80,5 @@ def measure(paths: list[Location], table: Table, growth: Plan, progress: Callabl
 
 
 def _measured(batch: pa.RecordBatch, table: Table) -> Measure:
-    hashes = row_hash.batch_hashes(batch, table.names)
+    hashes = row_hash.batch_hashes(batch, table.ids)
     return Measure(len(hashes), row_hash.total(hashes))

@@ -105,11 +105,6 @@ def sampled(keys: pa.Array, share: float) -> np.ndarray:
     return row_hash.value_hashes(keys.cast(pa.string())) < np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
 
 
-def column_type(table: Table, name: str) -> str:
-    """The Avro type of a column."""
-    return next(c.avro for c in table.columns if c.name == name)
-
-
 def _copies(dataset: Dataset, settings: Settings) -> dict[str, float] | None:
     """Table -> how many copies it grows to; ``None`` if none grows at all."""
     target = Target.parse(settings.expand)
@@ -150,7 +145,8 @@ def _stride(domain: str, dataset: Dataset, settings: Settings, copies: int) -> i
     owner = _owners(dataset).get(domain)
     largest = 0
     for table in [owner] if owner else dataset.tables.values():
-        names = [n for n, d in table.domains.items() if d == domain and column_type(table, n) == "long"]
+        integers = [c.name for c in table.columns if c.kind.is_integer]
+        names = [n for n, d in table.domains.items() if d == domain and n in integers]
         names = [n for n in names if table is not owner or n in table.primary_key]
         for parsed in records.parse(raw_file(table, settings), table) if names else ():
             for name in names:

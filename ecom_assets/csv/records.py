@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from ecom_assets.core import values
 from ecom_assets.core.location import Location
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.quarantine import Quarantined
@@ -155,7 +156,7 @@ def to_csv(batch: pa.RecordBatch, table: Table) -> bytes:
     buffer = io.BytesIO()
     # Where a bare text can mean null, every text is quoted.
     style = "necessary" if len(table.null_values) == 1 else "non_numeric"
-    pl.DataFrame(pl.from_arrow(batch)).write_csv(buffer, include_header=False, quote_style=style)
+    pl.DataFrame(pl.from_arrow(values.as_fields(batch))).write_csv(buffer, include_header=False, quote_style=style)
     return buffer.getvalue()
 
 

@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from ecom_assets.core import ordered_key, row_hash
+from ecom_assets.core import ordered_key, row_hash, values
 from ecom_assets.core.files import temporary
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
@@ -79,10 +79,10 @@ class Deduplicated:
         keep = np.ones(batch.num_rows, bool)
         keep[places] = False
         left = batch.take(pa.array(places))
-        hashes = row_hash.batch_hashes(left, self.table.names)
+        hashes = row_hash.batch_hashes(left, self.table.ids)
         self.duplicates += Measure(int(equal.sum()), row_hash.total(hashes[equal]))
         self.conflicts += Measure(int((~equal).sum()), row_hash.total(hashes[~equal]))
-        for row in left.filter(pa.array(~equal)).to_pylist():
+        for row in values.as_fields(left.filter(pa.array(~equal))).to_pylist():
             key = self.table.key_of(row)
             reason = f"another row with {self.table.key} {key} came before, with other values"
             entry = {"table": self.table.name, "key": key, "row": row, "reason": reason}
@@ -148,7 +148,7 @@ def _numbered(table: Table, settings: Settings) -> Iterator[list[pa.Array]]:
     for batch in _batches(table, settings):
         keys = ordered_key.encode([batch.column(name) for name in table.primary_key], ["text"] * len(table.primary_key))
         numbers = np.arange(first, first + batch.num_rows)
-        rows = row_hash.batch_hashes(batch, table.names)
+        rows = row_hash.batch_hashes(batch, table.ids)
         yield [pa.array(_key_hashes(batch, table)), keys, pa.array(rows), pa.array(numbers)]
         first += batch.num_rows
 
@@ -166,7 +166,7 @@ def _batches(table: Table, settings: Settings) -> Iterator[pa.RecordBatch]:
 
 
 def _key_hashes(batch: pa.RecordBatch, table: Table) -> np.ndarray:
-    return row_hash.batch_hashes(batch, table.primary_key)
+    return row_hash.batch_hashes(batch, {name: table.ids[name] for name in table.primary_key})
 
 
 @contextmanager

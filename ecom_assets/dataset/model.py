@@ -3,10 +3,10 @@
 Columns and types come from a table's Avro schema; what Avro cannot say is defined in a ``Table``. Topics, Arrow, Spark
 and Delta schemas, column metadata and checks derive from the two. Both are files; see ``loader``.
 
-Custom properties of an ``.avsc``: on a field, ``parsed_as`` names a typed companion column of the merged table, and
-``header`` the column of the CSV file, where that has a name that Avro does not take; on the record, ``null_values``
-lists unquoted texts that mean null (next to the empty field), and ``"overflow": "last"`` assigns surplus fields to the
-last column.
+Custom properties of an ``.avsc``: on a field, ``field-id`` is its permanent number (its place, where no field has one;
+Iceberg's name for the same), ``parsed_as`` names a typed companion column of the merged table, and ``header`` the
+column of the CSV file, where that has a name that Avro does not take; on the record, ``null_values`` lists unquoted
+texts that mean null (next to the empty field), and ``"overflow": "last"`` assigns surplus fields to the last column.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from typing import Any, Literal
 import pyarrow as pa
 from typing_extensions import override
 
+from ecom_assets.dataset.kind import Kind, of_avro
 from ecom_assets.dataset.query import Query
 
-ARROW = {"long": pa.int64(), "string": pa.string()}
-"""Avro type -> Arrow type of a clean row; every other type is text, so that the source's own bytes reach HBase."""
+OWN = ("parsed_as", "header", "field-id")
+"""Properties of a field that Avro does not know."""
 
 
-def kinds(field: Mapping[str, Any]) -> list[Any]:
+def declared_types(field: Mapping[str, Any]) -> list[Any]:
     """The types that a field of an Avro schema may have, null among them."""
     return field["type"] if isinstance(field["type"], list) else [field["type"]]
+
+
+def kind_of(field: Mapping[str, Any]) -> Kind | None:
+    """The one type next to null of a field of an Avro schema; ``None`` if it is not one that columns can have."""
+    others = [each for each in declared_types(field) if each != "null"]
+    return of_avro(others[0]) if len(others) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -37,25 +44,22 @@ class Column:
 
     Attributes:
         name: Its name.
-        avro: ``long`` or ``string``.
+        kind: Its type.
         nullable: Whether a null is allowed.
         doc: One line for people.
         parsed_as: ``(name, Spark type)`` of the typed companion column in the
             merged table, if there is one.
         header: Its name in the CSV header; the same if empty.
+        id: Its permanent number, under which its values are hashed.
     """
 
     name: str
-    avro: str
+    kind: Kind
     nullable: bool
     doc: str
     parsed_as: tuple[str, str] | None = None
     header: str = ""
-
-    @property
-    def arrow(self) -> pa.DataType:
-        """The Arrow type."""
-        return ARROW[self.avro]
+    id: int = 0
 
 
 MAX_KEY = 10_000
@@ -179,7 +183,7 @@ class Table:
     @cached_property
     def avro(self) -> str:
         """The Avro schema as plain JSON, without the project's own properties."""
-        fields = [{k: v for k, v in f.items() if k not in ("parsed_as", "header")} for f in self.avsc["fields"]]
+        fields = [{k: v for k, v in f.items() if k not in OWN} for f in self.avsc["fields"]]
         plain = {k: v for k, v in self.avsc.items() if k not in ("null_values", "overflow")}
         return json.dumps(plain | {"fields": fields})
 
@@ -187,15 +191,21 @@ class Table:
     def columns(self) -> tuple[Column, ...]:
         """The columns in the order of the CSV header."""
 
-        def column(declared: dict[str, Any]) -> Column:
-            (kind,) = [k for k in kinds(declared) if k != "null"]
-            parsed = declared.get("parsed_as")
+        def column(place: int, declared: dict[str, Any]) -> Column:
+            kind, parsed = kind_of(declared), declared.get("parsed_as")
+            assert kind  # the declaration was checked
             return Column(
-                declared["name"], kind, "null" in kinds(declared), declared.get("doc", ""),
+                declared["name"], kind, "null" in declared_types(declared), declared.get("doc", ""),
                 (parsed["name"], parsed["type"]) if parsed else None, declared.get("header", ""),
+                declared.get("field-id", place),
             )  # fmt: skip
 
-        return tuple(column(f) for f in self.avsc["fields"])
+        return tuple(column(place, field) for place, field in enumerate(self.avsc["fields"], 1))
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Column -> its permanent number."""
+        return {c.name: c.id for c in self.columns}
 
     @property
     def doc(self) -> str:
@@ -220,7 +230,7 @@ class Table:
     @property
     def arrow(self) -> pa.Schema:
         """The Arrow schema of a clean row."""
-        return pa.schema([pa.field(c.name, c.arrow, c.nullable) for c in self.columns])
+        return pa.schema([pa.field(c.name, c.kind.arrow, c.nullable) for c in self.columns])
 
     @property
     def key(self) -> str:
@@ -245,12 +255,16 @@ class Table:
 
     @cached_property
     def key_sizes(self) -> dict[str, tuple[int, int]]:
-        """Column of any key -> fewest and most bytes of its values, so that every row key fits HBase's limit."""
+        """Text column of any key -> fewest and most bytes of its values, so that every row key fits HBase's limit."""
         # An escaped text takes up to two bytes for one; an end, a salt and an integer take a few more.
         texts = max(2 * len(layout.row_key) - 1 for layout in self.layouts)
         most = min(MAX_KEY, MAX_ROW_KEY // texts - 16)
         fixed = {column: width for layout in self.layouts for column, width in layout.widths.items()}
-        return {column: (fixed.get(column, 1), fixed.get(column, most)) for column in self.key_columns}
+        return {
+            c.name: (fixed.get(c.name, 1), fixed.get(c.name, most))
+            for c in self.columns
+            if c.name in self.key_columns and c.kind.is_plain
+        }
 
     @cached_property
     def key_times(self) -> frozenset[str]:

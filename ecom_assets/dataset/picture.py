@@ -6,6 +6,7 @@ The syntax is that of https://mermaid.js.org/syntax/entityRelationshipDiagram.ht
 from __future__ import annotations
 
 import json
+import re
 
 from ecom_assets.dataset.model import Dataset, Table
 
@@ -15,7 +16,9 @@ def mermaid(dataset: Dataset) -> str:
     lines = ["erDiagram"]
     for table in dataset.tables.values():
         lines.append(f"    {_quoted(table.name)} {{")
-        lines += [f"        {column.avro} {column.name}{_marks(table, column.name)}" for column in table.columns]
+        lines += [
+            f"        {_word(column.kind.name)} {column.name}{_marks(table, column.name)}" for column in table.columns
+        ]
         lines.append("    }")
     for table in dataset.tables.values():
         lines += [
@@ -28,6 +31,11 @@ def mermaid(dataset: Dataset) -> str:
 def _marks(table: Table, column: str) -> str:
     marks = ["PK"] * (column in table.primary_key) + ["FK"] * any(column in r.columns for r in table.references)
     return f" {', '.join(marks)}" if marks else ""
+
+
+def _word(kind: str) -> str:
+    """A type as Mermaid takes one: ``decimal(7,2)`` is ``decimal_7_2``."""
+    return re.sub("[(),]+", "_", kind).strip("_")
 
 
 def _quoted(name: str) -> str:

@@ -16,19 +16,20 @@ from typing import Any
 import fastavro
 from fastavro.schema import SchemaParseException
 
-from ecom_assets.dataset import companion
 from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, IndexForm, PartForm, TableForm
 from ecom_assets.dataset.document import Document, Fault, Key
-from ecom_assets.dataset.model import ARROW, kinds
-
-_OWN = ("parsed_as", "header")
-"""Properties of a field that Avro does not know."""
+from ecom_assets.dataset.kind import AVRO_NAMES, Kind, is_nested, named
+from ecom_assets.dataset.model import OWN, declared_types, kind_of
 
 TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 """What may be part of the name of a Kafka topic (https://kafka.apache.org/documentation/#topicconfigs), an HBase table
 and a folder."""
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """A name in Avro (https://avro.apache.org/docs/1.12.0/specification/#names)."""
+MOST_ID = (1 << 31) - 1
+"""Highest permanent number of a column, as in Iceberg."""
+RENEWABLE = ("string", "long", "int", "uuid")
+"""Types of the columns whose keys expansion can renew."""
 _FAMILY = re.compile(r"[^\x00-\x20\x7f:/.][^\x00-\x20\x7f:/]*")
 """What HBase takes as a column family (``ColumnFamilyDescriptorBuilder.isLegalColumnFamilyName``), without spaces."""
 
@@ -40,13 +41,13 @@ class Schema:
     Attributes:
         document: Its file.
         nullable: Column -> whether a null is allowed, in the order of the CSV header.
-        types: Column -> Avro type.
+        types: Column -> its type.
         companions: Names of the typed companions.
     """
 
     document: Document
     nullable: dict[str, bool]
-    types: dict[str, str]
+    types: dict[str, Kind]
     companions: list[str]
 
 
@@ -82,12 +83,13 @@ def _schema_faults(file: Document) -> Iterator[Fault]:
         yield file.fault(("fields",), "expected a field per column, got none")
     try:
         fastavro.parse_schema(
-            {**schema, "fields": [{k: v for k, v in f.items() if k not in _OWN} for f in schema["fields"]]}
+            {**schema, "fields": [{k: v for k, v in f.items() if k not in OWN} for f in schema["fields"]]}
         )
     except (SchemaParseException, AttributeError, KeyError, TypeError, ValueError) as error:
         yield file.fault(("fields",), f"expected an Avro schema, got {type(error).__name__}: {error}")
         return
     yield from _header_faults(file, schema["fields"])
+    yield from _id_faults(file, schema["fields"])
     seen: dict[str, str] = {}
     for position, field in enumerate(schema["fields"]):
         key: Key = ("fields", position)
@@ -109,20 +111,44 @@ def _header_faults(file: Document, fields: list[dict[str, Any]]) -> Iterator[Fau
         seen.add(header)
 
 
+def _id_faults(file: Document, fields: list[dict[str, Any]]) -> Iterator[Fault]:
+    """A permanent number for each column, or for none."""
+    seen: set[Any] = set()
+    if not any("field-id" in field for field in fields):
+        return
+    for position, field in enumerate(fields):
+        number = field.get("field-id")
+        at: Key = ("fields", position, *(["field-id"] if "field-id" in field else []))
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= MOST_ID:
+            yield file.fault(
+                at,
+                f"column {field['name']}: expected a field-id of 1 to {MOST_ID:,}, as other fields have one,"
+                f" got {number!r}",
+                "a new column takes a number that none has had before",
+            )
+        elif number in seen:
+            yield file.fault(at, f"column {field['name']}: expected a field-id of its own, got {number} again")
+        seen.add(number)
+
+
 def _type_faults(file: Document, key: Key, field: dict[str, Any]) -> Iterator[Fault]:
-    plain = [kind for kind in kinds(field) if kind != "null"]
-    if len(plain) != 1 or plain[0] not in list(ARROW):
+    kind = kind_of(field)
+    if kind is None:
         yield file.fault(
             (*key, "type"),
-            f"column {field['name']}: expected {' or '.join(ARROW)}, with null or without, got {field['type']!r}",
+            f"column {field['name']}: expected one of {', '.join(AVRO_NAMES)}, with null or without, got"
+            f" {field['type']!r}",
             "write other types as string with parsed_as, so that no byte of the source is lost",
         )
+    if "parsed_as" in field and kind and not kind.is_plain:
+        at = (*key, "parsed_as")
+        yield file.fault(at, f"column {field['name']}: expected a typed companion of a string alone, got {kind.name}")
     if "parsed_as" in field and len(_column_names(field)) == 1:
         at = (*key, "parsed_as")
         yield file.fault(at, f"column {field['name']}: expected a name and a type, got {field['parsed_as']!r}")
     elif "parsed_as" in field:
         declared = field["parsed_as"]["type"]
-        if companion.kind(declared) is None and not companion.is_nested(declared):
+        if named(declared) is None and not is_nested(declared):
             yield file.fault(
                 (*key, "parsed_as"),
                 f"column {field['name']}: expected timestamp, date, double, bigint, boolean, decimal(p,s), struct<…>,"
@@ -156,8 +182,8 @@ def _schema(file: Document) -> Schema:
     fields = file.values["fields"]
     return Schema(
         file,
-        {f["name"]: "null" in kinds(f) for f in fields},
-        {f["name"]: next(kind for kind in kinds(f) if kind != "null") for f in fields},
+        {f["name"]: "null" in declared_types(f) for f in fields},
+        {f["name"]: kind for f in fields if (kind := kind_of(f))},
         [companion for f in fields for companion in _column_names(f)[1:]],
     )
 
@@ -202,10 +228,17 @@ def _table_faults(
 ) -> Iterator[Fault]:
     here: Key = ("tables", name)
     schema = schemas[name]
-    yield from _columns(document, (*here, "primary_key"), table.primary_key, schema, required=True)
-    yield from _columns(document, (*here, "topic_key"), table.topic_key or [], schema, required=True)
+    yield from _columns(document, (*here, "primary_key"), table.primary_key, schema, keyed=True)
+    yield from _columns(document, (*here, "topic_key"), table.topic_key or [], schema, keyed=True)
     for column in table.domains:
-        yield from _columns(document, (*here, "domains", column), [column], schema, listed=False)
+        at: Key = (*here, "domains", column)
+        yield from _columns(document, at, [column], schema, listed=False)
+        if (kind := schema.types.get(column)) and kind.name not in RENEWABLE:
+            yield document.fault(
+                at,
+                f"expected a column of {' or '.join(RENEWABLE)}, got {column!r}, which is {kind.name}",
+                "no other keys can be renewed in copies of the data",
+            )
     yield from _references(document, name, table, schemas, form)
     yield from _hbase(document, (*here, "hbase"), table, schema)
     for index, declared in table.indexes.items():
@@ -225,9 +258,9 @@ def _table_faults(
 
 
 def _columns(
-    document: Document, key: Key, names: Iterable[str], schema: Schema, *, required: bool = False, listed: bool = True
+    document: Document, key: Key, names: Iterable[str], schema: Schema, *, keyed: bool = False, listed: bool = True
 ) -> Iterator[Fault]:
-    """Columns that exist, each once; where a key is made of them, never null."""
+    """Columns that exist, each once; where a key is made of them, never null, and of a type that can be one."""
     seen: set[str] = set()
     for position, name in enumerate(names):
         at = (*key, position) if listed else key
@@ -237,11 +270,17 @@ def _columns(
             )
         elif name in seen:
             yield document.fault(at, f"expected each column once, got {name!r} again")
-        elif required and schema.nullable[name]:
+        elif keyed and schema.nullable[name]:
             yield document.fault(
                 at,
                 f"expected a column that is never null, got {name!r}, which may be",
                 f'make its type in {schema.document.file.name} the type alone, without "null"',
+            )
+        elif keyed and not (kind := schema.types[name]).can_be_key:
+            yield document.fault(
+                at,
+                f"expected a column that can be a key, got {name!r}, which is {kind.name}",
+                "declare it as string, long, int, date, timestamp, time, uuid or enum",
             )
         seen.add(name)
 
@@ -289,7 +328,7 @@ def _pairs(
         if own and theirs and own != theirs:
             yield document.fault(
                 (*key, "columns", place),
-                f"expected {theirs}, the type of {there}, got {column!r}, which is {own}",
+                f"expected {theirs.name}, the type of {there}, got {column!r}, which is {own.name}",
                 "give both the same type",
             )
 
@@ -326,13 +365,15 @@ def _row_key(
     document: Document, key: Key, form: HBaseForm | IndexForm, table: TableForm, schema: Schema
 ) -> Iterator[Fault]:
     names = form.key_columns
-    yield from _columns(document, (*key, "row_key"), names, schema, required=True)
+    yield from _columns(document, (*key, "row_key"), names, schema, keyed=True)
     yield from _forms(document, (*key, "row_key"), form.row_key, schema)
-    if several := [column for column in form.times if column in table.primary_key]:
+    texts = [column for column in form.times if column in schema.types and schema.types[column].is_plain]
+    if several := [column for column in texts if column in table.primary_key]:
         yield document.fault(
             (*key, "row_key"),
             f"expected a time next to the primary key, got {several[0]}, which is a part of it",
-            "one time can be written in several ways, so two rows would share a row key; take it as text",
+            "one time can be written in several ways, so two rows would share a row key; take it as text,"
+            " or declare it as timestamp-micros",
         )
     if missing := [name for name in table.primary_key if name in schema.nullable and name not in names]:
         yield document.fault(
@@ -340,6 +381,14 @@ def _row_key(
             f"expected the primary key among its columns, got it without {', '.join(missing)}",
             "two rows might share a row key, and one would overwrite the other",
         )
+
+
+_FORMS = {
+    "int64": ("long", "int"),
+    "fixed": ("string",),
+    "reversed_time": ("string", "timestamp-millis", "timestamp-micros"),
+}
+"""Form of a part of a row key -> the types that can have it."""
 
 
 def _forms(document: Document, key: Key, row_key: list[str | PartForm], schema: Schema) -> Iterator[Fault]:
@@ -351,10 +400,11 @@ def _forms(document: Document, key: Key, row_key: list[str | PartForm], schema: 
         if (part.form == "fixed") != (part.width is not None):
             got = "none" if part.width is None else str(part.width)
             yield document.fault((*at, "width"), f"expected a width with the form fixed alone, got {got}")
-        wanted = {"int64": "long", "fixed": "string", "reversed_time": "string"}.get(part.form, own)
-        if wanted != own:
+        wanted = _FORMS.get(part.form)
+        if wanted and own.name not in wanted:
             yield document.fault(
-                (*at, "as"), f"expected a column of the type {wanted}, got {part.column!r}, which is {own}"
+                (*at, "as"),
+                f"expected a column of the type {' or '.join(wanted)}, got {part.column!r}, which is {own.name}",
             )
 
 

@@ -127,4 +127,4 @@ def _named(
 
 def _hashed(layout: Layout, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[pa.Array, np.ndarray]]:
     for batch in batches:
-        yield pc.cast(layout.keys(batch), pa.binary()), row_hash.batch_hashes(batch, layout.table.names)
+        yield pc.cast(layout.keys(batch), pa.binary()), row_hash.batch_hashes(batch, layout.table.ids)

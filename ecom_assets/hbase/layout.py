@@ -3,7 +3,8 @@
 What belongs here: what follows from a table's declaration, without any server. What does not: reading and writing
 (see ``scan``, ``get`` and ``write``).
 
-A null is an absent cell, an empty text a cell with an empty value, an integer its decimal text. A row key is made of
+A null is an absent cell, an empty text a cell with an empty value, any other value its canonical text
+(``core.values``). A row key is made of
 its columns as ``core.ordered_key`` says, behind a byte of salt where that is declared.
 """
 
@@ -22,6 +23,7 @@ from ecom_assets.core import ordered_key, row_hash
 from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.home import hint
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.values import texts
 from ecom_assets.dataset.model import MAX_ROW_KEY, Table
 from ecom_assets.hbase.rpc import Cells as CellColumns
 from ecom_assets.hbase.thrift import Cells
@@ -120,7 +122,7 @@ class Layout:
         """Put the salt before keys: a bucket by the hash of the first column, whose last bit Spark does not have."""
         if not self.salt:
             return keys
-        known = pc.fill_null(row_hash.texts(first), b"")
+        known = pc.fill_null(texts(first), b"")
         buckets = ((row_hash.value_hashes(known) >> np.uint64(1)) % np.uint64(self.salt)).astype(np.uint8)
         salts = pa.FixedSizeBinaryArray.from_buffers(pa.binary(1), len(buckets), [None, pa.py_buffer(buckets)])
         return pc.binary_join_element_wise(salts.cast(pa.binary()), keys, b"")
@@ -140,7 +142,7 @@ class Layout:
         Raises:
             HBaseError: A row has no cell at all, so HBase would not hold it.
         """
-        columns = {column: row_hash.texts(rows.column(column)) for column in self.cells.values()}
+        columns = {column: texts(rows.column(column)) for column in self.cells.values()}
         if all(values.null_count for values in columns.values()):
             empty = pc.indices_nonzero(pc.coalesce(*columns.values()).is_null())
             if len(empty):
@@ -233,8 +235,8 @@ class Layout:
         Raises:
             HBaseError: As ``fields``.
         """
-        fields = self.fields(key, cells)
-        return {n: None if f is None else f.decode() for n, f in zip(self.table.names, fields, strict=True)}
+        fields = zip(self.table.columns, self.fields(key, cells), strict=True)
+        return {c.name: None if f is None else c.kind.shown(f) for c, f in fields}
 
     def _damaged(self, key: bytes, expected: str, got: str) -> HBaseError:
         return HBaseError(

@@ -200,10 +200,10 @@ def _hash_cells(layout: Layout, cells: CellColumns) -> Page:
     rows, sound = layout.rows(cells)
     last = cells.keys[-1].as_py()
     if sound.all():
-        return Page(cells.keys, batch_hashes(rows, layout.table.names), last)
+        return Page(cells.keys, batch_hashes(rows, layout.table.ids), last)
     mask = pa.array(sound)
     odd = _hash_page(layout, [(cells.keys[n].as_py(), cells.row(n)) for n in np.flatnonzero(~sound).tolist()])
-    hashes = np.concatenate([batch_hashes(rows.filter(mask), layout.table.names), odd.hashes])
+    hashes = np.concatenate([batch_hashes(rows.filter(mask), layout.table.ids), odd.hashes])
     return Page(pa.concat_arrays([cells.keys.filter(mask), odd.keys]), hashes, last, odd.problems)
 
 
@@ -218,9 +218,9 @@ def _hash_page(layout: Layout, page: list[tuple[bytes, Cells]]) -> Page:
     hashes, problems = [], []
     for key, cells in page:
         try:
-            hashes.append(row_hash(layout.fields(key, cells)))
+            hashes.append(row_hash(zip(layout.table.ids.values(), layout.fields(key, cells), strict=True)))
         except HBaseError as error:
             problems.append(str(error))
-            hashes.append(row_hash([key, *(part for cell in sorted(cells.items()) for part in cell)]))
+            hashes.append(row_hash(enumerate([key, *(part for cell in sorted(cells.items()) for part in cell)])))
     keys = pa.array([key for key, _ in page], pa.binary())
     return Page(keys, np.array(hashes, np.uint64), page[-1][0], tuple(problems))

@@ -11,15 +11,14 @@ those that Spark reports as complete.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql import functions as sf
 
-from ecom_assets.core import ordered_key
 from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location, emptied
 from ecom_assets.core.progress import Advance
@@ -32,7 +31,7 @@ from ecom_assets.hbase.hfile import Files
 from ecom_assets.hbase.layout import Layout, Target
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
 WRITTEN = "region bigint, folder string, rows bigint"
 """What a task returns about the files it has written."""
@@ -89,22 +88,18 @@ def placed(rows: DataFrame, table: Table, splits: list[bytes]) -> DataFrame:
     Returns:
         The table's columns, and ``_region``; one partition per region.
     """
-    key = spark_key(table)
-    begun = sf.filter(sf.array(*map(sf.lit, splits)), lambda split: split <= sf.col("_key"))
-    region = sf.size(begun) if splits else sf.lit(0)
-    keyed = rows.select(*table.names, key.alias("_key"), region.alias("_region"))
-    return keyed.repartitionById(1 + len(splits), "_region").sortWithinPartitions("_key").drop("_key")
+    layout = Layout(table)
 
+    def keyed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            own = batch.select(table.names).cast(table.arrow)
+            keys = layout.keys(own)
+            regions = pa.array([bisect_right(splits, key) for key in keys.to_pylist()], pa.int32())
+            yield pa.RecordBatch.from_arrays([*own.columns, keys, regions], names=[*table.names, "_key", "_region"])
 
-def spark_key(table: Table) -> Column:
-    """The row key as a Spark expression; the same bytes as ``Layout.keys``."""
-    layout = table.hbase
-    key = ordered_key.spark(layout.row_key, layout.forms)
-    if not layout.salt:
-        return key
-    hashed = sf.xxhash64(sf.col(layout.row_key[0]).cast("string").cast("binary"))
-    bucket = sf.pmod(sf.shiftrightunsigned(hashed, 1), sf.lit(layout.salt))
-    return sf.concat(sf.unhex(sf.lpad(sf.hex(bucket), 2, "0")), key)
+    columns = ", ".join([*(f"`{c.name}` {c.kind.spark}" for c in table.columns), "_key binary", "_region int"])
+    placed = rows.select(*table.names).mapInArrow(keyed, columns)
+    return placed.repartitionById(1 + len(splits), "_region").sortWithinPartitions("_key").drop("_key")
 
 
 def _writer(

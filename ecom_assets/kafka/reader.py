@@ -208,7 +208,7 @@ def messages(access: Clients, topic: str, span: Span) -> Generator[list[Message]
 
 def _found(part: rpc.Records, topic: str, partition: int, table: Table) -> Found:
     batch, bad = avro.decode_good(part.values, table)
-    hashes = row_hash.batch_hashes(batch, table.names)
+    hashes = row_hash.batch_hashes(batch, table.ids)
     size = pc.sum(pc.binary_length(part.values)).as_py() or 0
     wrong, named = Measure(), []
     for at, reason in bad:

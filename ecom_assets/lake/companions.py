@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as sf
 
 from ecom_assets.core.location import Location
-from ecom_assets.dataset import companion
+from ecom_assets.dataset.kind import named
 from ecom_assets.dataset.model import Column, Table
 from ecom_assets.lake import delta
 from ecom_assets.lake.typed import with_parsed
@@ -66,7 +66,7 @@ def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTa
         A sentence for each companion that differs.
     """
     typed = [column for column in table.columns if column.parsed_as]
-    plain = [column for column in typed if column.parsed_as and companion.kind(column.parsed_as[1])]
+    plain = [column for column in typed if column.parsed_as and named(column.parsed_as[1])]
     sentences = []
     for column, what in zip(plain, _compare_plain(found, plain), strict=True):
         if what.odd:
@@ -108,10 +108,10 @@ def _compare_plain(found: DeltaTable, columns: list[Column]) -> list[_Found]:
 
 def _compare(texts: pa.Array, values: pa.Array, column: Column, result: _Found) -> None:
     assert column.parsed_as
-    kind = companion.kind(column.parsed_as[1])
+    kind = named(column.parsed_as[1])
     assert kind
     texts = texts.cast(pa.string())
-    usual = pc.fill_null(pc.match_substring_regex(texts, _USUAL.get(kind.spark, kind.form)), True)
+    usual = pc.fill_null(pc.match_substring_regex(texts, _USUAL.get(kind.name, kind.form)), True)
     plain, stored = texts.filter(usual), values.filter(usual)
     try:
         again = pc.cast(plain, kind.arrow)

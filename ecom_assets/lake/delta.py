@@ -153,7 +153,7 @@ def measure(table: Table, delta: DeltaTable, null: str | None = None) -> Measure
     began = time.monotonic()
 
     def hashed(batch: pa.RecordBatch) -> Measure:
-        return Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.names)))
+        return Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.ids)))
 
     found = sum(ordered_map(hashed, batches(delta, table.names, null)), Measure())
     return found + Measure(bytes=size(delta), seconds=time.monotonic() - began)

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 ORDER = ("_timestamp", "_partition", "_offset")
 """Which of several rows under one key came first."""
 
-SPARK_TYPES = {"long": "bigint", "string": "string"}
+JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
+"""How times are written in quarantine: usually, JSON has milliseconds alone."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def split(rows: DataFrame, table: Table) -> Generator[tuple[DataFrame, DataFrame
 
 
 def _measure(frame: DataFrame | None, table: Table, condition: str = "true") -> Measure:
-    return Measure(*row_hash.spark_measure(frame.where(condition), table)) if frame else Measure()
+    return Measure(*row_hash.spark_measure(frame.where(condition), table.ids)) if frame else Measure()
 
 
 def _parted(rows: DataFrame, hashed: DataFrame, repeated: DataFrame, table: Table) -> tuple[DataFrame, DataFrame]:
@@ -287,9 +288,9 @@ def in_quarantine(spark: SparkSession, table: Table, settings: Settings) -> Meas
     path = quarantine.folder(table, settings)
     if not exists(path):
         return Measure()
-    columns = ", ".join(f"`{c.name}` {SPARK_TYPES[c.avro]}" for c in table.columns)
+    columns = ", ".join(f"`{c.name}` {c.kind.spark}" for c in table.columns)
     raw = spark.read.format("delta").load(str(path)).where("stage = 'merge'")
-    return _measure(raw.select(sf.from_json("raw", columns).alias("row")).select("row.*"), table)
+    return _measure(raw.select(sf.from_json("raw", columns, JSON).alias("row")).select("row.*"), table)
 
 
 def _conflicts(later: DataFrame, table: Table) -> DataFrame:
@@ -298,6 +299,6 @@ def _conflicts(later: DataFrame, table: Table) -> DataFrame:
         sf.format_string("%s[%d]", "_topic", "_partition").alias("source"),
         sf.col("_offset").alias("line_or_offset"),
         sf.concat_ws(", ", *(sf.col(name).cast("string") for name in table.primary_key)).alias("key"),
-        sf.to_json(sf.struct(*table.names), {"ignoreNullFields": "false"}).alias("raw"),
+        sf.to_json(sf.struct(*table.names), {**JSON, "ignoreNullFields": "false"}).alias("raw"),
         sf.lit(f"expected one row per {table.key}, got one that differs from an earlier one").alias("reason"),
     )

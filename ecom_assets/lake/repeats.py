@@ -53,7 +53,7 @@ def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
     passes = 1 + sum(delta.count(k.table) for k in keys) // HASHES
 
     def hashed(batch: pa.RecordBatch, number: int) -> np.ndarray:
-        hashes = row_hash.batch_hashes(batch, table.primary_key)
+        hashes = row_hash.batch_hashes(batch, {name: table.ids[name] for name in table.primary_key})
         return hashes[hashes % passes == number] if passes > 1 else hashes
 
     for number in range(passes):

@@ -278,7 +278,7 @@ def settled(table: Table, settings: Settings) -> bool:
 
 def _sum(rows: Iterable[Iterable[Any]]) -> Measure:
     """Count and checksum rows of quarantine."""
-    hashes = (row_hash.row_hash([None if v is None else str(v).encode() for v in row]) for row in rows)
+    hashes = (row_hash.row_hash(enumerate(None if v is None else str(v).encode() for v in row)) for row in rows)
     return sum((Measure(1, each) for each in hashes), Measure())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as sf
 
-from ecom_assets.dataset import companion
+from ecom_assets.dataset.kind import named
 from ecom_assets.dataset.model import Table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:
         The frame with one more column.
     """
     text = sf.col(raw)
-    if found := companion.kind(kind):
+    if found := named(kind):
         # A cast alone also takes "12:30" (today!), "2020" and " 1.5 ", and rounds decimals.
         return frame.withColumn(name, sf.when(text.rlike(found.form), text.try_cast(kind)))
     # Columns of their own, or each use of a parsed value would parse again.

@@ -163,11 +163,15 @@ def _bounded(table: Table, found: Measurement, samples: Callable[[], list[dict[s
     return Finding(False, figures | {"primary_key": table.key, "rows": rows} | said, samples())
 
 
+_DELTA = {"bigint": "long", "int": "integer"}
+"""Types that Delta calls otherwise than Spark's SQL does."""
+
+
 def schema(engine: Engine, table: Table) -> Finding:
     """The merged table's columns and types are those of the contract; texts with a typed companion are of its type."""
     found = _delta(table, engine)
     got = {f.name: f.type.to_json().strip('"') for f in found.schema().fields}
-    expected = {c.name: c.avro for c in table.columns}  # Delta names these types as Avro does
+    expected = {c.name: _DELTA.get(c.kind.spark, c.kind.spark) for c in table.columns}
     companions = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
     wrong = [
         f"{n}: expected {kind}, got {got.get(n, 'no such column')}"

@@ -20,7 +20,7 @@ from pyspark.sql import functions as sf
 from ecom_assets.core.location import Location, exists
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset import companion
+from ecom_assets.dataset.kind import is_nested
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.serving import postgres
 from ecom_assets.serving.cache import Cache
@@ -140,7 +140,7 @@ def frame(spark: SparkSession, url: str, table: Table, settings: Settings) -> Da
     parts = list(postgres.parts(url, table, settings, PARTS))
     rows = spark.read.jdbc(jdbc, name, predicates=parts, properties=properties)
     typed = [c.parsed_as for c in table.columns if c.parsed_as]
-    nested = [(column, kind) for column, kind in typed if companion.is_nested(kind)]
+    nested = [(column, kind) for column, kind in typed if is_nested(kind)]
     return reduce(lambda f, c: f.withColumn(c[0], sf.from_json(c[0], c[1])), nested, rows)
 
 

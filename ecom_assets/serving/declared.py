@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from ecom_assets.dataset.document import DatasetError, Fault
+from ecom_assets.dataset.kind import named
 from ecom_assets.dataset.model import Dataset
 from ecom_assets.dataset.query import COUNTS, Query, check_columns
 
@@ -46,16 +47,13 @@ def columns(query: Query, dataset: Dataset) -> list[str]:
     """
     with duckdb.connect() as connection:
         for name in query.tables:
-            own = [(c.name, _DUCKDB[c.avro]) for c in dataset.tables[name].columns]
+            own = [(c.name, c.kind.duckdb) for c in dataset.tables[name].columns]
             typed = [(c.parsed_as[0], _duckdb(c.parsed_as[1])) for c in dataset.tables[name].columns if c.parsed_as]
             declared = ", ".join(f'"{column}" {kind}' for column, kind in [*own, *typed])
             connection.execute(f'CREATE TABLE "{name}" ({declared})')
         for view in query.views:
             connection.execute(f'CREATE VIEW "{view.name}" AS {view.sql["duckdb"]}')
         return connection.sql(query.sql).columns
-
-
-_DUCKDB = {"long": "BIGINT", "string": "VARCHAR"}
 
 
 def _duckdb(declared: str) -> str:
@@ -69,9 +67,10 @@ def _duckdb(declared: str) -> str:
             return f"MAP({', '.join(map(_duckdb, members))})"
         case "struct":
             pairs = [member.partition(":") for member in members]
-            named = [f'"{name.strip()}" {_duckdb(kind.strip())}' for name, _, kind in pairs]
-            return f"STRUCT({', '.join(named)})"
-    return _DUCKDB.get(declared, declared)
+            typed = [f'"{name.strip()}" {_duckdb(kind.strip())}' for name, _, kind in pairs]
+            return f"STRUCT({', '.join(typed)})"
+    kind = named(declared)
+    return kind.duckdb if kind else {"long": "BIGINT", "string": "VARCHAR"}.get(declared, declared)
 
 
 def _members(text: str) -> list[str]:

@@ -82,7 +82,7 @@ def check_index(at: Context, index: Index, hbase: HBaseLayer) -> list[str]:
     table = index.of
     due = Measure()
     for batch in _entries(index, hbase.source.batches(at, table, hbase.extend(at, table, Cut()))):
-        due += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, index.names)))
+        due += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, index.ids)))
     found = scan.measure(index, at.settings, at.addresses)
     mismatches = [*descriptor.problems(index, at.settings, at.addresses), *found.problems]
     if not found.measure.same_rows(due):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -20,16 +21,14 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from ecom_assets.core import locks
+from ecom_assets.core import locks, values
 from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
-from ecom_assets.dataset import companion
+from ecom_assets.dataset.kind import named
 from ecom_assets.dataset.model import Column, Dataset, Table
-
-_TYPES = {"long": "bigint", "string": "text"}
 
 OWNER = "_ecom_owner"
 """Table with the name of the home that owns a schema."""
@@ -40,6 +39,10 @@ PAGE_BYTES = 8192
 _ITEM = r"\{('\w+': (\d+|'[^'\\\"\x00-\x1f]*')(, )?)*\}"
 _SIMPLE_LITERAL = rf"^(\[({_ITEM}(, )?)*\]|{_ITEM})$"
 """Python literals that are JSON once their quotes are doubled: nearly all there are."""
+
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""The escape of the character U+0000 in JSON."""
 
 
 class PostgresError(EcomError):
@@ -73,6 +76,8 @@ class Loaded:
         conflicts: Different rows of one key that were left out and quarantined.
         unparsed: Values whose text is not of the column's type, null now, by column.
         orphans: Rows that refer to a row that is not there, by column.
+        keyed: Whether the table has its primary key. It has a unique index by hash instead where a value is longer
+            than PostgreSQL's keys can be, and nothing refers to it then.
     """
 
     rows: int
@@ -80,6 +85,7 @@ class Loaded:
     conflicts: int
     unparsed: dict[str, int] = field(default_factory=dict)
     orphans: dict[str, int] = field(default_factory=dict)
+    keyed: bool = True
 
 
 def columns(table: Table) -> list[PgColumn]:
@@ -87,13 +93,13 @@ def columns(table: Table) -> list[PgColumn]:
     return [
         PgColumn(c.parsed_as[0], c, _companion_type(c.parsed_as[1]), nullable=True)
         if c.parsed_as
-        else PgColumn(c.name, c, _TYPES[c.avro], c.nullable)
+        else PgColumn(c.name, c, c.kind.postgres, c.nullable)
         for c in table.columns
     ]
 
 
 def _companion_type(declared: str) -> str:
-    kind = companion.kind(declared)
+    kind = named(declared)
     return kind.postgres if kind else "jsonb"
 
 
@@ -177,12 +183,13 @@ def load(
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(new)))
                 loaded = {t.name: _load_table(connection, t, new, settings, progress) for t in dataset.tables.values()}
                 for table in dataset.tables.values():
-                    loaded[table.name].orphans.update(_constrain(connection, table, dataset, new))
+                    loaded[table.name].orphans.update(_constrain(connection, table, dataset, new, loaded))
                 _sign(connection, new, owner)
                 _swap(connection, settings.namespace, new, old, origin)
         except psycopg.OperationalError as error:
+            did = "went away" if connection.closed else "refused"
             raise PostgresError(
-                f"PostgreSQL went away while the tables were loaded ({str(error).strip().splitlines()[0]});"
+                f"PostgreSQL {did} while the tables were loaded ({str(error).strip().splitlines()[0]});"
                 f" the tables from before are untouched: `{hint('up', settings)}`, then load again"
             ) from error
     return loaded
@@ -199,7 +206,7 @@ def _load_table(
     lines = [
         sql.SQL("{} {} {}").format(
             sql.Identifier(c.name),
-            sql.SQL(c.kind),  # ty: ignore[invalid-argument-type]  # of _TYPES or Kind.postgres, no text from outside
+            sql.SQL(c.kind),  # ty: ignore[invalid-argument-type]  # of Kind, no text from outside
             sql.SQL("" if c.nullable else "NOT NULL"),
         )
         for c in own
@@ -216,14 +223,24 @@ def _load_table(
             for name, count in lost.items():
                 unparsed[name] += count
             progress(table.name, batch.num_rows)
-    statements = [sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(target, _names(table.primary_key))]
-    statements += [
-        sql.SQL("CREATE INDEX ON {} ({})").format(target, sql.Identifier(name))
-        for name in dict.fromkeys([*table.topic_key, *table.domains])
-        if name != table.primary_key[0]
-    ]
+    keyed = _index(
+        connection,
+        sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(target, _names(table.primary_key)),
+        sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(
+            target,
+            sql.SQL(", ").join(sql.SQL("md5({}::text)").format(n) for n in map(sql.Identifier, table.primary_key)),
+        ),
+    )
+    for name in dict.fromkeys([*table.topic_key, *table.domains]):
+        if name != table.primary_key[0]:
+            parts = {"target": target, "column": sql.Identifier(name)}
+            _index(
+                connection,
+                sql.SQL("CREATE INDEX ON {target} ({column})").format(**parts),
+                sql.SQL("CREATE INDEX ON {target} USING hash ({column})").format(**parts),
+            )
     # Rows are stored roughly in the order of time: the small index does.
-    statements += [
+    statements = [
         sql.SQL("CREATE INDEX ON {} USING brin ({})").format(target, sql.Identifier(c.name))
         for c in own
         if c.kind == "timestamptz"
@@ -231,10 +248,24 @@ def _load_table(
     statements.append(sql.SQL("ANALYZE {}").format(target))
     for statement in statements:
         connection.execute(statement)
-    return Loaded(rows, clean.duplicates.rows, clean.conflicts.rows, {n: c for n, c in unparsed.items() if c})
+    lost = {n: c for n, c in unparsed.items() if c}
+    return Loaded(rows, clean.duplicates.rows, clean.conflicts.rows, lost, keyed=keyed)
 
 
-def _constrain(connection: psycopg.Connection, table: Table, dataset: Dataset, schema: str) -> dict[str, int]:
+def _index(connection: psycopg.Connection, statement: sql.Composed, otherwise: sql.Composed) -> bool:
+    """Make an index; another one where a value is too long for it (2,704 bytes). Returns whether it is the first."""
+    try:
+        with connection.transaction():
+            connection.execute(statement)
+    except psycopg.errors.ProgramLimitExceeded:
+        connection.execute(otherwise)
+        return False
+    return True
+
+
+def _constrain(
+    connection: psycopg.Connection, table: Table, dataset: Dataset, schema: str, loaded: Mapping[str, Loaded]
+) -> dict[str, int]:
     """Add the foreign keys; rows that refer to nothing stay, are counted, and leave their key unproven."""
     orphans = {}
     for reference in table.references:
@@ -259,7 +290,8 @@ def _constrain(connection: psycopg.Connection, table: Table, dataset: Dataset, s
         missing = row[0] if row else 0
         sound = sql.SQL("NOT VALID" if missing else "")
         constraint = sql.SQL("ALTER TABLE {own} ADD FOREIGN KEY ({columns}) REFERENCES {theirs} ({key}) {sound}")
-        connection.execute(constraint.format(**parts, sound=sound))
+        if loaded[reference.table].keyed:
+            connection.execute(constraint.format(**parts, sound=sound))
         if missing:
             orphans[", ".join(reference.columns)] = missing
     return orphans
@@ -310,7 +342,7 @@ def to_csv(batch: pa.RecordBatch, table: Table) -> tuple[bytes, dict[str, int]]:
         CSV without a header (a null is nothing at all, an empty text a pair of quotes), and the number of values
         whose text is not of the column's type, by column.
     """
-    source = pl.DataFrame(pl.from_arrow(batch))
+    source = pl.DataFrame(pl.from_arrow(_as_fields(batch)))
     frame = source.select(_typed(c) for c in columns(table))
     lost = {}
     for column in columns(table):
@@ -325,15 +357,25 @@ def to_csv(batch: pa.RecordBatch, table: Table) -> tuple[bytes, dict[str, int]]:
     return text.replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()), lost
 
 
+def _as_fields(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows with the texts of their values; bytes in hexadecimal, as PostgreSQL reads them."""
+    fields = values.as_fields(batch)
+    for place, column in enumerate(batch.columns):
+        if pa.types.is_binary(column.type):
+            digits = pl.DataFrame({"it": pl.from_arrow(column)}).select("\\x" + pl.col("it").bin.encode("hex"))
+            made = digits.to_series().to_arrow().cast(pa.string())
+            fields = fields.set_column(place, fields.schema.names[place], made)
+    return fields
+
+
 def _typed(column: PgColumn) -> pl.Expr:
     text = made = pl.col(column.source.name)
-    kind = companion.kind(column.source.parsed_as[1]) if column.source.parsed_as else None
+    kind = named(column.source.parsed_as[1]) if column.source.parsed_as else None
     if kind:
         text = pl.when(text.str.contains(kind.form)).then(text)
-        match kind.spark:
+        match kind.name:
             case "timestamp":
-                made = _whole(text).str.to_datetime("%F %T%.f%:z", time_unit="us", time_zone="UTC", strict=False)
-                made = made.dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")
+                made = values.moments(text).dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")
             case "date":
                 made = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.String)
             case "double":
@@ -341,24 +383,6 @@ def _typed(column: PgColumn) -> pl.Expr:
             case _:
                 made = text
     return made.alias(column.name)
-
-
-def _whole(stamps: pl.Expr) -> pl.Expr:
-    """Times of the form of a companion, with all that one may leave out: hours, seconds, zone and minutes of it."""
-    date, rest = stamps.str.slice(0, 10), stamps.str.slice(11)
-    zone = rest.str.extract("(Z|[+-].*)$")
-    clock = rest.str.replace("(Z|[+-].*)$", "")
-    clock = (
-        pl.when(clock == "").then(pl.lit("00:00:00"))
-        .when(clock.str.len_bytes() == len("10:00")).then(clock + ":00")
-        .otherwise(clock)
-    )  # fmt: skip
-    zone = (
-        pl.when(zone.is_null() | (zone == "Z")).then(pl.lit("+00:00"))
-        .when(zone.str.len_bytes() == len("+07")).then(zone + ":00")
-        .otherwise(zone)
-    )  # fmt: skip
-    return date + " " + clock + zone
 
 
 def _as_json(texts: pl.Series) -> pl.Series:
@@ -375,8 +399,8 @@ def _as_json(texts: pl.Series) -> pl.Series:
 def _one_as_json(text: str) -> str | None:
     for read in (json.loads, ast.literal_eval):
         try:
-            # jsonb cannot hold that character, not even escaped.
-            return json.dumps(read(text), allow_nan=False).replace("\\u0000", "\\ufffd")
+            # jsonb cannot hold that character, not even escaped; behind a backslash of its own it is none.
+            return _NUL.sub(r"\1\\ufffd", json.dumps(read(text), allow_nan=False))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return None

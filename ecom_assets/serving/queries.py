@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ecom_assets.core import values
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.books import Books
 from ecom_assets.core.errors import EcomError, ServiceError
@@ -283,8 +284,13 @@ def _value(table: Table, text: str) -> str:
     """A value of the first column of a row key, as people type it."""
     name = table.hbase.row_key[0]
     column = next(c for c in table.columns if c.name == name)
-    form, expected = (_NUMBER, "a whole number") if column.avro == "long" else (_TEXT, "a text")
     text = str(text).strip()
-    if not form.fullmatch(text) or (column.avro == "long" and not -(1 << 63) <= int(text) < 1 << 63):
+    form, expected = _TEXT, "a text"
+    if column.kind.is_integer:
+        form, expected = _NUMBER, "a whole number"
+    elif not column.kind.is_plain:
+        expected = f"a value of the type {column.kind.name}"
+    found = values.parse(pa.array([text]), column.kind) if form.fullmatch(text) else None
+    if found is None or found.null_count:
         raise BadQuestionError(f"expected {expected} as {name}, got {text[:60]!r}")
-    return text
+    return values.texts(found)[0].as_py().decode()

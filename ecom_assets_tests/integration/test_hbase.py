@@ -16,6 +16,7 @@ import pytest
 from ecom_assets.core import row_hash
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.kind import Kind
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase import get, scan, write
 from ecom_assets.hbase.admin import HBaseAdmin
@@ -42,21 +43,21 @@ def random_rows(table: Table, rows: int) -> pa.RecordBatch:
     """Rows that the schema allows, hard texts and nulls among them; the primary key counts up."""
     rng = random.Random(f"{table.name} {rows}")
 
-    def value(column: str, avro: str, nullable: bool, row: int) -> str | int | None:
+    def value(column: str, kind: Kind, nullable: bool, row: int) -> str | int | None:
         if (column,) == table.primary_key:
-            return row if avro == "long" else f"{rng.randrange(16):x}-{row}"
+            return row if kind.is_integer else f"{rng.randrange(16):x}-{row}"
         if nullable and rng.random() < 0.3:
             return None
-        return rng.randint(-(2**63), 2**63 - 1) if avro == "long" else rng.choice([*TEXTS, str(rng.random())])
+        return rng.randint(-(2**63), 2**63 - 1) if kind.is_integer else rng.choice([*TEXTS, str(rng.random())])
 
-    columns = [[value(c.name, c.avro, c.nullable, row) for row in range(rows)] for c in table.columns]
+    columns = [[value(c.name, c.kind, c.nullable, row) for row in range(rows)] for c in table.columns]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, table.arrow, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=table.arrow)
 
 
 def expected(table: Table, batch: pa.RecordBatch) -> tuple[int, int]:
     """Rows and checksum of a batch, without HBase."""
-    return batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.names))
+    return batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.ids))
 
 
 def found(result: scan.Scan) -> tuple[int, int]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from confluent_kafka import KafkaException
@@ -20,7 +18,6 @@ from ecom_assets.core.errors import LakeError, NotBuiltError
 from ecom_assets.core.layer import Cut
 from ecom_assets.core.location import remove
 from ecom_assets.core.spark import answers, connect
-from ecom_assets.dataset.model import Table
 from ecom_assets.defs.resources.spark import SparkConnectResource
 from ecom_assets.lake import delta, kafka_source, quarantine, query, streamed
 from ecom_assets.lake.query import Place
@@ -30,13 +27,13 @@ from ecom_assets_tests.topics import MakeTopic, Topic, encode, event, held, prod
 
 
 @pytest.mark.parametrize(("row", "expected"), row_hash.TEST_VECTORS, ids=str)
-def test_hash(spark: SparkSession, row: tuple[str | None, ...], expected: int) -> None:
+def test_hash(spark: SparkSession, row: dict[int, str | None], expected: int) -> None:
     """Spark would hash rows unlike the other engines, and every verification would fail."""
-    names = PRODUCT.names[1 : len(row) + 1]
-    table = cast("Table", SimpleNamespace(names=names))
-    frame = spark.createDataFrame([row, row], ", ".join(f"{n} string" for n in names))
-    assert row_hash.spark_measure(frame.limit(1), table) == (1, expected)
-    assert row_hash.spark_measure(frame, table) == (2, 2 * expected % row_hash.MODULUS)
+    ids = {f"column {number}": number for number in row}
+    values = tuple(row.values())
+    frame = spark.createDataFrame([values, values], ", ".join(f"`{name}` string" for name in ids))
+    assert row_hash.spark_measure(frame.limit(1), ids) == (1, expected)
+    assert row_hash.spark_measure(frame, ids) == (2, 2 * expected % row_hash.MODULUS)
 
 
 def test_what_is_not_built_has_no_cut(make_topic: MakeTopic) -> None:

@@ -482,7 +482,7 @@ def test_a_foreign_record_is_named_and_not_fatal(own: Settings, kafka: str) -> N
 
     read = found(own, kafka)
     assert (read.good.rows, read.good.checksum) == total(chunks)
-    expected = sum(row_hash.row_hash((str(p).encode(), str(o).encode(), v)) for p, o, v in poison)
+    expected = sum(row_hash.row_hash(enumerate((str(p).encode(), str(o).encode(), v))) for p, o, v in poison)
     assert (read.bad.rows, read.bad.checksum) == (2, expected % row_hash.MODULUS)
     assert len(read.named) == 2
     for partition, offset, value in poison:
@@ -538,7 +538,7 @@ def test_rows_that_the_broker_dropped_are_missed(own: Settings, kafka: str) -> N
     admin.delete_records([at])[at].result()
     rows, checksum = measured(own, kafka)
     lost = row_hash.total(
-        row_hash.batch_hashes(avro.decode(pa.array([m[3] for m in first]), CLICK_STREAM), CLICK_STREAM.names)
+        row_hash.batch_hashes(avro.decode(pa.array([m[3] for m in first]), CLICK_STREAM), CLICK_STREAM.ids)
     )
     assert (rows + 5, (checksum + lost) % row_hash.MODULUS) == total(chunks)
 

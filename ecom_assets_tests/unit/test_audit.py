@@ -13,6 +13,7 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.csv import audit, audit_parts, blocks, contract, records
 from ecom_assets.csv.contract import HeaderError, header_line
 from ecom_assets.csv.plan import Plan
+from ecom_assets.dataset.kind import of_avro
 from ecom_assets.dataset.model import Column, HBaseLayout, Table
 from ecom_assets.source import synthetic
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT
@@ -23,14 +24,17 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "100"))
 """Of each table; more of them search longer."""
 
 
+LONG, STRING = (kind for kind in map(of_avro, ("long", "string")) if kind)
+
+
 class Small(Table):
     """A table with all that a contract can say, in few columns."""
 
     columns = (
-        Column("id", "long", nullable=False, doc=""),
-        Column("key", "string", nullable=False, doc=""),
-        Column("year", "long", nullable=True, doc=""),
-        Column("note", "string", nullable=True, doc=""),
+        Column("id", LONG, nullable=False, doc="", id=1),
+        Column("key", STRING, nullable=False, doc="", id=2),
+        Column("year", LONG, nullable=True, doc="", id=3),
+        Column("note", STRING, nullable=True, doc="", id=4),
     )
     null_values = ["", "NA"]  # noqa: RUF012  as the property that it replaces
     overflow = False
@@ -45,7 +49,7 @@ class Overflowing(Small):
 class Single(Small):
     """A table of one column, in which an empty line could be taken for a null."""
 
-    columns = (Column("key", "string", nullable=True, doc=""),)
+    columns = (Column("key", STRING, nullable=True, doc="", id=1),)
 
 
 def small(kind: type[Table]) -> Table:
@@ -61,7 +65,7 @@ def first(path: Path, table: Table, block_bytes: int, plan: Plan | None = None) 
     """What the first reader finds."""
     good = bad = taken = Measure()
     for parsed in records.parse(path, table, block_bytes):
-        hashes = row_hash.batch_hashes(parsed.batch, table.names)
+        hashes = row_hash.batch_hashes(parsed.batch, table.ids)
         good += Measure(len(hashes), row_hash.total(hashes))
         if plan and plan.sample:
             name, sample = plan.sample
@@ -159,7 +163,7 @@ def test_verdicts(place: Path, record: bytes, values: Values, others: bytes) -> 
     else:
         rows = [values] + [[b"3", b"c", b"4", b"d"]] * own
         assert (found.rows.rows, found.quarantined.rows) == (own + 1, aside)
-        assert found.rows.checksum == sum(map(row_hash.row_hash, rows)) % row_hash.MODULUS
+        assert found.rows.checksum == sum(row_hash.row_hash(enumerate(row, 1)) for row in rows) % row_hash.MODULUS
 
 
 @pytest.mark.parametrize(
@@ -181,7 +185,7 @@ def test_surplus_fields(place: Path, record: bytes, values: Values) -> None:
     assert same(found, first(path, table, blocks.BLOCK_BYTES))
     assert found.quarantined.rows == (values is None)
     rows = [[b"3", b"c", b"4", b"d"], *([values] if values else [])]
-    assert found.rows.checksum == sum(map(row_hash.row_hash, rows)) % row_hash.MODULUS
+    assert found.rows.checksum == sum(row_hash.row_hash(enumerate(row, 1)) for row in rows) % row_hash.MODULUS
 
 
 @pytest.mark.parametrize("table", [CLICK_STREAM, CUSTOMER, PRODUCT], ids=lambda t: t.name)

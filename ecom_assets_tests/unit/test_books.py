@@ -61,7 +61,7 @@ def test_new_books_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(opened, range(4)))
         with Books.open(Settings(home=home)) as books:
-            assert len(books.states("")) == 4
+            assert books.states("").keys() >= {"0", "1", "2", "3"}
 
 
 def test_measurements_do_not_pile_up(settings: Settings) -> None:

@@ -332,7 +332,7 @@ def test_the_bulk_path_takes_each_key_once(open_home: Callable[..., Context]) ->
     whole = measure(at, EXPANDED, TRANSACTIONS).measure
     taken = Measure()
     for batch in EXPANDED.batches(at, TRANSACTIONS, NOW):
-        taken += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, TRANSACTIONS.names)))
+        taken += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, TRANSACTIONS.ids)))
     left = EXPANDED.left_out(at, TRANSACTIONS)
     assert (left["duplicates"].rows, left["conflicts"].rows) == (1, 1)
     assert (taken + left["duplicates"] + left["conflicts"]).same_rows(whole)
@@ -351,7 +351,7 @@ def test_chunks_are_verified_as_they_are_read(open_home: Callable[..., Context])
     settings, chunks = at.settings, CHUNKED.chunks(at.settings, CUSTOMER)
     data = CHUNKED.read(settings, CUSTOMER, chunks)
     rows = CHUNKED.rows(CUSTOMER, chunks, data)
-    found = Measure(rows.num_rows, row_hash.total(row_hash.batch_hashes(rows, CUSTOMER.names)))
+    found = Measure(rows.num_rows, row_hash.total(row_hash.batch_hashes(rows, CUSTOMER.ids)))
     assert found.same_rows(measure(at, EXPANDED).measure)
     changed = [data[0].replace(b"1", b"2", 1), *data[1:]]
     with pytest.raises(CsvError, match=r"(?s)part-000000.csv: expected \d+ rows with checksum .*materialize chunked/"):

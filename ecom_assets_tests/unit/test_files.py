@@ -352,7 +352,7 @@ def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
     rows = unique.Deduplicated(CLICK_STREAM, settings)
     out = Measure()
     for batch in rows:
-        out += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, CLICK_STREAM.names)))
+        out += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, CLICK_STREAM.ids)))
     assert out.same_rows(before)
     assert (rows.duplicates.rows, rows.conflicts.rows) == (2, 1)
     assert (out + rows.duplicates + rows.conflicts).same_rows(measured(CLICK_STREAM, settings).measure)

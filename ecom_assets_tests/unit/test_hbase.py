@@ -39,8 +39,8 @@ def batches(draw: st.DrawFn, table: Table) -> pa.RecordBatch:
     size = draw(st.integers(1, 5))
     columns = []
     for column in table.columns:
-        values = st.integers(-(2**63), 2**63 - 1) if column.avro == "long" else TEXT
-        if (column.name,) == table.hbase.row_key and column.avro == "string":
+        values = st.integers(-(2**63), 2**63 - 1) if column.kind.is_integer else TEXT
+        if (column.name,) == table.hbase.row_key and column.kind.is_text:
             values = values.filter(bool)
         if column.nullable:
             values = values | st.none()
@@ -172,7 +172,7 @@ def test_scans_add_up() -> None:
 
 def rows_of(table: Table, **values: object) -> pa.RecordBatch:
     """A sound row, and one with these values."""
-    sound = [7 if c.avro == "long" else "x" for c in table.columns]
+    sound = [7 if c.kind.is_integer else "x" for c in table.columns]
     other = [values.get(c.name, v) for c, v in zip(table.columns, sound, strict=True)]
     schema = pa.schema([f.with_nullable(True) for f in table.arrow])
     return pa.RecordBatch.from_pylist([dict(zip(table.names, row, strict=True)) for row in (sound, other)], schema)

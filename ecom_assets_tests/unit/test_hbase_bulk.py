@@ -20,7 +20,7 @@ def shuffled(table: Table, rows: int) -> pa.RecordBatch:
     order = rng.sample(range(rows), rows)
     columns = [
         [
-            f"{c}-{n}" if table.columns[at].avro == "string" else n
+            f"{c}-{n}" if table.columns[at].kind.is_text else n
             for n in (order if (c,) == table.primary_key else [rng.randrange(5) for _ in order])
         ]
         for at, c in enumerate(table.names)

@@ -79,7 +79,7 @@ def test_a_folder_declares_itself(source: Path, tmp_path: Path) -> None:
     assert found.tables["orders"].domains == {"order_no": "orders", "customer_id": "customers"}
     assert found.tables["order_lines"].domains == {"order_no": "orders", "no": "order_lines.no", "sku": "products"}
     assert found.tables["returns"].domains["no"] == "order_lines.no"
-    assert {c.name: (c.avro, c.nullable, c.parsed_as) for c in found.tables["orders"].columns} == {
+    assert {c.name: (c.kind.name, c.nullable, c.parsed_as) for c in found.tables["orders"].columns} == {
         "order_no": ("long", False, None), "customer_id": ("long", True, None),
         "total": ("string", False, ("total_dec", "decimal(8,2)")),
         "placed_at": ("string", False, ("placed_at_ts", "timestamp")),
@@ -282,8 +282,8 @@ def test_the_shop_infers_itself(tmp_path: Path) -> None:
     # The session is no key of a table, and products are referred to from within lists.
     assert references(found["transactions"]) == [("customer_id -> customer.customer_id", 0)]
     for name, each in found.items():
-        assert [(c.name, c.avro, c.nullable) for c in each.columns] == [
-            (c.name, c.avro, c.nullable) for c in TABLES[name].columns
+        assert [(c.name, c.kind.name, c.nullable) for c in each.columns] == [
+            (c.name, c.kind.name, c.nullable) for c in TABLES[name].columns
         ]
 
 

@@ -51,7 +51,7 @@ def lines(table: Table, keyed: dict[str, list], other: list[str | None], *, quot
     for row, text in enumerate(other):
         fields = []
         for column in table.columns:
-            value = keyed[column.name][row] if column.name in keyed else 7 if column.avro == "long" else text
+            value = keyed[column.name][row] if column.name in keyed else 7 if column.kind.is_integer else text
             if (value is None and not column.nullable) or (value == "" and column.name in table.key_columns):
                 value = "x"
             odd = isinstance(value, str) and (quoted or not value or re.search('[",\r\n]', value))

@@ -45,7 +45,7 @@ def test_a_key_that_is_not_unique_is_seen_on_the_bulk_path(tmp_path: Path, monke
 def test_a_table_is_read_wherever_its_home_is(tmp_path: Path, name: str) -> None:
     """If this fails, checks fail, or look at other files, in a folder whose name looks like a pattern or an address."""
     settings = load(home=tmp_path / name)
-    columns = {c.name: (range(100, 103) if c.avro == "long" else ["x", "y", "z"]) for c in CUSTOMER.columns}
+    columns = {c.name: (range(100, 103) if c.kind.is_integer else ["x", "y", "z"]) for c in CUSTOMER.columns}
     rows = pa.table({n: pa.array(v) for n, v in columns.items()})
     folder = merge.folder(CUSTOMER, settings)
     write_deltalake(str(folder), rows)

@@ -30,7 +30,7 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, give
 
 def test_a_hash_is_that_of_line_and_text() -> None:
     """If this fails, the quarantine's checksum is another than the documented one."""
-    assert RECORDS[0].hash == row_hash([b"2", b"raw, \\xff 2"])
+    assert RECORDS[0].hash == row_hash(enumerate([b"2", b"raw, \\xff 2"]))
 
 
 def test_every_edit_changes_the_checksum(tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ def several(place: Table, found: pa.Table) -> None:
         if column.name not in frame:
             continue
         values = frame[column.name]
-        if column.avro == "long" and column.name not in table.key_columns:
+        if column.kind.is_integer and column.name not in table.key_columns:
             frame[column.name] = values.astype("Int64")
             config[column.name] = st.column_config.NumberColumn(format="localized")
-        elif column.parsed_as and column.parsed_as[1] == "timestamp":
+        elif pa.types.is_timestamp(column.kind.arrow) or (column.parsed_as and column.parsed_as[1] == "timestamp"):
             frame[column.name] = values.str.slice(0, 19).str.replace("T", " ", regex=False).fillna("–")
         else:
             frame[column.name] = values.fillna("–")

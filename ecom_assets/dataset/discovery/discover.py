@@ -17,7 +17,7 @@ from ecom_assets.dataset.discovery.candidates import Key
 from ecom_assets.dataset.discovery.hashes import Hashes
 from ecom_assets.dataset.discovery.infer import Column, Survey
 from ecom_assets.dataset.discovery.references import Reference, Source
-from ecom_assets.dataset.model import Table, kinds
+from ecom_assets.dataset.model import Table, kind_of
 
 Progress = Callable[[int], object]
 """Called with the bytes read since the last call."""
@@ -50,7 +50,7 @@ class Found:
     @property
     def types(self) -> dict[str, str]:
         """Column -> Avro type."""
-        return {each["name"]: next(kind for kind in kinds(each) if kind != "null") for each in self.schema["fields"]}
+        return {each["name"]: kind.name for each in self.schema["fields"] if (kind := kind_of(each))}
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _as_declared(file: Path, survey: Survey, table: Table) -> tuple[Column, ...]
     return tuple(
         replace(column, name=declared[header].name)
         for header, column in zip(dialect.header(file), survey.columns, strict=True)
-        if header in declared and declared[header].avro == column.avro
+        if header in declared and column.avro in (declared[header].kind.name, declared[header].kind.wire)
     )
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from ecom_assets.dataset import companion
+from ecom_assets.dataset import kind as kinds
 from ecom_assets.dataset.discovery import dialect, hashes
 from ecom_assets.dataset.discovery.hashes import Hashes
 
@@ -41,15 +41,15 @@ LONGEST_KEY = 255
 
 _SUFFIX = {"decimal": "dec", "double": "num", "date": "date", "timestamp": "ts"}
 
-_MOMENT = f"^{companion.DAY}{companion.TIME}"
+_MOMENT = f"^{kinds.DAY}{kinds.TIME}"
 _FORMS: dict[str, tuple[str, pa.DataType | None]] = {
     "long": (r"^(0|-?[1-9][0-9]*)$", pa.int64()),
     "decimal": (rf"^-?(0|[1-9][0-9]{{0,{_DIGITS - 1}}})(\.[0-9]{{1,{_SCALE}}})?$", None),
     # A whole number of more than 15 digits has no exact double.
     "double": (r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,2})?$", pa.float64()),
-    "date": (f"^{companion.DAY}$", pa.date32()),
+    "date": (f"^{kinds.DAY}$", pa.date32()),
     "timestamp": (f"{_MOMENT}$", pa.timestamp("us")),
-    "timestamp with zone": (f"{_MOMENT}{companion.ZONE}$", pa.timestamp("us", "UTC")),
+    "timestamp with zone": (f"{_MOMENT}{kinds.ZONE}$", pa.timestamp("us", "UTC")),
 }
 """Kind -> what every value must look like, and the Arrow type it must also convert to.
 
@@ -158,7 +158,8 @@ def survey(
         schema["overflow"] = "last"
     taken = set(names)
     columns = tuple(guess.column(name, taken, seen) for guess, name in zip(guesses, names, strict=True))
-    fields = [_with_header(column.field, text) for column, text in zip(columns, header, strict=True)]
+    named = [_with_header(column.field, text) for column, text in zip(columns, header, strict=True)]
+    fields = [{"name": field["name"], "field-id": number} | field for number, field in enumerate(named, 1)]
     return Survey(schema | {"fields": fields}, columns, seen, uneven.short)
 
 

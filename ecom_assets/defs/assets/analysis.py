@@ -41,6 +41,7 @@ def postgres_assets(dataset: Dataset, names: Names) -> dg.AssetsDefinition:
                     "conflicts": dg.MetadataValue.int(done.conflicts),
                     "unparsed": dg.MetadataValue.json(done.unparsed),
                     "orphans": dg.MetadataValue.json(done.orphans),
+                    "primary_key": dg.MetadataValue.bool(done.keyed),
                 }
             yield dg.MaterializeResult(asset_key=names.asset_key("postgres", table), metadata=metadata)
 

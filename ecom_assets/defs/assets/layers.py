@@ -121,7 +121,7 @@ def column_schema(table: Table, layer: str) -> dg.TableSchema:
     own = [
         dg.TableColumn(
             c.name,
-            c.avro,
+            c.kind.name,
             c.doc,
             dg.TableColumnConstraints(nullable=c.nullable, unique=(c.name,) == table.primary_key),
         )
