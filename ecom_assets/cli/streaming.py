@@ -94,11 +94,14 @@ def simulate(
     rows: Annotated[
         int | None, typer.Option(min=1, help="Approximate number of rows to send.", show_default="unlimited")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send the same rows once more, which merging collapses, and not new ones.")
+    ] = False,
 ) -> None:
     """Send a table's rows into its topic at a chosen rate, as a live source would, until Ctrl-C.
 
-    Unsent rows are produced first; then the table is replayed in a loop. The ledger counts replayed rows, and merging
-    collapses them, so all layers still reconcile.
+    Unsent rows are produced first; then they come round again in a loop, with new keys and times that end now. The
+    ledger counts what was sent, so all layers still reconcile.
     """
     settings = configure_existing(home=home)
     from ecom_assets.core.progress import bars, track
@@ -112,7 +115,16 @@ def simulate(
         stop_on_signal() as stop,
         track(f"topic/{name}", rows) as advance,
     ):
-        done = TOPIC.simulate(at, at.dataset.tables[name], stop, rate=rate, start=start, rows=rows, progress=advance)
+        done = TOPIC.simulate(
+            at,
+            at.dataset.tables[name],
+            stop,
+            rate=rate,
+            start=start,
+            rows=rows,
+            fresh=not again,
+            progress=advance,
+        )
     succeeded(
         f"sent {done.rows:,} rows in {done.chunks:,} chunks in {done.seconds:.0f} s"
         f" ({done.rows / max(done.seconds, 1e-3):,.0f} rows/s)"

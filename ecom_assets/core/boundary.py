@@ -14,8 +14,8 @@ from ecom_assets.core.measure import Measure
 LEFT_OUT = ("duplicates", "conflicts")
 """Reasons for which a row of the layer before is not in the one after."""
 
-ADDED = ("replayed",)
-"""Reasons for which a row is in a layer once more than in the one before: a simulation sent it again."""
+ADDED = ("replayed", "simulated")
+"""Reasons for which a layer has rows that the one before has not: a simulation sent them again, or made them."""
 
 PENDING = ("pending",)
 """Reasons for which a row of a layer is not in the one after yet."""
@@ -28,8 +28,8 @@ def mismatches(before: Measurement, after: Measurement) -> list[str]:
     """Compare two neighboring layers.
 
     Returns:
-        What differs, a sentence each; empty if ``before - pending + replayed = after + duplicates + conflicts``, in
-        rows and in checksum, and both sides agree on what is in quarantine.
+        What differs, a sentence each; empty if ``before - pending + replayed + simulated = after + duplicates +
+        conflicts``, in rows and in checksum, and both sides agree on what is in quarantine.
     """
     where = f"{before.table}: {before.layer} -> {after.layer}"
     if after.problems:

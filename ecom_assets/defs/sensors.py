@@ -192,6 +192,7 @@ def topic_observations(
             "end_offsets": dg.MetadataValue.json(ends),
             "rows": dg.MetadataValue.int(table.own),
             "replayed": dg.MetadataValue.int(table.replayed),
+            "simulated": dg.MetadataValue.int(table.simulated),
             "unread_offsets": dg.MetadataValue.int(table.unread),
             "rows_in_delta": dg.MetadataValue.int(table.streamed),
         }

@@ -28,6 +28,7 @@ class Progress:
         expected: Rows of the last chunked build; ``None`` if there was none.
         own: Rows of its own chunks in the topic.
         replayed: Rows that a simulation sent again.
+        simulated: Rows that a simulation made.
         read: Partition -> offset that the streamed table has looked at.
         streamed: Records in the streamed table.
         version: Version of the streamed table; empty without one.
@@ -40,6 +41,7 @@ class Progress:
     expected: int | None
     own: int
     replayed: int
+    simulated: int
     read: dict[int, int]
     streamed: int
     version: str
@@ -97,6 +99,7 @@ def _progress(at: Context, table: Table, offsets: Offsets | None) -> Progress:
         chunked.rows if chunked else None,
         totals.own.rows if totals else 0,
         totals.replayed.rows if totals else 0,
+        totals.simulated.rows if totals else 0,
         query.seen(place, table),
         delta.records(place.table),
         str(version or ""),

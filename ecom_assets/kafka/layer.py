@@ -121,12 +121,22 @@ class TopicLayer(OffsetSource):
         rate: float,
         start: str = "",
         rows: int | None = None,
+        fresh: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> ProduceResult:
         """Put the chunks into the topic at a chosen rate until it is stopped; see ``simulate.simulate``."""
         kafka = at.addresses.kafka
         return feed.simulate(
-            self._chunks, table, at.settings, kafka, stop, rate=rate, start=start, rows=rows, progress=progress
+            self._chunks,
+            table,
+            at.settings,
+            kafka,
+            stop,
+            rate=rate,
+            start=start,
+            rows=rows,
+            fresh=fresh,
+            progress=progress,
         )
 
     @override
@@ -154,7 +164,7 @@ class TopicLayer(OffsetSource):
             return {names[topic]: found for topic, found in topics.offsets(admin, names).items()}
 
     def ledger_totals(self, at: Context, table: Table) -> Totals:
-        """What the ledger comes to now: rows and checksum of the table's own chunks, and of replays.
+        """What the ledger comes to now: rows and checksum of the table's own chunks, and of what simulations sent.
 
         Only entries behind the offset that the books remember are read.
 
@@ -222,8 +232,8 @@ class TopicLayer(OffsetSource):
 
         ``quarantined`` are the records before ``cut.read`` (before ``cut.ends`` if that is not fixed) that are not
         rows; their checksum is the sum of ``core.quarantine.topic_record_hash``. ``pending`` are the rows at or behind
-        ``cut.read``, ``replayed`` those that the ledger names as such up to ``cut.ledger``. Bad records are problems
-        only if the rows do not equal the ledger.
+        ``cut.read``, ``replayed`` and ``simulated`` those that the ledger names as such up to ``cut.ledger``. Bad
+        records are problems only if the rows do not equal the ledger.
 
         Raises:
             TopicError: Kafka did not do its part.

@@ -29,6 +29,9 @@ from ecom_assets.kafka.reader import NONE
 REPLAY = "replay-"
 """Begins the names of entries of chunks that are in once more: ``replay-<run>-<number>/<chunk>``."""
 
+SIMULATED = "simulated-"
+"""Begins the names of entries of rows that no chunk has, in the same way; ``<chunk>`` names what they were made of."""
+
 
 @dataclass(frozen=True)
 class LedgerEntry:
@@ -54,9 +57,10 @@ class LedgerEntry:
         return f"{self.table}/{self.chunk.name}"
 
     @property
-    def is_replay(self) -> bool:
-        """Whether the chunk was in already."""
-        return self.chunk.name.startswith(REPLAY)
+    def kind(self) -> str:
+        """Which of the sums of ``Totals`` its rows belong to."""
+        kinds = {REPLAY: "replayed", SIMULATED: "simulated"}
+        return next((kind for begin, kind in kinds.items() if self.chunk.name.startswith(begin)), "own")
 
     def to_json(self) -> str:
         """Value of the ledger record."""
@@ -93,28 +97,35 @@ class Totals:
     Attributes:
         own: Rows of the table's own chunks, each once.
         replayed: Rows that a simulation put in once more.
+        simulated: Rows that a simulation made.
         offset: Offset of the ledger up to which its entries are counted.
         entries: Entries that were read for this.
     """
 
     own: Measure = NONE
     replayed: Measure = NONE
+    simulated: Measure = NONE
     offset: int = 0
     entries: int = 0
 
     @property
     def all(self) -> Measure:
         """What the topic must hold."""
-        return self.own + self.replayed
+        return self.own + self.replayed + self.simulated
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that ``from_json`` reads; without ``entries``."""
-        return {"own": self.own.to_json(), "replayed": self.replayed.to_json(), "offset": self.offset}
+        sums = {name: getattr(self, name).to_json() for name in _SUMS}
+        return {**sums, "offset": self.offset}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Totals:
         """Read what ``to_json`` wrote; further keys are ignored."""
-        return cls(Measure.from_json(data["own"]), Measure.from_json(data["replayed"]), data["offset"])
+        own, replayed, simulated = (Measure.from_json(data[name]) for name in _SUMS)
+        return cls(own, replayed, simulated, data["offset"])
+
+
+_SUMS = ("own", "replayed", "simulated")
 
 
 def topic_of(table: Table, namespace: str) -> str:
@@ -160,15 +171,14 @@ def totals_at(known: Totals, end: int, topic_id: str, read: Callable[[int, int],
         topic_id: Whose entries count.
         read: Reads the entries between two offsets, as ``entries`` does.
     """
-    own, replayed, count = known.own, known.replayed, 0
+    sums, count = {name: getattr(known, name) for name in _SUMS}, 0
     forward = end >= known.offset
     for entry in read(*sorted((known.offset, end))):
         count += 1
         if entry.topic_id == topic_id:
             part = Measure(entry.chunk.rows, entry.chunk.checksum)
-            part = part if forward else negative(part)
-            own, replayed = (own, replayed + part) if entry.is_replay else (own + part, replayed)
-    return Totals(own, replayed, end, count)
+            sums[entry.kind] += part if forward else negative(part)
+    return Totals(**sums, offset=end, entries=count)
 
 
 def negative(measure: Measure) -> Measure:

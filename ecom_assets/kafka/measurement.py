@@ -13,6 +13,7 @@ from typing import Self
 
 from confluent_kafka.admin import AdminClient
 
+from ecom_assets.core.boundary import ADDED
 from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import Table
@@ -163,8 +164,9 @@ class Sums:
         excluded = {"quarantined": self.bad}
         if at.read is not None:
             excluded["pending"] = self.rows + negative(self.read)
-        if totals.replayed.rows:
-            excluded["replayed"] = totals.replayed
+        for name in ADDED:
+            if (more := getattr(totals, name)).rows:
+                excluded[name] = more
         found = [*problems, *_read_too_far(topic, at)]
         if not self.rows.same_rows(totals.all):
             found += self.named

@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from confluent_kafka import Producer
 
 from ecom_assets.core import avro, ordered_key
@@ -34,7 +35,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.kafka import ledger, owner, reader, topics
 from ecom_assets.kafka.clients import Clients, translated
-from ecom_assets.kafka.ledger import REPLAY, LedgerEntry
+from ecom_assets.kafka.ledger import LedgerEntry
 from ecom_assets.kafka.writer import Writer
 
 if TYPE_CHECKING:
@@ -237,7 +238,11 @@ def load(upstream: ChunkSource, table: Table, chunks: Sequence[Chunk], data: Seq
     Raises:
         CsvError: A chunk differs from its manifest entry; names it.
     """
-    batch = upstream.rows(table, chunks, data)
+    return encoded(upstream.rows(table, chunks, data), table, chunks)
+
+
+def encoded(batch: pa.RecordBatch, table: Table, chunks: Sequence[Chunk]) -> Load:
+    """Encode the rows of chunks."""
     keys = ordered_key.encode([batch.column(name) for name in table.topic_key], ["text"] * len(table.topic_key))
     return Load(chunks, keys.to_pylist(), avro.encode(batch, table))
 
@@ -284,11 +289,16 @@ class Worker:
         self._topic_id = topic_id
         self._transactions = 0
 
-    def put(self, load: Load, *, replay: bool = False) -> int:
-        """Put chunks in, with their ledger records, as one transaction; returns their rows."""
+    def put(self, load: Load, mark: str = "") -> int:
+        """Put chunks in, with their ledger records, as one transaction; returns their rows.
+
+        Args:
+            load: The chunks.
+            mark: Begins the names of their entries, where they are not the table's own chunks (``ledger.REPLAY``).
+        """
         writer, number = self._writer, self._transactions
         self._transactions += 1
-        prefix = f"{REPLAY}{writer.run.rpartition('/')[2]}-{number:08d}/" if replay else ""
+        prefix = f"{mark}{writer.run.rpartition('/')[2]}-{number:08d}/" if mark else ""
         entries = [
             LedgerEntry(self._table, replace(c, name=prefix + c.name), self._topic_id, f"{writer.run}/{number}", 1)
             for c in load.chunks
@@ -326,7 +336,7 @@ class Ingest:
         self.worker = Worker(writer, table, settings.namespace, self.topic_id)
         entries = ledger.entries(access, book, 0, topics.ends(admin, book)[0])
         mine = [e for e in entries if e.topic_id == self.topic_id]
-        self.done = {e.chunk.name: e.chunk for e in mine if not e.is_replay}
+        self.done = {e.chunk.name: e.chunk for e in mine if e.kind == "own"}
         if not mine and reader.head(access, name, table, 1):
             raise TopicError(
                 f"topic {name}: expected a topic that was produced with its ledger {book}, got rows that the ledger"

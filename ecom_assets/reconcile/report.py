@@ -20,7 +20,7 @@ from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import Table
 
-COUNTED = ("quarantined", "duplicates", "conflicts", "replayed", "pending")
+COUNTED = ("quarantined", "duplicates", "conflicts", "replayed", "simulated", "pending")
 """Reasons that the report names, in this order."""
 
 

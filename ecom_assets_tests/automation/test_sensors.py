@@ -15,7 +15,7 @@ from ecom_assets_tests.automation.home import JOBS, Home, now
 
 def simulate(shop_home: Home, rows: int) -> None:
     """Send some rows again, as `ecom simulate` does."""
-    command = [sys.executable, "-m", "ecom_assets.cli", "simulate", "--rows", str(rows), "--rate", "5000"]
+    command = [sys.executable, "-m", "ecom_assets.cli", "simulate", "--again", "--rows", str(rows), "--rate", "5000"]
     subprocess.run(command, env=shop_home.env | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
 
 
@@ -45,7 +45,7 @@ def test_a_producer_and_a_stream_that_never_end(shop_home: Home, chance: random.
     shop_home.ingest()
     shop_home.settle()
     before = shop_home.identity()
-    with working(shop_home.env, "simulate", "--rate", "500"):
+    with working(shop_home.env, "simulate", "--again", "--rate", "500"):
         for _ in range(2):
             began = now()
             time.sleep(chance.uniform(0, 5))

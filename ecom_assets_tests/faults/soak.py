@@ -82,7 +82,7 @@ class Soak:
 
     def flow(self, seconds: float) -> None:
         """Let a shop and a live stream work, and kill a random part every few seconds."""
-        usual = {"simulate": ["--rate", "3000"], "stream": ["--interval", "2"]}
+        usual = {"simulate": ["--again", "--rate", "3000"], "stream": ["--interval", "2"]}
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.stack.up()

@@ -20,7 +20,7 @@ from ecom_assets.paths import LAYERS, open_home
 from ecom_assets.serving import lookup, postgres
 from ecom_assets.serving.queries import Queries
 from ecom_assets_tests.kinds import THINGS, avsc, rows
-from ecom_assets_tests.runs import ecom, environment, settings_of
+from ecom_assets_tests.runs import ecom, environment, settings_of, shown
 
 DECLARATION = """
 dataset: typed
@@ -142,7 +142,7 @@ def test_every_type_goes_all_the_way(typed: Path, tmp_path: Path, addresses: Add
 
     settings = settings_of(env)
     with open_home(settings) as at:
-        things, visit = at.dataset.tables["things"], at.dataset.tables["visit"]
+        things = at.dataset.tables["things"]
         asked = Queries(settings, books=at.books).snapshot()
         for text in made()[:20]:
             (found,) = asked.under("things", text["id"] or "").table.to_pylist()
@@ -181,8 +181,16 @@ def test_every_type_goes_all_the_way(typed: Path, tmp_path: Path, addresses: Add
                 for column, got in zip(things.columns, row, strict=True):
                     assert _same(column.kind.name, got, text[column.name]), (column.name, got, text[column.name])
             told = dict(connection.execute("SELECT key, told->>'x' FROM typed.note WHERE length(key) = 1").fetchall())
-        assert told == {"a": r"\u0000", "b": "\N{REPLACEMENT CHARACTER}", "c": None}
-        assert visit.ids == {f["name"]: number for number, f in enumerate(VISIT, 1)}
+    assert told == {"a": r"\u0000", "b": "\N{REPLACEMENT CHARACTER}", "c": None}
+
+    shown(env, "simulate", "--table", "visit", "--rows", "40", "--rate", "5000")
+    code, reported, err = ecom(env, "run", "--json")
+    assert code == 0, err
+    after = reported["tables"]["visit"]
+    made = after["topic"]["simulated"]
+    assert made >= 40
+    assert after["topic"]["rows"] == after["merged"]["rows"] == after["hbase"]["rows"] == 2 * VISITS + made
+    assert after["topic"]["checksum"] == after["hbase"]["checksum"] != tables["visit"]["hbase"]["checksum"]
 
 
 def _same(kind: str, got: str | None, text: str | None) -> bool:
