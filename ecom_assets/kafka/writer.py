@@ -57,17 +57,18 @@ class Writer:
             time.sleep(BACKOFF)
 
     def transact(self, send: Callable[[Producer, int], None]) -> None:
-        """Send a transaction, whole or not at all; again if an error is one that passes.
+        """Send a transaction, whole or not at all; again if an error is one that passes, for ``STALL_SECONDS``.
 
         Args:
             send: Produces the messages; is given the producer and the attempt, from 1.
         """
+        deadline = time.monotonic() + clients.STALL_SECONDS
         for attempt in range(1, ATTEMPTS + 1):
             with self._lock.transaction():
                 failed = self._attempt(send, attempt)
             if failed is None:
                 break
-            if attempt == ATTEMPTS or not passes(failed):
+            if attempt == ATTEMPTS or not passes(failed) or time.monotonic() > deadline:
                 raise KafkaException(failed)
             _log.warning("topic %s: attempt %d failed and is repeated: %s", self._topic, attempt, failed.str())
             time.sleep(BACKOFF * 2 ** (attempt - 1))
