@@ -338,14 +338,20 @@ def test_an_attempt_that_fails_is_aborted(
 
 
 @pytest.mark.parametrize(
-    ("code", "attempts"), [(KafkaError.TOPIC_AUTHORIZATION_FAILED, 1), (KafkaError._MSG_TIMED_OUT, writer.ATTEMPTS)],
-    ids=["lasting", "transient"],
-)  # fmt: skip
+    ("code", "stall", "attempts"),
+    [
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, 90, 1),
+        (KafkaError._MSG_TIMED_OUT, 90, writer.ATTEMPTS),
+        (KafkaError._MSG_TIMED_OUT, 0, 1),
+    ],
+    ids=["lasting", "transient", "transient for long"],
+)
 def test_retries_are_bounded(
-    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, code: int, attempts: int
+    own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch, code: int, stall: int, attempts: int
 ) -> None:
     """If it failed, an error that does not pass would be tried for ever, or a short one not at all."""
     click_chunks(own, count=2)
+    monkeypatch.setattr(clients, "STALL_SECONDS", stall)
     monkeypatch.setattr(writer, "BACKOFF", 0.01)
     made: list[int] = []
 

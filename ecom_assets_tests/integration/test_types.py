@@ -56,7 +56,7 @@ NOTE = [
 ]
 QUERY = """-- title: Paid by day.
 -- tables: visit
-SELECT day, size, sum(paid) AS paid, min(at) AS first FROM visit GROUP BY day, size
+SELECT day, size, sum(paid) AS paid, min("at") AS first FROM visit GROUP BY day, size
 """
 ROWS = 200
 VISITS = 60
