@@ -113,7 +113,13 @@ def typed(tmp_path: Path) -> Path:
     long = "".join(chance.choices(string.ascii_letters + string.digits, k=9_000))
     with (files / "note.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(
-            [["key", "said"], [long, "none"], ["a", r'{"x": "\\u0000"}'], ["b", r'{"x": "\u0000"}'], ["c", "{'n': 007}"]]
+            [
+                ["key", "said"],
+                [long, "none"],
+                ["a", r'{"x": "\\u0000"}'],
+                ["b", r'{"x": "\u0000"}'],
+                ["c", "{'n': 007}"],
+            ]
         )
     return folder
 

@@ -55,6 +55,9 @@ def sent(**changes: Any) -> tuple[list[str], dict[str, int], bytes]:
         ('{"promo_code": "X", "promo_amount": 5}', {"promo_code": "X", "promo_amount": 5}),
         ("{'search_keywords': ': None'}", {"search_keywords": ": None"}),
         ("{'a': True}", {"a": True}),
+        (r'{"a": "\\u0000"}', {"a": r"\u0000"}),
+        (r'{"a": "\u0000"}', {"a": "\N{REPLACEMENT CHARACTER}"}),
+        (r'{"a": "\ud83d\ude00"}', {"a": "\N{GRINNING FACE}"}),
     ],
 )
 def test_literals_reach_postgres_as_json(literal: str, value: Any) -> None:
@@ -64,7 +67,14 @@ def test_literals_reach_postgres_as_json(literal: str, value: Any) -> None:
     assert not lost
 
 
-@pytest.mark.parametrize("literal", ["{'a': }", "{'a': 1} x", "{'a': nan}", "__import__('os')", "[" * 500, "{1, 2}"])
+@pytest.mark.parametrize(
+    "literal",
+    [
+        "{'a': }", "{'a': 1} x", "{'a': nan}", "__import__('os')", "[" * 500, "{1, 2}", "{'a': 007}", "{'a': 1, }",
+        "{'a': 1'b': 2}", "{'a': ٣}", r'{"a": "\ud83d"}', "[{'a': 1} {'a': 2}]", "(1, 2)", "{'a': 0x1}", "{'a': 1_0}",
+        "{'a': " + "1" * 5000 + "x}",
+    ],
+)  # fmt: skip
 def test_what_is_no_literal_is_null_and_counted(literal: str) -> None:
     """Bad input must neither stop good rows nor vanish."""
     row, lost, _ = sent(event_metadata=literal)
