@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,13 @@ class _Chart(Form):
                 yield (name,), value
             elif name in _LABELS:
                 yield from (((name, column), column) for column in value)
+
+    def is_number(self, where: tuple[str, ...]) -> bool:
+        """Whether the column that is named there holds numbers."""
+        return where[0] in self._numbers
+
+    _numbers: ClassVar = frozenset({"y", "size", "of", "by", "steps"})
+    """Fields that name columns of numbers."""
 
 
 class _Summed(_Chart):
@@ -96,6 +103,8 @@ class Map(_Chart):
     """Column with the numbers; rows of one place are added up."""
     unit: str
     """What the numbers count."""
+    _numbers: ClassVar = frozenset({"x", "y", "size"})
+
     outline: str = ""
     """GeoJSON of one MultiPolygon, the land below the dots: a file next to dataset.yaml."""
 

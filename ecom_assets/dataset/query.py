@@ -138,23 +138,29 @@ def read(folder: Path, tables: Collection[str]) -> tuple[dict[str, Query], list[
     return {COUNTS: _counts(tables)} | queries, faults
 
 
-def check_columns(query: Query, file: Path, columns: Collection[str]) -> list[Fault]:
-    """Whether a query's result has the columns that its filters and charts name.
+def check_columns(query: Query, file: Path, columns: Mapping[str, bool]) -> list[Fault]:
+    """Whether a query's result has the columns that its filters and charts name, and numbers where they want some.
 
     Args:
         query: The query.
         file: Its file.
-        columns: Those of its result.
+        columns: Those of its result, and whether they hold numbers.
     """
-    named: list[tuple[Key, str]] = [(("filters", name), column) for name, of in query.filters.items() for column in of]
-    for title, chart in query.charts.items():
-        named += [(("charts", title, *where), column) for where, column in chart.columns_used]
-    document = Document.sql(file)
-    return [
-        document.fault(key, f"expected a column of the result ({', '.join(columns)}), got {column!r}")
-        for key, column in named
-        if column not in columns
+    named: list[tuple[Key, str, bool]] = [
+        (("filters", name), column, False) for name, of in query.filters.items() for column in of
     ]
+    for title, chart in query.charts.items():
+        named += [(("charts", title, *at), column, chart.is_number(at)) for at, column in chart.columns_used]
+    document, numbers = Document.sql(file), [column for column, is_number in columns.items() if is_number]
+    faults = []
+    for key, column, is_number in named:
+        if column not in columns:
+            expected = f"a column of the result ({', '.join(columns)})"
+            faults.append(document.fault(key, f"expected {expected}, got {column!r}"))
+        elif is_number and column not in numbers:
+            expected = f"a column of numbers ({', '.join(numbers) or 'the result has none'})"
+            faults.append(document.fault(key, f"expected {expected}, got {column!r}"))
+    return faults
 
 
 def _query(document: Document, header: QueryForm, tables: Collection[str], views: Mapping[str, View]) -> Query:

@@ -54,6 +54,8 @@ _AWAY = _TRANSIENT | {KafkaError._RESOLVE}
 """A broker that is away reports one of these; names of containers that are down do not resolve."""
 
 _log = logging.getLogger(__name__)
+# What librdkafka tries again by itself, as with a coordinator that has just been chosen, is nobody's concern.
+_log.addFilter(lambda record: not record.getMessage().endswith(": retrying"))
 
 
 @dataclass(frozen=True)

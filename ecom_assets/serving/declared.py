@@ -39,8 +39,8 @@ def check(dataset: Dataset, folder: Path) -> None:
         raise DatasetError(folder, found)
 
 
-def columns(query: Query, dataset: Dataset) -> list[str]:
-    """The columns of a query's result, found on tables without rows.
+def columns(query: Query, dataset: Dataset) -> dict[str, bool]:
+    """The columns of a query's result, and whether they hold numbers; found on tables without rows.
 
     Raises:
         duckdb.Error: DuckDB cannot run it.
@@ -53,7 +53,15 @@ def columns(query: Query, dataset: Dataset) -> list[str]:
             connection.execute(f'CREATE TABLE "{name}" ({declared})')
         for view in query.views:
             connection.execute(f'CREATE VIEW "{view.name}" AS {view.sql["duckdb"]}')
-        return connection.sql(query.sql).columns
+        result = connection.sql(query.sql)
+        return {name: kind.id in _NUMBERS for name, kind in zip(result.columns, result.types, strict=True)}
+
+
+_NUMBERS = {
+    *(f"{sign}{size}" for sign in ("", "u") for size in ("tinyint", "smallint", "integer", "bigint", "hugeint")),
+    "float", "double", "decimal",
+}  # fmt: skip
+"""DuckDB's types of numbers."""
 
 
 def _duckdb(declared: str) -> str:

@@ -468,6 +468,11 @@ def test_a_chart_that_cannot_be(shop: Path, declared_as: str, fault: str) -> Non
             "-- filters: {Years: month}\n-- charts:",
             r":3: filters\.Years: .*\(gender, device_type, age, cust",
         ),
+        (
+            "x: gender, y: customers",
+            "x: gender, y: device_type",
+            r":4: charts\.Gender\.y: expected a column of numbers \(age, customers\), got 'device_type'",
+        ),
         ("FROM customer CROSS", "FROM customers CROSS", ": expected SQL that DuckDB runs, got: Catalog Error"),
     ],
 )

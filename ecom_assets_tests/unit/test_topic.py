@@ -20,7 +20,7 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.row_hash import MODULUS
 from ecom_assets.core.settings import load
-from ecom_assets.kafka import ledger, producer
+from ecom_assets.kafka import clients, ledger, producer
 from ecom_assets.kafka.layer import TopicLayer
 from ecom_assets.kafka.ledger import REPLAY, LedgerEntry, Totals
 from ecom_assets.kafka.measurement import Position, Sums, steps
@@ -138,3 +138,10 @@ def test_a_topic_without_chunks_says_where_to_begin(tmp_path: Path) -> None:
         pytest.raises(NotBuiltError, match=r"(?s)chunked/click_stream.*start the job `ingest`"),
     ):
         TopicLayer(CHUNKS).fingerprint(at, CLICK_STREAM)
+
+
+def test_what_kafka_tries_again_by_itself_is_not_said(caplog: pytest.LogCaptureFixture) -> None:
+    """If this fails, a run on a new broker begins with warnings that mean nothing."""
+    for end in ("Coordinator load in progress: retrying", "Coordinator load in progress: giving up"):
+        clients._log.warning("GETPID [%s] Failed to acquire a transactional id: %s", "producer-1", end)
+    assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["up"]
