@@ -39,7 +39,15 @@ def root(
 
 
 GROUPS = {
-    "Pipeline": (init.init, pipeline.run, pipeline.reconcile, pipeline.check, pipeline.reset, pipeline.books),
+    "Pipeline": (
+        init.init,
+        pipeline.plan,
+        pipeline.run,
+        pipeline.reconcile,
+        pipeline.check,
+        pipeline.reset,
+        pipeline.books,
+    ),
     "Streaming": (streaming.stream, streaming.simulate),
     "Servers": (servers.up, servers.down, servers.status, servers.doctor, servers.dashboard, servers.serve),
     "Development": (dev.dev, bench.bench),

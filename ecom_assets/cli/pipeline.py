@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -180,6 +181,45 @@ def _remedies(verdicts: Mapping[str, Verdict], settings: Settings, path: str) ->
     for table, verdict in verdicts.items():
         for layer in verdict.mismatches.keys() - verdict.missing:
             yield f"{layer}/{table}: {layers[layer].remedy(settings, tables[table])}"
+
+
+def plan(
+    *,
+    home: Home = None,
+    table: Tables = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run would build and why, and about how long that takes. Reads no data, and changes nothing."""
+    settings = configure_existing(home=home)
+    from ecom_assets.core import forecast
+    from ecom_assets.paths import engine, open_home
+
+    names = known_tables(table, settings)
+    with open_home(settings) as at:
+        steps = forecast.steps(engine(at, settings.path), [at.dataset.tables[name] for name in names])
+    grid = Grid(title="Plan", title_justify="left")
+    for name, justify in (("table", "left"), ("layer", "left"), ("rows", "right"), ("about", "right"), ("why", "left")):
+        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for number, step in enumerate(steps):
+        first = not number or steps[number - 1].table != step.table
+        last = number + 1 == len(steps) or steps[number + 1].table != step.table
+        grid.add_row(
+            step.table if first else "",
+            step.layer,
+            "" if step.rows is None else f"{step.rows:,}",
+            "" if not step.why else "?" if step.seconds is None else f"{step.seconds:.1f} s",
+            f"[red]{escape(step.blocked)}[/red]" if step.blocked else escape(step.why) or "[dim]unchanged[/dim]",
+            end_section=last,
+        )
+    console.print(grid)
+    due = [step for step in steps if step.why]
+    known = sum(step.seconds or 0 for step in due)
+    unknown = "" if all(step.seconds is not None for step in due) else ", and what has never been built"
+    inform(f"{len(due)} of {len(steps)} layers to build, about {known:.0f} s{unknown}" if due else "nothing to build")
+    if any(step.blocked for step in steps):
+        inform(f"the declaration has changed: `{hint('run --repair', settings)}` builds these layers again")
+    if as_json:
+        print(json.dumps({"home": str(settings.home), "steps": [asdict(step) for step in steps]}))
 
 
 def reconcile(

@@ -88,7 +88,9 @@ def ecom(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize(
-    "command", ["reconcile", "check", "status", "down", "stream", "simulate", "reset expanded --yes"], ids=str.split
+    "command",
+    ["plan", "reconcile", "check", "status", "down", "stream", "simulate", "reset expanded --yes"],
+    ids=str.split,
 )
 def test_a_home_that_is_not_there_is_said_in_one_sentence(command: str, tmp_path: Path) -> None:
     """If this fails, a mistyped --home creates a home, or is reported as a missing file of some layer."""

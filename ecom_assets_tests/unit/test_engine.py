@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ecom_assets.core import engine as engine_module
+from ecom_assets.core import forecast
 from ecom_assets.core.context import Context
 from ecom_assets.core.engine import Engine, RepairNeededError
 from ecom_assets.core.errors import NotBuiltError, ServiceError
@@ -132,6 +134,47 @@ def test_a_failed_check_deletes_and_rebuilds_nothing(engine: Engine, at: Context
     assert engine.verify("second", PRODUCT).mismatches == ()
     assert engine.verify("third", PRODUCT).mismatches == ()
     assert build_all(engine, repair=True) == [True, True, True], "nothing is damaged any more"
+
+
+def test_a_plan_says_what_a_run_would_do(engine: Engine, at: Context) -> None:
+    """If it failed, people would start a run of hours for what is there already, or wait for one that stops at once."""
+
+    def planned() -> list[tuple[str, str, int | None]]:
+        return [(step.layer, step.why, step.rows) for step in forecast.steps(engine, [PRODUCT])]
+
+    assert planned() == [
+        ("first", "it has not been built", None),
+        ("second", "first is built before it", None),
+        ("third", "second is built before it", None),
+    ]
+    build_all(engine)
+    assert planned() == [("first", "", 3), ("second", "", 3), ("third", "", 3)]
+    layers(engine)[0].file(at).write_text("[1, 2, 3, 4]")
+    assert planned()[1:] == [
+        ("second", "what it is built from has changed", 3),
+        ("third", "second is built before it", 3),
+    ]
+    layers(engine)[1].declared = {"key": "other"}
+    assert [step.blocked for step in forecast.steps(engine, [PRODUCT])] == [
+        "", "the declaration has changed since it was built (key)", "",
+    ]  # fmt: skip
+    assert [layer.builds for layer in layers(engine)] == [[False]] * 3, "nothing is built for a plan"
+
+
+def test_times_are_estimated_by_what_was_built(engine: Engine, at: Context) -> None:
+    """If it failed, a plan would promise seconds for hours."""
+    build_all(engine)
+    own = at.books.build("second", "product")
+    assert own
+    at.books.record_build(replace(own, rows=2_000, seconds=4.0))
+    other = replace(own, table="customer", rows=10_000, seconds=100.0)
+    at.books.record_build(other)
+    layers(engine)[0].file(at).write_text("[1, 2, 3, 4]")
+    (step,) = [step for step in forecast.steps(engine, [PRODUCT]) if step.layer == "second"]
+    assert step.seconds == pytest.approx(4.0 * 3 / 2_000), "its own rate"
+    at.books.forget("second", "product")
+    (step,) = [step for step in forecast.steps(engine, [PRODUCT]) if step.layer == "second"]
+    assert step.seconds == pytest.approx(100.0 * 3 / 10_000), "that of others"
 
 
 def test_a_layer_that_others_read_is_never_replaced(at: Context) -> None:
