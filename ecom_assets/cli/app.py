@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ecom_assets.cli import bench, dataset, dev, init, pipeline, schema, servers, streaming
+from ecom_assets.cli import bench, dataset, deliveries, dev, init, pipeline, schema, servers, streaming
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +47,7 @@ GROUPS = {
         pipeline.check,
         pipeline.reset,
         pipeline.books,
+        deliveries.deliveries,
     ),
     "Streaming": (streaming.stream, streaming.simulate),
     "Servers": (servers.up, servers.down, servers.status, servers.doctor, servers.dashboard, servers.serve),

@@ -17,6 +17,7 @@ from rich.table import Table as Grid
 
 from ecom_assets.cli import job
 from ecom_assets.cli.console import console, failed, inform, succeeded
+from ecom_assets.cli.deliveries import waiting
 from ecom_assets.cli.options import (
     AsJson,
     CsvEngine,
@@ -153,6 +154,8 @@ def run(
     else:
         what = "every layer reconciles, but the run failed" if _equal(verdicts) else "not reconciled"
         failed(f"{what} ({seconds:.0f} s); `{hint('run', settings)}` resumes, `{hint('dev', settings)}` shows the runs")
+    if left := waiting(settings):
+        inform(left)
     address, message = dashboard()
     if message:
         console.print(message, highlight=False, soft_wrap=True)

@@ -18,7 +18,7 @@ from ecom_assets.core.errors import SourceError
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.dataset.model import Dataset, Table
 
-__all__ = ["KaggleError", "SourceChangedError", "SourceMismatchError", "SourceNotFoundError", "acquire"]
+__all__ = ["KaggleError", "SourceChangedError", "SourceMismatchError", "SourceNotFoundError", "acquire", "recorded"]
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,11 @@ def acquire(
             )
     _write(raw / RECORD, requested | {"files": now} | extra)
     return files
+
+
+def recorded(settings: Settings) -> dict[str, dict[str, int]]:
+    """Table -> size (``bytes``) and time (``mtime_ns``) of the raw file, as when it was loaded."""
+    return _read(settings.raw / RECORD).get("files", {})
 
 
 def _refuse_unknown(settings: Settings, dataset: Dataset) -> None:

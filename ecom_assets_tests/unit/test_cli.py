@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from ecom_assets import cli
 from ecom_assets.cli import app, job, servers
+from ecom_assets.cli.deliveries import waiting
 from ecom_assets.cli.options import LayerName
 from ecom_assets.core import locks
 from ecom_assets.core.errors import TopicError
@@ -89,7 +91,7 @@ def ecom(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(
     "command",
-    ["plan", "reconcile", "check", "status", "down", "stream", "simulate", "reset expanded --yes"],
+    ["deliveries", "plan", "reconcile", "check", "status", "down", "stream", "simulate", "reset expanded --yes"],
     ids=str.split,
 )
 def test_a_home_that_is_not_there_is_said_in_one_sentence(command: str, tmp_path: Path) -> None:
@@ -99,6 +101,43 @@ def test_a_home_that_is_not_there_is_said_in_one_sentence(command: str, tmp_path
     assert done.stderr == f"✗ no home at {tmp_path}/typo; `ecom run --home {tmp_path}/typo` creates one\n"
     assert not done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_not_loaded_are_listed(tmp_path: Path) -> None:
+    """If this fails, the file of a new day, or one with a misspelled name, is passed over without a word."""
+    raw, source = tmp_path / ".ecom" / "raw", tmp_path / "files"
+    raw.mkdir(parents=True)
+    source.mkdir()
+    for name in ("customer.csv", "product.csv.gz", "transactions.csv", "customer-2026-11-28.csv", "clicks.csv"):
+        (source / name).write_text("1234\n")
+    known = {name: {"bytes": 5, "mtime_ns": 1} for name in ("customer", "product")} | {
+        "transactions": {"bytes": 4, "mtime_ns": 1}
+    }
+    (raw / "source.json").write_text(json.dumps({"source": str(source), "files": known}))
+    done = ecom(tmp_path, "deliveries", "--json", ECOM_SOURCE=str(source))
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)["files"]
+    assert [(Path(each["file"]).name, each["table"], each["delivery"], each["state"]) for each in files] == [
+        ("customer.csv", "customer", "", "loaded"),
+        ("product.csv.gz", "product", "", "loaded"),
+        ("transactions.csv", "transactions", "", "changed since it was loaded"),
+        (
+            "customer-2026-11-28.csv",
+            "customer",
+            "2026-11-28",
+            "not loaded: a home holds one file of each table",
+        ),
+        ("clicks.csv", "", "", "of no table"),
+    ]
+    assert not any(each["settled"] for each in files), "they have just been written"
+    assert "still being written" in done.stderr
+    settings = load(home=tmp_path / ".ecom", source=str(source))
+    assert waiting(settings) == (
+        f"2 files of the source not loaded: `ecom deliveries --home {tmp_path / '.ecom'}` lists them"
+    )
+    (source / "clicks.csv").unlink()
+    (source / "customer-2026-11-28.csv").unlink()
+    assert waiting(settings) == ""
 
 
 def test_a_reset_does_not_pull_layers_away(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""What a source folder holds: files by table and delivery, and files that are of no table.
+
+What belongs here: recognizing a file by its name and place, without a look into it. What does not: which files a home
+has loaded, and copying them.
+
+A table ``loan`` can be delivered as ``loan.csv``, as ``loan/NAME.csv``, ``loan-NAME.csv`` or ``loan_NAME.csv``, and as
+``NAME/loan.csv``, each also as ``.csv.gz``. ``NAME`` is the delivery's; it has a digit, as a date has, so that
+``loan_backup.csv`` is of no table. Upper and lower case do not matter.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecom_assets.dataset.model import Dataset
+
+QUIET_SECONDS = 5.0
+"""Seconds without a change after which a file counts as complete."""
+
+_ENDS = (".csv.gz", ".csv")
+_DIGIT = re.compile(r"[0-9]")
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A file of a source.
+
+    Attributes:
+        path: Where it is.
+        table: Whose rows it has; empty if it is not recognized.
+        delivery: Name of its delivery; empty for a file that is named as the table alone.
+        bytes: Its size.
+        modified: When it was last written, seconds since 1970.
+    """
+
+    path: Path
+    table: str
+    delivery: str
+    bytes: int
+    modified: float
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has not been written to for ``QUIET_SECONDS``."""
+        return time.time() - self.modified >= QUIET_SECONDS
+
+
+def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
+    """All files of a source folder and its folders, one level deep, hidden ones left out.
+
+    Args:
+        folder: The folder.
+        dataset: Whose tables are looked for.
+
+    Returns:
+        The files in the order of deliveries and tables; those that are not recognized last.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found = [_arrived(path, folder, dataset) for path in _files(folder)]
+    order = list(dataset.tables)
+    return sorted(
+        found,
+        key=lambda each: (
+            not each.table,
+            _natural(each.delivery),
+            order.index(each.table) if each.table else 0,
+            str(each.path),
+        ),
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from (each for each in sorted(path.iterdir()) if each.is_file() and each.name[0] not in "._")
+
+
+def _arrived(path: Path, folder: Path, dataset: Dataset) -> Arrived:
+    table, delivery = recognized(path.relative_to(folder), dataset)
+    state = path.stat()
+    return Arrived(path, table, delivery, state.st_size, state.st_mtime)
+
+
+def recognized(path: Path, dataset: Dataset) -> tuple[str, str]:
+    """Table and delivery that a file is of by its path within the source; two empty texts if it is of none."""
+    end = next((end for end in _ENDS if path.name.lower().endswith(end)), None)
+    if end is None:
+        return "", ""
+    name, parent = path.name[: -len(end)], path.parent.name
+    stems = {table.csv.lower().removesuffix(".csv"): table.name for table in dataset.tables.values()}
+    if not parent:
+        return _by_name(name, stems)
+    if (table := stems.get(name.lower())) and _DIGIT.search(parent):
+        return table, parent
+    if (table := stems.get(parent.lower())) and _DIGIT.search(name):
+        return table, name
+    return "", ""
+
+
+def _by_name(name: str, stems: dict[str, str]) -> tuple[str, str]:
+    if table := stems.get(name.lower()):
+        return table, ""
+    # The longest first: loan-items-1 is of loan-items, and not of loan.
+    for stem in sorted(stems, key=len, reverse=True):
+        rest = name[len(stem) + 1 :]
+        if name.lower().startswith((f"{stem}-", f"{stem}_")) and _DIGIT.search(rest):
+            return stems[stem], rest
+    return "", ""
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """A key by which ``day 9`` comes before ``day 10``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
