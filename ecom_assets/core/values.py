@@ -42,7 +42,7 @@ def parse(column: pa.Array, kind: Kind) -> pa.Array:
     if kind.is_plain:
         return column
     if kind.form:
-        fits = pc.match_substring_regex(column, kind.form)
+        fits = pc.match_substring_regex(column, kind.whole)
         if not pc.all(fits, min_count=0).as_py():
             column = pc.if_else(fits, column, pa.scalar(None, pa.string()))
     return _PARSERS.get(kind.name, _PARSERS["decimal"])(column, kind)

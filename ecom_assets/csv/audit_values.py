@@ -23,7 +23,7 @@ def canonical(text: bytes, kind: Kind) -> bytes | None:
     """The canonical text of a field; ``None`` if it is no value of the type."""
     try:
         word = text.decode()
-        if not re.fullmatch(kind.form.removesuffix("$"), word):
+        if not re.fullmatch(kind.form, word):
             return None
         found = _OF.get(kind.name, _decimal)(word, kind)
     except (ValueError, OverflowError, binascii.Error):

@@ -25,11 +25,11 @@ DAY = f"{_YEAR}-[0-9]{{2}}-[0-9]{{2}}"
 _HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
 TIME = f"[T ]{_HOUR}(:[0-5][0-9]([.][0-9]{{1,6}})?)?"
 ZONE = "(Z|[+-](0[0-9]|1[0-7])(:[0-5][0-9])?)"
-_DOUBLE = "^-?[0-9]{1,300}([.][0-9]{1,300})?([eE][+-]?[0-9]{1,2})?$"
+_DOUBLE = "-?[0-9]{1,300}([.][0-9]{1,300})?([eE][+-]?[0-9]{1,2})?"
 _NUMBER = _DOUBLE.replace("{1,2}", "{1,3}")
-_INTEGER = "^(0|-?[1-9][0-9]{0,18})$"
-_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-_UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+_INTEGER = "(0|-?[1-9][0-9]{0,18})"
+_BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 MOST_DIGITS = 38
 """Digits of a decimal at most, in Spark as in Arrow."""
@@ -43,8 +43,8 @@ class Kind:
 
     Attributes:
         name: Its name in a declaration: Avro's of a column, Spark's of a companion.
-        form: What a text of it looks like: a regular expression that Java, RE2 and Rust understand alike; empty for any
-            text. A text of the form may still be no value, such as the 30th of February.
+        form: What a text of it looks like as a whole: a regular expression that Java, RE2, Rust and Python understand
+            alike; empty for any text. A text of the form may still be no value, such as the 30th of February.
         arrow: Its Arrow type in a clean row.
         spark: Its Spark type.
         postgres: Its PostgreSQL type.
@@ -63,6 +63,11 @@ class Kind:
     wire: str = ""
     unit: int = 1
     symbols: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> str:
+        """The form for engines that look for it within a text; not with ``$``, before which Java allows a line end."""
+        return rf"\A(?:{self.form})\z"
 
     @property
     def is_text(self) -> bool:
@@ -96,11 +101,11 @@ _MILLIS = "[0-9]{1,3}0{0,3}"
 
 def _moment(fraction: str, zone: str = "") -> str:
     """The form of a day, or of a day and a time."""
-    return f"^{DAY}({TIME.replace(_FRACTION, fraction)}{zone})?$"
+    return f"{DAY}({TIME.replace(_FRACTION, fraction)}{zone})?"
 
 
 def _clock(fraction: str) -> str:
-    return f"^{_HOUR}(:[0-5][0-9]([.]{fraction})?)?$"
+    return f"{_HOUR}(:[0-5][0-9]([.]{fraction})?)?"
 
 
 _AT_MILLIS, _AT_MICROS = (_moment(fraction, f"{ZONE}?") for fraction in (_MILLIS, _FRACTION))
@@ -111,10 +116,10 @@ _COMPANIONS = {
     kind.name: kind
     for kind in (
         Kind("timestamp", _AT_MICROS, UTC, "timestamp", "timestamptz", "TIMESTAMP"),
-        Kind("date", f"^{DAY}$", pa.date32(), "date", "date", "DATE"),
+        Kind("date", f"{DAY}", pa.date32(), "date", "date", "DATE"),
         Kind("double", _DOUBLE, pa.float64(), "double", "double precision", "DOUBLE"),
-        Kind("bigint", "^-?[0-9]{1,18}$", pa.int64(), "bigint", "bigint", "BIGINT"),
-        Kind("boolean", "^(true|false)$", pa.bool_(), "boolean", "boolean", "BOOLEAN"),
+        Kind("bigint", "-?[0-9]{1,18}", pa.int64(), "bigint", "bigint", "BIGINT"),
+        Kind("boolean", "(true|false)", pa.bool_(), "boolean", "boolean", "BOOLEAN"),
     )
 }
 
@@ -124,11 +129,11 @@ _AVRO = {
         Kind("string", "", pa.string(), "string", "text", "VARCHAR", "string"),
         Kind("long", _INTEGER, pa.int64(), "bigint", "bigint", "BIGINT", "long"),
         Kind("int", _INTEGER, pa.int32(), "int", "integer", "INTEGER", "int"),
-        Kind("boolean", "^(true|false)$", pa.bool_(), "boolean", "boolean", "BOOLEAN", "boolean"),
+        Kind("boolean", "(true|false)", pa.bool_(), "boolean", "boolean", "BOOLEAN", "boolean"),
         Kind("double", _NUMBER, pa.float64(), "double", "double precision", "DOUBLE", "double"),
         Kind("float", _NUMBER, pa.float32(), "float", "real", "FLOAT", "float"),
         Kind("bytes", _BASE64, pa.binary(), "binary", "bytea", "BLOB", "bytes"),
-        Kind("date", f"^{DAY}$", pa.date32(), "date", "date", "DATE", "int"),
+        Kind("date", f"{DAY}", pa.date32(), "date", "date", "DATE", "int"),
         # Neither Spark nor Delta has a time of day.
         Kind("time-millis", _clock(_MILLIS), pa.string(), "string", "time", "VARCHAR", "int", 1000),
         Kind("time-micros", _clock(_FRACTION), pa.string(), "string", "time", "VARCHAR", "long"),
@@ -173,7 +178,7 @@ def of_avro(declared: Any) -> Kind | None:
     kind, logical = declared.get("type"), declared.get("logicalType")
     if kind == "enum" and logical is None:
         symbols = tuple(declared.get("symbols", ()))
-        form = f"^({'|'.join(symbols)})$"  # letters, digits and _ alone, as Avro has it
+        form = f"({'|'.join(symbols)})"  # letters, digits and _ alone, as Avro has it
         return Kind("enum", form, pa.string(), "string", "text", "VARCHAR", "int", symbols=symbols)
     if logical is None:
         return _AVRO.get(kind) if kind in _PRIMITIVES else None
@@ -194,7 +199,7 @@ def _decimal(digits: int, scale: int) -> Kind | None:
     fraction = f"([.][0-9]{{1,{scale}}})?" if scale else ""
     name = f"decimal({digits},{scale})"
     arrow = pa.decimal128(digits, scale)
-    return Kind(name, f"^-?{whole}{fraction}$", arrow, name, f"numeric({digits},{scale})", name.upper(), "bytes")
+    return Kind(name, f"-?{whole}{fraction}", arrow, name, f"numeric({digits},{scale})", name.upper(), "bytes")
 
 
 def is_nested(declared: str) -> bool:

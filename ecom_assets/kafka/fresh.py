@@ -89,7 +89,7 @@ def _new_keys(old: pa.Array, first: int) -> pa.Array:
 
 def _all_are(texts: pa.Array, kind: Kind | None) -> bool:
     assert kind
-    return bool(pc.all(pc.match_substring_regex(texts, kind.form), min_count=0).as_py())
+    return bool(pc.all(pc.match_substring_regex(texts, kind.whole), min_count=0).as_py())
 
 
 def _moments(column: pa.Array) -> pa.Array:

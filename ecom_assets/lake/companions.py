@@ -111,7 +111,7 @@ def _compare(texts: pa.Array, values: pa.Array, column: Column, result: _Found) 
     kind = named(column.parsed_as[1])
     assert kind
     texts = texts.cast(pa.string())
-    usual = pc.fill_null(pc.match_substring_regex(texts, _USUAL.get(kind.name, kind.form)), True)
+    usual = pc.fill_null(pc.match_substring_regex(texts, _USUAL.get(kind.name, kind.whole)), True)
     plain, stored = texts.filter(usual), values.filter(usual)
     try:
         again = pc.cast(plain, kind.arrow)

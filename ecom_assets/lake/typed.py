@@ -43,7 +43,7 @@ def with_parsed(frame: DataFrame, raw: str, name: str, kind: str) -> DataFrame:
     text = sf.col(raw)
     if found := named(kind):
         # A cast alone also takes "12:30" (today!), "2020" and " 1.5 ", and rounds decimals.
-        return frame.withColumn(name, sf.when(text.rlike(found.form), text.try_cast(kind)))
+        return frame.withColumn(name, sf.when(text.rlike(found.whole), text.try_cast(kind)))
     # Columns of their own, or each use of a parsed value would parse again.
     json, literal = sf.col("_json"), sf.col("_literal")
     return (

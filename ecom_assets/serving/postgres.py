@@ -378,7 +378,7 @@ def _typed(column: PgColumn) -> pl.Expr:
     text = made = pl.col(column.source.name)
     kind = named(column.source.parsed_as[1]) if column.source.parsed_as else None
     if kind:
-        text = pl.when(text.str.contains(kind.form)).then(text)
+        text = pl.when(text.str.contains(kind.whole)).then(text)
         match kind.name:
             case "timestamp":
                 made = values.moments(text).dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")

@@ -310,6 +310,7 @@ TEXTS: dict[str, dict[str, str | None]] = {
         "+10000-01-01": None,
         "12:30": None,
         "2020": None,
+        "2022-07-31\n": None,
         "": None,
     },
     "date": {
@@ -319,12 +320,30 @@ TEXTS: dict[str, dict[str, str | None]] = {
         "1990-05-01 00:00:00": None,
         "1990-5-1": None,
         "0000-01-01": None,
+        "1990-05-01\n": None,
     },
-    "double": {"1.5": "1.5", "-6.25": "-6.25", "1e3": "1000.0", " 1.5": None, "NaN": None, "1d": None, "٣": None},
-    "bigint": {"007": "7", "-1": "-1", "1.0": None, "9999999999999999999": None},
+    "double": {
+        "1.5": "1.5",
+        "-6.25": "-6.25",
+        "1e3": "1000.0",
+        " 1.5": None,
+        "NaN": None,
+        "1d": None,
+        "٣": None,
+        "1.5\n": None,
+    },
+    "bigint": {"007": "7", "-1": "-1", "1.0": None, "9999999999999999999": None, "7\n": None},
     "boolean": {"true": "true", "false": "false", "yes": None, "1": None},
-    "decimal(5,2)": {"1.5": "1.50", "-123.45": "-123.45", "007.1": "7.10", "0.1": "0.10", "1.235": None, "1234": None},
-}
+    "decimal(5,2)": {
+        "1.5": "1.50",
+        "-123.45": "-123.45",
+        "007.1": "7.10",
+        "0.1": "0.10",
+        "1.235": None,
+        "1234": None,
+        "1.5\n": None,
+    },
+}  # fmt: skip
 """Type of a companion -> text -> its value as PostgreSQL writes it."""
 
 
