@@ -9,6 +9,7 @@ import sys
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column
 
 NARROW = 120
 """Columns where there is no terminal: lines must not depend on who reads them."""
@@ -18,6 +19,11 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else NARROW)
 
 results = Console(width=None if sys.stdout.isatty() else NARROW)
 """For tables that are a command's result, such as ``ecom status``."""
+
+
+def right(name: str) -> Column:
+    """A column of numbers, in one line each."""
+    return Column(name, justify="right", no_wrap=True)
 
 
 def failed(error: object) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from ecom_assets.cli.console import console, inform
+from ecom_assets.cli.console import console, inform, right
 from ecom_assets.cli.options import AsJson, Home, configure_existing
 
 if TYPE_CHECKING:
@@ -50,11 +50,8 @@ def waiting(settings: Settings) -> str:
 
 def _print(found: list[Listed], settings: Settings) -> None:
     folder = Path(settings.source).expanduser().resolve()
-    grid = Grid(title=f"Files of {folder}", title_justify="left")
-    for name, justify in (("delivery", "left"), ("table", "left"), ("file", "left"), ("bytes", "right")):
-        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name in ("written", ""):
-        grid.add_column(name)
+    columns = ("delivery", "table", "file", right("bytes"), "written", "")
+    grid = Grid(*columns, title=f"Files of {folder}", title_justify="left")
     for each in found:
         file = each.file
         state = each.state if file.is_settled else f"{each.state}, still being written"

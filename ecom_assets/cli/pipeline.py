@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.table import Column
 from rich.table import Table as Grid
 
 from ecom_assets.cli import job
-from ecom_assets.cli.console import console, failed, inform, succeeded
+from ecom_assets.cli.console import console, failed, inform, right, succeeded
 from ecom_assets.cli.deliveries import waiting
 from ecom_assets.cli.options import (
     AsJson,
@@ -200,9 +201,7 @@ def plan(
     names = known_tables(table, settings)
     with open_home(settings) as at:
         steps = forecast.steps(engine(at, settings.path), [at.dataset.tables[name] for name in names])
-    grid = Grid(title="Plan", title_justify="left")
-    for name, justify in (("table", "left"), ("layer", "left"), ("rows", "right"), ("about", "right"), ("why", "left")):
-        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
+    grid = Grid("table", "layer", right("rows"), right("about"), "why", title="Plan", title_justify="left")
     for number, step in enumerate(steps):
         first = not number or steps[number - 1].table != step.table
         last = number + 1 == len(steps) or steps[number + 1].table != step.table
@@ -267,9 +266,7 @@ def check(
     dagster_home(settings)
     with locks.shared(settings, "ecom check", log=inform):
         outcome = job.execute("reconcile", settings)
-    grid = Grid(title="Checks", title_justify="left")
-    grid.add_column("asset")
-    grid.add_column("checks")
+    grid = Grid("asset", "checks", title="Checks", title_justify="left")
     marks = {"passed": "[green]✓[/green]", "warns": "[yellow]![/yellow]", "failed": "[red]✗[/red]"}
     for asset, evaluations in itertools.groupby(outcome.checks, lambda c: c["asset"]):
         grid.add_row(asset, "  ".join(f"{marks[c['state']]} {c['check']}" for c in evaluations))
@@ -326,11 +323,8 @@ def books(
             for build in found.builds()
             if build.table in names
         ]
-    grid = Grid(title=f"Books of {settings.home}", title_justify="left")
-    for name, justify in (("layer", "left"), ("table", "left"), ("path", "left"), ("rows", "right")):
-        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name in ("built", "build time", "measured rows", "checksum", "verified"):
-        grid.add_column(name, justify="right", no_wrap=name == "checksum")
+    figures = map(right, ("rows", "built", "build time", "measured rows", "checksum", "verified"))
+    grid = Grid("layer", "table", "path", *figures, title=f"Books of {settings.home}", title_justify="left")
     for build, measured, verified in lines:
         grid.add_row(
             build.layer,
@@ -381,11 +375,11 @@ def print_report(verdicts: dict[str, Any]) -> None:
     """Print the reconciliation report for people."""
     from ecom_assets.reconcile import report
 
-    grid = Grid(title="Reconciliation report", title_justify="left")
-    for name, justify in (("table", "left"), ("layer", "left"), ("rows", "right"), ("excluded", "right")):
-        grid.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name in ("checksum", "build time", "verification time", ""):
-        grid.add_column(name, justify="right", no_wrap=name == "checksum")
+    excluded = Column("excluded", justify="right")
+    figures = map(right, ("checksum", "build time", "verification time", ""))
+    grid = Grid(
+        "table", "layer", right("rows"), excluded, *figures, title="Reconciliation report", title_justify="left"
+    )
     for name, verdict in verdicts.items():
         for number, found in enumerate(verdict.measurements):
             grid.add_row(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table as Grid
 
-from ecom_assets.cli.console import console, inform, succeeded
+from ecom_assets.cli.console import console, inform, right, succeeded
 from ecom_assets.cli.interrupts import stop_on_signal
 from ecom_assets.cli.options import Home, Tables, configure_existing, known_tables
 from ecom_assets.core import locks
@@ -63,9 +63,9 @@ def _progress(interval: float) -> Callable[[list[Live]], Grid]:
     last: dict[str, tuple[float, int]] = {}
 
     def grid(states: list[Live]) -> Grid:
-        shown = Grid(title=f"Streaming every {interval:g} s, Ctrl-C stops", title_justify="left")
-        for name in ("table", "rows in Delta", "new", "rows/s", "unread offsets", ""):
-            shown.add_column(name, justify="left" if name in ("table", "") else "right")
+        figures = map(right, ("rows in Delta", "new", "rows/s", "unread offsets"))
+        title = f"Streaming every {interval:g} s, Ctrl-C stops"
+        shown = Grid("table", *figures, "", title=title, title_justify="left")
         now = time.monotonic()
         for each in states:
             at, rows = last.get(each.table, (began, each.rows - each.new))
