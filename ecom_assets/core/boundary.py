@@ -15,7 +15,7 @@ LEFT_OUT = ("duplicates", "conflicts")
 """Reasons for which a row of the layer before is not in the one after."""
 
 ADDED = ("replayed", "simulated")
-"""Reasons for which a layer has rows that the one before has not: a simulation sent them again, or made them."""
+"""Reasons for which a layer has rows that the one before has not: a simulation sent them again, or generated them."""
 
 PENDING = ("pending",)
 """Reasons for which a row of a layer is not in the one after yet."""

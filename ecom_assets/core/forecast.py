@@ -1,4 +1,4 @@
-"""What a run would do, and how long that might take, from what the books say of earlier builds.
+"""What a run would do, and how long that might take, by what the books record of earlier builds.
 
 What belongs here: asking, for each layer of a table, whether it is due. What does not: building (``engine``).
 """

@@ -76,7 +76,7 @@ class Measurement:
         layer: Name of the layer.
         measure: Its good rows.
         excluded: Further rows by reason. ``duplicates`` and ``conflicts`` were left out at the boundary before this
-            layer. A simulation sent ``replayed`` rows into the topic once more, and made ``simulated`` ones, so they
+            layer. A simulation sent ``replayed`` rows into the topic once more, or generated ``simulated`` ones, so they
             are among its rows and not among those of the layer before. ``pending`` rows are among the topic's rows and
             not among those of the layer behind it. ``quarantined`` rows could not be read: in raw and topic they are
             stored among the others, in expanded and streamed they were moved to quarantine; their checksum is that of

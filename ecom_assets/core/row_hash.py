@@ -93,7 +93,7 @@ def batch_hashes(batch: pa.RecordBatch | pa.Table, ids: Mapping[str, int]) -> np
 
 
 def _heads(columns: list[pa.Array], ids: list[int]) -> pa.Array:
-    """What stands before the texts of each row: the numbers and lengths of those that are not null."""
+    """What precedes the texts of each row: the numbers and lengths of those that are not null."""
     rows = len(columns[0])
     entries = np.empty((rows, len(columns)), "<u8")
     for place, column in enumerate(columns):

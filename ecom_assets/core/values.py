@@ -1,7 +1,7 @@
 """Texts to values and values to texts, in columns.
 
-What belongs here: the value that a text of a type has (``parse``), and the one text by which a value is hashed, made a
-key of and stored in HBase (``texts``). What does not: which texts are of a type; see ``dataset.kind``.
+What belongs here: the value that a text of a type has (``parse``), and the one text by which a value is hashed, used in
+keys and stored in HBase (``texts``). What does not: which texts are of a type; see ``dataset.kind``.
 
 **Canonical texts.** Integers in decimal without leading zeros; ``true`` and ``false``; floating-point numbers as
 RFC 8785 writes them (the shortest digits that give the number back, https://www.rfc-editor.org/rfc/rfc8785); decimals
@@ -65,7 +65,7 @@ def texts(column: Column) -> Column:
 
 
 def as_fields(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows as what stands in the fields of a CSV file: texts that ``parse`` reads again, and integers."""
+    """Rows as the fields of a CSV file: texts that ``parse`` reads again, and integers."""
     columns = [_field(column) for column in rows.columns]
     return pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
 

@@ -140,7 +140,7 @@ def _decimal_bytes(column: pa.Array) -> pa.Array:
     data = data[column.offset * _WIDTH : (column.offset + rows) * _WIDTH].reshape(rows, _WIDTH)[:, ::-1]
     negative = data[:, :1] >= _SIGN
     fill = np.where(negative, 0xFF, 0).astype(np.uint8)
-    # A byte is left out if it and all before it say the sign alone, and the next one says it too.
+    # A byte is left out if it and all before it only repeat the sign, which the next one holds as well.
     spare = (data == fill)[:, :-1] & ((data[:, 1:] >= _SIGN) == negative)
     first = np.logical_and.accumulate(spare, axis=1).sum(axis=1)
     there = column.is_valid().to_numpy(zero_copy_only=False)

@@ -153,7 +153,7 @@ class _Judge:
         null = [value is None or (value in self.nulls and not isinstance(value, Quoted)) for value in read]
         texts = [None if missing else bytes(value or b"") for value, missing in zip(read, null, strict=True)]
         values = [self._value(column, text) for column, text in zip(columns, texts, strict=True)]
-        # A null in place of a text says that it is no value.
+        # A null in place of a text: it is no value.
         lost = any(v is None and not (t is None and c.nullable) for c, t, v in zip(columns, texts, values, strict=True))
         return None if lost else values
 
@@ -253,7 +253,7 @@ class _Cells:
         begins: Where the field's text begins, in ``block``.
         sizes: Bytes of its text; -1 for a null.
         block: The records' bytes, doubled quotes halved.
-        replaced: Column -> its values, where they are not hashed as they stand.
+        replaced: Column -> its values, where they are not hashed as they are.
     """
 
     def __init__(
@@ -301,7 +301,7 @@ class _Cells:
         return good
 
     def canonize(self, column: int, kind: Kind) -> np.ndarray:
-        """Replace the values of a column by their canonical texts, and say which are values for sure."""
+        """Replace the values of a column by their canonical texts, and find which are values for sure."""
         found = self.column(column, np.ones(len(self.sizes), bool)).dictionary_encode()
         texts = [None if value is None else canonical(value, kind) for value in found.dictionary.to_pylist()]
         self.replaced[column] = pa.array(texts, pa.binary()).take(found.indices)

@@ -45,7 +45,7 @@ def _number(word: str, kind: Kind) -> str | None:
         digits = repr(value)
     if not math.isfinite(value):
         return None
-    # As https://tc39.es/ecma262/#sec-numeric-types-number-tostring has it: n is where the point stands.
+    # As https://tc39.es/ecma262/#sec-numeric-types-number-tostring defines it: n is the place of the point.
     sign, found, exponent = Decimal(digits).normalize().as_tuple()
     figures = "".join(map(str, found))
     if figures == "0":

@@ -164,7 +164,7 @@ def named(declared: str) -> Kind | None:
 
 
 def of_avro(declared: Any) -> Kind | None:
-    """The type of a column whose type in an Avro schema, null aside, is the one declared; ``None`` if it has none.
+    """The type of a column by its type in an Avro schema, without null; ``None`` if columns cannot have it.
 
     See https://avro.apache.org/docs/1.12.0/specification/#logical-types.
 

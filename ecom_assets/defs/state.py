@@ -28,7 +28,7 @@ class Progress:
         expected: Rows of the last chunked build; ``None`` if there was none.
         own: Rows of its own chunks in the topic.
         replayed: Rows that a simulation sent again.
-        simulated: Rows that a simulation made.
+        simulated: Rows that a simulation generated.
         read: Partition -> offset that the streamed table has looked at.
         streamed: Records in the streamed table.
         version: Version of the streamed table; empty without one.

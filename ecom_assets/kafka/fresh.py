@@ -25,7 +25,7 @@ _TIME = of_avro({"type": "long", "logicalType": "timestamp-micros"})
 
 
 class Renewer:
-    """Makes rows of a table anew, again and again.
+    """Turns rows of a table into new ones, as often as needed.
 
     Args:
         table: The table.

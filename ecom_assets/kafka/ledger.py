@@ -30,7 +30,7 @@ REPLAY = "replay-"
 """Begins the names of entries of chunks that are in once more: ``replay-<run>-<number>/<chunk>``."""
 
 SIMULATED = "simulated-"
-"""Begins the names of entries of rows that no chunk has, in the same way; ``<chunk>`` names what they were made of."""
+"""Begins the names of entries of rows that no chunk has, in the same way; ``<chunk>`` is the one that they were derived from."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Totals:
     Attributes:
         own: Rows of the table's own chunks, each once.
         replayed: Rows that a simulation put in once more.
-        simulated: Rows that a simulation made.
+        simulated: Rows that a simulation generated.
         offset: Offset of the ledger up to which its entries are counted.
         entries: Entries that were read for this.
     """

@@ -1,6 +1,6 @@
 """A feed: a table's rows put into its topic at a chosen rate, again and again.
 
-What belongs here: rate and order. What does not: transactions (``producer``), and what makes a row a new one
+What belongs here: rate and order. What does not: transactions (``producer``), and how a row becomes a new one
 (``fresh``).
 """
 
@@ -98,7 +98,7 @@ def simulate(
 
 
 def _made(rows: pa.RecordBatch, table: Table, group: list[Chunk]) -> Load:
-    """New rows as one chunk, called after the first of those that they were made of."""
+    """New rows as one chunk, with the name of the first of those that they were derived from."""
     each = encoded(rows, table, [])
     checksum = row_hash.total(row_hash.batch_hashes(rows, table.ids))
     return replace(each, chunks=[Chunk(group[0].name, rows.num_rows, each.size, checksum)])
