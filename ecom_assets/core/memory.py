@@ -1,6 +1,7 @@
 """The memory that a process keeps although nothing is in it.
 
-What belongs here: settings of the allocators, and returning memory. What does not: how much memory a step may take (its own module).
+What belongs here: settings of the allocators, and returning memory. What does not: how much memory a step may take
+(its own module).
 
 They keep what threads have freed, since it is quicker to reuse: a process that reads one table after the other would
 keep what the largest step of each kind has needed. A run of 1.4 million rows peaked at 1,110 MB with the usual settings

@@ -30,7 +30,8 @@ REPLAY = "replay-"
 """Begins the names of entries of chunks that are in once more: ``replay-<run>-<number>/<chunk>``."""
 
 SIMULATED = "simulated-"
-"""Begins the names of entries of rows that no chunk has, in the same way; ``<chunk>`` is the one that they were derived from."""
+"""Begins the names of entries of rows that no chunk has, in the same way; ``<chunk>`` is the one that they were derived
+from."""
 
 
 @dataclass(frozen=True)
