@@ -70,7 +70,7 @@ def decode(values: pa.Array, table: Table) -> pa.RecordBatch:
         AvroError: One of them is not exactly one record of the table; ``decode_good`` finds which.
     """
     try:
-        packed = pyruhvro.deserialize_array(values.to_pylist(), wire.schema(table))  # ty: ignore[missing-attribute]
+        packed = pyruhvro.deserialize_array(values.to_pylist(), table.wire_avro)  # ty: ignore[missing-attribute]
     except (ValueError, TypeError) as error:
         raise _not_records(values, table, "that are none") from error
     # pyruhvro ignores bytes behind a record.
@@ -118,7 +118,7 @@ def _not_records(values: pa.Array, table: Table, flaw: str) -> AvroError:
 
 
 def _encode(batch: pa.RecordBatch, table: Table) -> pa.Array:
-    (values,) = pyruhvro.serialize_record_batch(batch, wire.schema(table), 1)  # ty: ignore[missing-attribute]
+    (values,) = pyruhvro.serialize_record_batch(batch, table.wire_avro, 1)  # ty: ignore[missing-attribute]
     return values
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -30,8 +30,6 @@ KEPT = 20
 
 BUSY_SECONDS = 60
 """Seconds that a writer of SQLite waits for another."""
-
-B = TypeVar("B", bound="Books")
 
 CREATION = 0x65636F6D
 """PostgreSQL's advisory lock of the process that creates books."""
@@ -143,19 +141,22 @@ class Books:
             if url.drivername not in ("postgres", "postgresql"):
                 raise HomeError(f"ECOM_BOOKS: expected a PostgreSQL URL (postgresql://…), got one of {url.drivername}")
             url = url.set(drivername="postgresql+psycopg")
-            return _comparable(cls(sa.create_engine(url, pool_pre_ping=True), settings.namespace), settings)
+            books = cls(sa.create_engine(url, pool_pre_ping=True), settings.namespace)
+            _require_form(books, settings)
+            return books
         file = books_file(settings)
         if not file.exists() and (settings.home / "manifests").exists():
             raise HomeError(
                 f"{settings.home}: expected a home with books ({file.name}), got one of the first edition, which kept"
                 " its manifests in files",
-                f"take a new folder: `ecom run --source {settings.source} --home NEW_FOLDER` loads the same data, then"
-                f" delete {settings.home}",
+                _new_folder(settings),
             )
         file.parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare)
-        return _comparable(cls(engine), settings)
+        books = cls(engine)
+        _require_form(books, settings)
+        return books
 
     def __enter__(self) -> Self:
         return self
@@ -293,7 +294,7 @@ def books_file(settings: Settings) -> Path:
     return settings.home / "books.sqlite"
 
 
-def _comparable(books: B, settings: Settings) -> B:
+def _require_form(books: Books, settings: Settings) -> None:
     """See that the checksums in the books are of this version's canonical form."""
     form = books.state("canonical form")
     if form is None and not books.builds():
@@ -302,10 +303,16 @@ def _comparable(books: B, settings: Settings) -> B:
         raise HomeError(
             f"{settings.home}: expected checksums of the canonical form {FORM}, got those of form {form or 1}, measured"
             " by an earlier version",
-            f"take a new folder: `ecom run --source {settings.source} --home NEW_FOLDER` loads the same data, then"
-            f" delete {settings.home}",
+            _new_folder(settings),
         )
-    return books
+
+
+def _new_folder(settings: Settings) -> str:
+    """What to do about a home that this version cannot continue."""
+    return (
+        f"take a new folder: `ecom run --source {settings.source} --home NEW_FOLDER` loads the same data, then"
+        f" delete {settings.home}"
+    )
 
 
 def _prepare(connection: Any, _: object) -> None:

@@ -100,6 +100,18 @@ class Engine:
             return f"its last check failed ({verification.mismatches[0]})"
         return ""
 
+    def refusal(self, name: str, damage: str, *, repair: bool = False) -> str:
+        """The damage because of which a build is refused; empty if it is not.
+
+        Args:
+            name: Name of the layer.
+            damage: What ``damage`` has found.
+            repair: Whether a repair is requested.
+        """
+        layer = self.layer(name)
+        refused = not layer.replaceable if repair else damage.startswith("the declaration")
+        return damage if refused and layer.upstream is not None else ""
+
     def build(self, name: str, table: Table, *, repair: bool = False) -> Built:
         """Build a layer of a table, if that is due; one process at a time, while nobody deletes.
 
@@ -132,9 +144,8 @@ class Engine:
     def _build(self, name: str, table: Table, *, repair: bool) -> Built:
         layer, began = self.layer(name), time.perf_counter()
         last, damage = self.at.books.build(name, table.name), self.damage(name, table)
-        refused = not layer.replaceable if repair else damage.startswith("the declaration")
-        if damage and refused and layer.upstream is not None:
-            raise RepairNeededError(f"{name}/{table.name}: {damage}", layer.remedy(self.at.settings, table))
+        if refused := self.refusal(name, damage, repair=repair):
+            raise RepairNeededError(f"{name}/{table.name}: {refused}", layer.remedy(self.at.settings, table))
         repair = repair and bool(damage) and layer.replaceable
         if last and not repair and not self.due(name, table):
             note(f"  {name}/{table.name}: unchanged")

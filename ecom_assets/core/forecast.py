@@ -58,8 +58,7 @@ def _of_table(engine: Engine, table: Table, builds: Sequence[Build]) -> list[Ste
             why = f"{before} is built before it" if before else engine.due(layer.name, table)
         except NotBuiltError as error:
             why = str(error)
-        damage = engine.damage(layer.name, table)
-        blocked = damage if damage.startswith("the declaration") and layer.upstream is not None else ""
+        blocked = engine.refusal(layer.name, engine.damage(layer.name, table))
         measured = engine.at.books.last_measurement(layer.name, table.name)
         here = measured.measure.rows if measured else last.rows if last else None
         rows = here if not why and here is not None else rows if rows is not None else here

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.core.values import texts
-from ecom_assets.dataset.kind import UTC as MICROSECONDS
+from ecom_assets.dataset.kind import INSTANT
 from ecom_assets.dataset.model import KeyForm
 
 END = b"\x00"
@@ -107,7 +107,7 @@ def part(column: pa.Array | pa.ChunkedArray, forms: Sequence[KeyForm], position:
         return _int64(column)
     if forms[position] == "reversed_time":
         times = column if pa.types.is_timestamp(column.type) else column.cast(pa.string())
-        return _int64(pc.bit_wise_not(times.cast(MICROSECONDS).cast(pa.int64())))
+        return _int64(pc.bit_wise_not(times.cast(INSTANT).cast(pa.int64())))
     value = texts(column)
     return _all_escaped(value) if ended(forms, position) else value
 

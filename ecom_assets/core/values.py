@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecom_assets.dataset.kind import UTC, Kind
+from ecom_assets.dataset.kind import INSTANT, Kind
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
 
@@ -56,7 +56,7 @@ def texts(column: Column) -> Column:
     if pa.types.is_floating(kind):
         return _numbers(column).cast(pa.binary())
     if pa.types.is_timestamp(kind):
-        stamps = column.cast(UTC if kind.tz else pa.timestamp("us")).cast(pa.string())
+        stamps = column.cast(INSTANT if kind.tz else pa.timestamp("us")).cast(pa.string())
         return pc.binary_replace_slice(stamps.cast(pa.binary()), 10, 11, b"T")
     if pa.types.is_decimal(kind):  # Arrow writes small ones with an exponent
         return _arrow(_polars(column).cast(pl.String)).cast(pa.binary())
@@ -132,7 +132,7 @@ def _date(column: pa.Array, kind: Kind) -> pa.Array:
 
 def _moment(column: pa.Array, kind: Kind) -> pa.Array:
     frame = pl.DataFrame({"text": _polars(column)}).select(moments(pl.col("text")))
-    return known(_arrow(frame.to_series()).cast(UTC)).cast(kind.arrow)
+    return known(_arrow(frame.to_series()).cast(INSTANT)).cast(kind.arrow)
 
 
 def _clock(column: pa.Array, _: Kind) -> pa.Array:

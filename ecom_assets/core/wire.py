@@ -10,7 +10,6 @@ as texts; it looks into none.
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 
 import numpy as np
@@ -18,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecom_assets.core import values
-from ecom_assets.dataset.kind import UTC, Kind
-from ecom_assets.dataset.model import Table, declared_types
+from ecom_assets.dataset.kind import INSTANT, Kind
+from ecom_assets.dataset.model import Table
 
 _ARROW = {
     "boolean": pa.bool_(),
@@ -34,17 +33,6 @@ _WIDTH = 16
 """Bytes of a decimal in Arrow."""
 _SIGN = 0x80
 _DAY = 86_400_000_000
-
-
-def schema(table: Table) -> str:
-    """The Avro schema of a table's records with primitive types alone."""
-    fields = []
-    for column, field in zip(table.columns, table.avsc["fields"], strict=True):
-        kind = "string" if column.kind.wire == "bytes" else column.kind.wire
-        # In the order of the union, by which the number before a value is chosen.
-        types = [each if each == "null" else kind for each in declared_types(field)]
-        fields.append({"name": column.name, "type": types if isinstance(field["type"], list) else kind})
-    return json.dumps({"type": "record", "name": table.avsc["name"], "fields": fields})
 
 
 def packed(rows: pa.RecordBatch, table: Table) -> pa.RecordBatch:
@@ -113,9 +101,9 @@ def _unpacked(column: pa.Array, kind: Kind) -> pa.Array:
         return values.parse(column, kind)
     if pa.types.is_timestamp(kind.arrow):
         try:
-            column = pc.multiply_checked(column, kind.unit).cast(UTC)
+            column = pc.multiply_checked(column, kind.unit).cast(INSTANT)
         except pa.ArrowInvalid:  # no time of this world
-            column = pa.array([_scaled(each, kind.unit) for each in column.to_pylist()], pa.int64()).cast(UTC)
+            column = pa.array([_scaled(each, kind.unit) for each in column.to_pylist()], pa.int64()).cast(INSTANT)
     return values.known(column.cast(kind.arrow))
 
 

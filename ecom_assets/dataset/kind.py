@@ -34,7 +34,8 @@ _UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 MOST_DIGITS = 38
 """Digits of a decimal at most, in Spark as in Arrow."""
 
-UTC = pa.timestamp("us", "UTC")
+INSTANT = pa.timestamp("us", "UTC")
+"""Arrow's type of times with a zone."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ _LOCAL = pa.timestamp("us")
 _COMPANIONS = {
     kind.name: kind
     for kind in (
-        Kind("timestamp", _AT_MICROS, UTC, "timestamp", "timestamptz", "TIMESTAMP"),
+        Kind("timestamp", _AT_MICROS, INSTANT, "timestamp", "timestamptz", "TIMESTAMP"),
         Kind("date", f"{DAY}", pa.date32(), "date", "date", "DATE"),
         Kind("double", _DOUBLE, pa.float64(), "double", "double precision", "DOUBLE"),
         Kind("bigint", "-?[0-9]{1,18}", pa.int64(), "bigint", "bigint", "BIGINT"),
@@ -137,8 +138,8 @@ _AVRO = {
         # Neither Spark nor Delta has a time of day.
         Kind("time-millis", _clock(_MILLIS), pa.string(), "string", "time", "VARCHAR", "int", 1000),
         Kind("time-micros", _clock(_FRACTION), pa.string(), "string", "time", "VARCHAR", "long"),
-        Kind("timestamp-millis", _AT_MILLIS, UTC, "timestamp", "timestamptz", "TIMESTAMP", "long", 1000),
-        Kind("timestamp-micros", _AT_MICROS, UTC, "timestamp", "timestamptz", "TIMESTAMP", "long"),
+        Kind("timestamp-millis", _AT_MILLIS, INSTANT, "timestamp", "timestamptz", "TIMESTAMP", "long", 1000),
+        Kind("timestamp-micros", _AT_MICROS, INSTANT, "timestamp", "timestamptz", "TIMESTAMP", "long"),
         Kind(
             "local-timestamp-millis", _moment(_MILLIS), _LOCAL, "timestamp_ntz", "timestamp", "TIMESTAMP", "long", 1000
         ),
@@ -147,7 +148,7 @@ _AVRO = {
     )
 }
 
-STRING = _AVRO["string"]
+TIMESTAMP, UUID = _AVRO["timestamp-micros"], _AVRO["uuid"]
 
 AVRO_NAMES = (*_AVRO, "decimal(p,s)", "enum")
 """The types that a column can have, as people read them."""

@@ -188,6 +188,17 @@ class Table:
         return json.dumps(plain | {"fields": fields})
 
     @cached_property
+    def wire_avro(self) -> str:
+        """The Avro schema of the same records with primitive types alone; bytes as texts (see ``core.wire``)."""
+        fields = []
+        for column, declared in zip(self.columns, self.avsc["fields"], strict=True):
+            kind = "string" if column.kind.wire == "bytes" else column.kind.wire
+            # In the order of the union, by which the number before a value is chosen.
+            types = [each if each == "null" else kind for each in declared_types(declared)]
+            fields.append({"name": column.name, "type": types if isinstance(declared["type"], list) else kind})
+        return json.dumps({"type": "record", "name": self.avsc["name"], "fields": fields})
+
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The columns in the order of the CSV header."""
 
@@ -202,7 +213,7 @@ class Table:
 
         return tuple(column(place, field) for place, field in enumerate(self.avsc["fields"], 1))
 
-    @property
+    @cached_property
     def ids(self) -> dict[str, int]:
         """Column -> its permanent number."""
         return {c.name: c.id for c in self.columns}

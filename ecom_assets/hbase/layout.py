@@ -4,8 +4,8 @@ What belongs here: what follows from a table's declaration, without any server. 
 (see ``scan``, ``get`` and ``write``).
 
 A null is an absent cell, an empty text a cell with an empty value, any other value its canonical text
-(``core.values``). A row key is made of
-its columns as ``core.ordered_key`` says, behind a byte of salt where that is declared.
+(``core.values``). A row key is made of its columns as ``core.ordered_key`` defines it, behind a byte of salt where that
+is declared.
 """
 
 from __future__ import annotations

@@ -17,11 +17,8 @@ import pyarrow.compute as pc
 
 from ecom_assets.core import values
 from ecom_assets.core.errors import TopicError
-from ecom_assets.dataset.kind import UTC, Kind, of_avro
+from ecom_assets.dataset.kind import INSTANT, TIMESTAMP, UUID
 from ecom_assets.dataset.model import Column, Table
-
-_UUID = of_avro({"type": "string", "logicalType": "uuid"})
-_TIME = of_avro({"type": "long", "logicalType": "timestamp-micros"})
 
 
 class Renewer:
@@ -82,21 +79,15 @@ def _new_keys(old: pa.Array, first: int) -> pa.Array:
     numbers = pa.array(range(first, first + len(old)), pa.int64())
     if pa.types.is_integer(old.type):
         return numbers
-    if _all_are(old, _UUID):
+    if pc.all(pc.match_substring_regex(old, UUID.whole), min_count=0).as_py():
         return pa.array([str(uuid4()) for _ in range(len(old))])
     return pc.binary_join_element_wise(old, numbers.cast(pa.string()), "~")
-
-
-def _all_are(texts: pa.Array, kind: Kind | None) -> bool:
-    assert kind
-    return bool(pc.all(pc.match_substring_regex(texts, kind.whole), min_count=0).as_py())
 
 
 def _moments(column: pa.Array) -> pa.Array:
     """Times as microseconds since 1970; null where a text is none."""
     if pa.types.is_string(column.type):
-        assert _TIME
-        column = values.parse(column, _TIME)
+        column = values.parse(column, TIMESTAMP)
     return column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64())
 
 
@@ -105,4 +96,4 @@ def _shifted(column: pa.Array, moments: pa.Array, shift: int) -> pa.Array:
     later = pc.add(moments, shift)
     if not pa.types.is_string(column.type):
         return later.cast(pa.timestamp("us", column.type.tz)).cast(column.type)
-    return pc.coalesce(values.texts(later.cast(UTC)).cast(pa.string()), column)
+    return pc.coalesce(values.texts(later.cast(INSTANT)).cast(pa.string()), column)

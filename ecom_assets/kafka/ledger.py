@@ -33,6 +33,9 @@ SIMULATED = "simulated-"
 """Begins the names of entries of rows that no chunk has, in the same way; ``<chunk>`` is the one that they were derived
 from."""
 
+_KINDS = {REPLAY: "replayed", SIMULATED: "simulated"}
+_SUMS = ("own", *_KINDS.values())
+
 
 @dataclass(frozen=True)
 class LedgerEntry:
@@ -60,8 +63,7 @@ class LedgerEntry:
     @property
     def kind(self) -> str:
         """Which of the sums of ``Totals`` its rows belong to."""
-        kinds = {REPLAY: "replayed", SIMULATED: "simulated"}
-        return next((kind for begin, kind in kinds.items() if self.chunk.name.startswith(begin)), "own")
+        return next((kind for begin, kind in _KINDS.items() if self.chunk.name.startswith(begin)), "own")
 
     def to_json(self) -> str:
         """Value of the ledger record."""
@@ -124,9 +126,6 @@ class Totals:
         """Read what ``to_json`` wrote; further keys are ignored."""
         own, replayed, simulated = (Measure.from_json(data[name]) for name in _SUMS)
         return cls(own, replayed, simulated, data["offset"])
-
-
-_SUMS = ("own", "replayed", "simulated")
 
 
 def topic_of(table: Table, namespace: str) -> str:

@@ -19,8 +19,8 @@ from ecom_assets.core.errors import TopicError
 from ecom_assets.core.layer import Chunk, ChunkSource
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.kafka import fresh as fresh_rows
 from ecom_assets.kafka.clients import Clients, translated
+from ecom_assets.kafka.fresh import Renewer
 from ecom_assets.kafka.ledger import REPLAY, SIMULATED
 from ecom_assets.kafka.producer import TRANSACTION_ROWS, Ingest, Load, ProduceResult, encoded, load
 
@@ -69,7 +69,7 @@ def simulate(
     began = time.perf_counter()
     chunks = upstream.chunks(settings, table)
     order = _from(start, chunks, table)
-    renewer = fresh_rows.Renewer(table) if fresh else None
+    renewer = Renewer(table) if fresh else None
     access = Clients.of(settings, kafka)
     sent = count = size = 0
     with translated(access, f"produce {table.topic(settings.namespace)}", settings.home):

@@ -42,8 +42,12 @@ if TYPE_CHECKING:
 ORDER = ("_timestamp", "_partition", "_offset")
 """Which of several rows under one key came first."""
 
-JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
-"""How times are written in quarantine: usually, JSON has milliseconds alone."""
+JSON_TIMES = {
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+"""How times are written in quarantine, as Java's patterns (the last letters are a zone): by default, Spark writes
+milliseconds alone."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +294,7 @@ def in_quarantine(spark: SparkSession, table: Table, settings: Settings) -> Meas
         return Measure()
     columns = ", ".join(f"`{c.name}` {c.kind.spark}" for c in table.columns)
     raw = spark.read.format("delta").load(str(path)).where("stage = 'merge'")
-    return _measure(raw.select(sf.from_json("raw", columns, JSON).alias("row")).select("row.*"), table)
+    return _measure(raw.select(sf.from_json("raw", columns, JSON_TIMES).alias("row")).select("row.*"), table)
 
 
 def _conflicts(later: DataFrame, table: Table) -> DataFrame:
@@ -299,6 +303,6 @@ def _conflicts(later: DataFrame, table: Table) -> DataFrame:
         sf.format_string("%s[%d]", "_topic", "_partition").alias("source"),
         sf.col("_offset").alias("line_or_offset"),
         sf.concat_ws(", ", *(sf.col(name).cast("string") for name in table.primary_key)).alias("key"),
-        sf.to_json(sf.struct(*table.names), {**JSON, "ignoreNullFields": "false"}).alias("raw"),
+        sf.to_json(sf.struct(*table.names), {**JSON_TIMES, "ignoreNullFields": "false"}).alias("raw"),
         sf.lit(f"expected one row per {table.key}, got one that differs from an earlier one").alias("reason"),
     )

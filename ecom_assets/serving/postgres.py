@@ -9,10 +9,8 @@ the old tables until the new ones are complete, and a load that dies leaves noth
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -29,26 +27,13 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
 from ecom_assets.dataset.kind import named
 from ecom_assets.dataset.model import Column, Dataset, Table
+from ecom_assets.serving import literals
 
 OWNER = "_ecom_owner"
 """Table with the name of the home that owns a schema."""
 
 PAGE_BYTES = 8192
 """Size of PostgreSQL's pages."""
-
-_PAIR = r"'\w+': (0|[1-9][0-9]*|'[^'\\\"\x00-\x1f]*')"
-_ITEM = rf"\{{({_PAIR}(, {_PAIR})*)?\}}"
-_SIMPLE_LITERAL = rf"^(\[({_ITEM}(, {_ITEM})*)?\]|{_ITEM})$"
-"""Python literals that are JSON once their quotes are doubled: nearly all there are."""
-
-
-_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
-_AROUND = re.compile(r"""(?>""|[\[\]{}:,\s]|-?[0-9]+(?:[.][0-9]+)?(?:[eE][+-]?[0-9]+)?|None|True|False)*+""")
-_TRAILING = re.compile(r",\s*[\]}]")
-"""The texts in a literal, what else it may have, and what it may not."""
-
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-"""The escape of the character U+0000 in JSON."""
 
 
 class PostgresError(EcomError):
@@ -353,7 +338,7 @@ def to_csv(batch: pa.RecordBatch, table: Table) -> tuple[bytes, dict[str, int]]:
     lost = {}
     for column in columns(table):
         if column.kind == "jsonb":
-            frame = frame.with_columns(_as_json(frame[column.name]))
+            frame = frame.with_columns(literals.as_json(frame[column.name]))
         if column.source.parsed_as and (
             gone := frame[column.name].null_count() - source[column.source.name].null_count()
         ):
@@ -389,40 +374,6 @@ def _typed(column: PgColumn) -> pl.Expr:
             case _:
                 made = text
     return made.alias(column.name)
-
-
-def _as_json(texts: pl.Series) -> pl.Series:
-    """Python literals as JSON; null where a text is none."""
-    simple = texts.str.contains(_SIMPLE_LITERAL)
-    made = texts.str.replace_all("'", '"', literal=True)
-    if not simple.all():
-        # Few, if any: a text with a quote or a backslash in it, a None, or no literal at all.
-        rows = (~simple).fill_null(value=False).arg_true()
-        made = made.scatter(rows, [_one_as_json(t) for t in texts.gather(rows).to_list()])
-    return made
-
-
-def _one_as_json(text: str) -> str | None:
-    for read in (json.loads, _literal):
-        try:
-            # jsonb cannot hold that character, not even escaped; behind a backslash of its own it is none.
-            made = _NUL.sub(r"\1\\ufffd", json.dumps(read(text), ensure_ascii=False, allow_nan=False))
-            return made.encode().decode()  # half of a character outside the first 65,536 is none
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-    return None
-
-
-def _literal(text: str) -> object:
-    """A Python literal; of those, what Spark reads as well.
-
-    Raises:
-        ValueError, SyntaxError: It is none.
-    """
-    around = _QUOTED.sub('""', text)
-    if not _AROUND.fullmatch(around) or _TRAILING.search(around):
-        raise ValueError(text)
-    return ast.literal_eval(text)
 
 
 def parts(url: str, table: Table, settings: Settings, count: int) -> Iterator[str]:

@@ -32,7 +32,6 @@ from ecom_assets.serving.publication import Publication
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _TEXT = re.compile(r"[^\x00-\x1f]{1,1000}")
 _WITHOUT_SPARK = 30.0
 """Seconds for which a Spark that did not respond is not tried again."""
@@ -285,12 +284,12 @@ def _value(table: Table, text: str) -> str:
     name = table.hbase.row_key[0]
     column = next(c for c in table.columns if c.name == name)
     text = str(text).strip()
-    form, expected = _TEXT, "a text"
+    expected = "a text"
     if column.kind.is_integer:
-        form, expected = _NUMBER, "a whole number"
+        expected = "a whole number"
     elif not column.kind.is_plain:
         expected = f"a value of the type {column.kind.name}"
-    found = values.parse(pa.array([text]), column.kind) if form.fullmatch(text) else None
+    found = values.parse(pa.array([text]), column.kind) if _TEXT.fullmatch(text) else None
     if found is None or found.null_count:
         raise BadQuestionError(f"expected {expected} as {name}, got {text[:60]!r}")
     return values.texts(found)[0].as_py().decode()

@@ -53,7 +53,7 @@ VISIT = [
 ]
 NOTE = [
     {"name": "key", "type": "string"},
-    {"name": "said", "type": ["null", "string"], "parsed_as": {"name": "told", "type": "map<string,string>"}},
+    {"name": "pairs", "type": ["null", "string"], "parsed_as": {"name": "parsed", "type": "map<string,string>"}},
 ]
 QUERY = """-- title: Paid by day.
 -- tables: visit
@@ -114,7 +114,7 @@ def typed(tmp_path: Path) -> Path:
     with (files / "note.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(
             [
-                ["key", "said"],
+                ["key", "pairs"],
                 [long, "none"],
                 ["a", r'{"x": "\\u0000"}'],
                 ["b", r'{"x": "\u0000"}'],
@@ -187,8 +187,10 @@ def test_every_type_goes_all_the_way(typed: Path, tmp_path: Path, addresses: Add
                 assert row
                 for column, got in zip(things.columns, row, strict=True):
                     assert _same(column.kind.name, got, text[column.name]), (column.name, got, text[column.name])
-            told = dict(connection.execute("SELECT key, told->>'x' FROM typed.note WHERE length(key) = 1").fetchall())
-    assert told == {"a": r"\u0000", "b": "\N{REPLACEMENT CHARACTER}", "c": None}
+            parsed = dict(
+                connection.execute("SELECT key, parsed->>'x' FROM typed.note WHERE length(key) = 1").fetchall()
+            )
+    assert parsed == {"a": r"\u0000", "b": "\N{REPLACEMENT CHARACTER}", "c": None}
 
     shown(env, "simulate", "--table", "visit", "--rows", "40", "--rate", "5000")
     code, reported, err = ecom(env, "run", "--json")
