@@ -22,8 +22,8 @@ results = Console(width=None if sys.stdout.isatty() else NARROW)
 
 
 def right(name: str) -> Column:
-    """A column of numbers, in one line each."""
-    return Column(name, justify="right", no_wrap=True)
+    """A column of numbers; a checksum is never wrapped."""
+    return Column(name, justify="right", no_wrap=name == "checksum")
 
 
 def failed(error: object) -> None:

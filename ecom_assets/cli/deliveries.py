@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
     """List the files of the home's source: which are loaded, which are not, and which are of no table."""
     settings = configure_existing(home=home)
+    from ecom_assets.core.home import hint
     from ecom_assets.dataset.loader import named
     from ecom_assets.source import overview
 
     found = overview.of(settings, named(settings.dataset))
     if settings.source in ("synthetic", "kaggle"):
-        inform(f"the source is {settings.source}: one delivery, which `ecom run` loads")
+        inform(f"the source is {settings.source}: one delivery, which `{hint('run', settings)}` loads")
     else:
         _print(found, settings)
     if as_json:

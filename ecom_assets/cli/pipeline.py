@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Column
 from rich.table import Table as Grid
 
 from ecom_assets.cli import job
@@ -375,11 +374,8 @@ def print_report(verdicts: dict[str, Any]) -> None:
     """Print the reconciliation report for people."""
     from ecom_assets.reconcile import report
 
-    excluded = Column("excluded", justify="right")
-    figures = map(right, ("checksum", "build time", "verification time", ""))
-    grid = Grid(
-        "table", "layer", right("rows"), excluded, *figures, title="Reconciliation report", title_justify="left"
-    )
+    figures = map(right, ("rows", "excluded", "checksum", "build time", "verification time", ""))
+    grid = Grid("table", "layer", *figures, title="Reconciliation report", title_justify="left")
     for name, verdict in verdicts.items():
         for number, found in enumerate(verdict.measurements):
             grid.add_row(
