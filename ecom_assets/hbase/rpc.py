@@ -26,8 +26,10 @@ from ecom_assets.hbase import wire
 
 TIMEOUT = 120.0
 """Longest silence of a server, in seconds."""
-PAGE_BYTES = 2 * 1024 * 1024
-"""Bytes of the cells of a page; a row is never cut."""
+PAGE_BYTES = 4 * 1024 * 1024
+"""Bytes of the cells of a page; a row is never cut. With half of it, reading a table took 5 % longer."""
+STRETCH, LOOK, MAX_STEPS = 4096, 512, 4096
+"""Bytes of a page that are followed by themselves, how many of them are searched for a cell, most cells in one."""
 
 _CODEC = b"org.apache.hadoop.hbase.codec.KeyValueCodec"
 _ALL = 2**31 - 1
@@ -191,7 +193,7 @@ class Cells:
     def __init__(self, page: Page, columns: Sequence[bytes]) -> None:
         self._block = page.block
         rows = len(page)
-        self._at = at = _positions(page)
+        self._at = at = positions(page)
         self._row = row = np.repeat(np.arange(rows), page.counts)
         ints, shorts = (np.ndarray(len(self._block) - 3, kind, self._block, strides=(1,)) for kind in (">i4", ">i2"))
         key_sizes, sizes, row_sizes = (
@@ -248,11 +250,27 @@ def plain_counts(result: memoryview) -> np.ndarray:
     return pairs[:rows, 1].astype(np.int64)
 
 
-def _positions(page: Page) -> np.ndarray:
-    """Where each cell begins."""
+def positions(page: Page) -> np.ndarray:
+    """Where each cell of a page begins; shape ``(cells,)``.
+
+    The size of a cell says where the next one begins, so they must be followed one after the other. Of a large page
+    many stretches are followed at once, each from the first thing in it that looks like a cell; where these stretches
+    do not make one chain of exactly the cells announced, the page is read from its first cell on.
+
+    Raises:
+        ValueError: The block is damaged.
+    """
+    if len(page.block) >= 16 * STRETCH:
+        found = _followed_at_once(page)
+        if found is not None:
+            return found
+    return _followed(page)
+
+
+def _followed(page: Page) -> np.ndarray:
     data, at = page.block, 0
-    positions = []
-    add = positions.append
+    found = []
+    add = found.append
     try:
         for _ in range(int(page.counts.sum())):
             add(at)
@@ -261,4 +279,31 @@ def _positions(page: Page) -> np.ndarray:
         at = -1
     if at != len(data) - block.ROOM:
         raise ValueError("HBase: expected a block of whole cells, got another; another version of the protocol?")
-    return np.array(positions, np.int64)
+    return np.array(found, np.int64)
+
+
+def _followed_at_once(page: Page) -> np.ndarray | None:
+    data, end = page.block, len(page.block) - block.ROOM
+    ints = np.ndarray(len(data) - 3, ">i4", data, strides=(1,))
+    stretches = np.frombuffer(data, np.uint8, end // STRETCH * STRETCH).reshape(-1, STRETCH)
+    # A cell begins with its size and that of its key, as a rule below 65,536: bytes 0, 1, 4 and 5 are zeros.
+    high = stretches[:, :LOOK] | stretches[:, 1 : LOOK + 1]
+    high |= stretches[:, 4 : LOOK + 4]
+    high |= stretches[:, 5 : LOOK + 5]
+    stretch, within = np.divmod(np.flatnonzero(high.ravel() == 0), LOOK)
+    starts = stretch * STRETCH + within
+    alike = ints[starts] == 8 + ints[starts + 4].astype(np.int64) + ints[starts + 8]
+    starts, stretch = starts[alike], stretch[alike]
+    if not len(starts):
+        return None
+    first = at = starts[np.diff(stretch, prepend=-1) > 0]
+    ends = np.append(at[1:], end)
+    steps = []
+    while len(steps) < MAX_STEPS and (at < ends).any():
+        for _ in range(8):  # a step more costs less than to look each time whether it is needed
+            steps.append(at)
+            at = np.minimum(at + 4 + np.maximum(ints[at], 0), ends)
+    cells = np.array(steps or [at], np.int64)
+    found = cells.T[(cells < ends).T]
+    chained = first[0] == 0 and np.array_equal(found + 4 + ints[found], np.append(found[1:], end))
+    return found if chained and len(found) == page.counts.sum() else None

@@ -11,7 +11,7 @@ import pytest
 
 from ecom_assets.core.row_hash import row_hash
 from ecom_assets.dataset.model import Table
-from ecom_assets.hbase import scan, wire
+from ecom_assets.hbase import rpc, scan, wire
 from ecom_assets.hbase.layout import Layout
 from ecom_assets.hbase.rpc import Cells, Page, plain_counts
 from ecom_assets_tests.tables import CLICK_STREAM, TABLES
@@ -21,14 +21,14 @@ Rows = list[tuple[bytes, dict[bytes, bytes]]]
 
 def page(rows: Rows, kind: int = 4) -> Page:
     """A page as a region server sends it."""
-    block = b""
+    block = bytearray()
     for key, cells in rows:
         for column, value in sorted(cells.items()):
             family, _, qualifier = column.partition(b":")
             name = struct.pack(">h", len(key)) + key + bytes([len(family)]) + family + qualifier
             cell = struct.pack(">ii", len(name) + 9, len(value)) + name + struct.pack(">qb", 1, kind) + value
             block += struct.pack(">i", len(cell)) + cell
-    return Page(block + bytes(12), np.array([len(cells) for _, cells in rows], np.int64))
+    return Page(bytes(block) + bytes(12), np.array([len(cells) for _, cells in rows], np.int64))
 
 
 def sound(table: Table, rows: int) -> Rows:
@@ -145,3 +145,31 @@ def test_counts_of_a_result(counts: list[int], plain: int) -> None:
     assert found.tolist() == counts[:plain]
     further = list(wire.read_message(result[2 * plain :]))
     assert further == [*((1, count) for count in counts[plain:]), (2, 8), (3, 1), (8, 0)]
+
+
+FORGED = struct.pack(">iii", 108, 50, 50) + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("value", "at_once"),
+    [(b"plain", True), (b"\0" * 300, True), (FORGED, False), (b"x" * 70_000, False), (b"", True)],
+    ids=["plain", "zeros", "looks like a cell", "longer than a stretch", "empty"],
+)
+def test_cells_of_a_large_page(value: bytes, at_once: bool) -> None:
+    """Broken: bytes of a value are taken for a cell, or the fast way is never taken."""
+    rng = random.Random(1)
+    fields = [value if rng.random() < 0.2 else bytes(rng.choices(range(256), k=rng.randrange(60))) for _ in range(3000)]
+    whole = page([(b"key %d" % n, {b"f:q": field, b"g:r": b"1"}) for n, field in enumerate(fields)])
+    if at_once:
+        assert rpc._followed_at_once(whole) is not None
+    assert rpc.positions(whole).tolist() == rpc._followed(whole).tolist()
+
+
+@pytest.mark.parametrize("cell", [0, 2500, -1])
+def test_a_large_page_that_is_damaged(cell: int) -> None:
+    """Broken: cells are read from the wrong places."""
+    whole = page([(b"key %d" % n, {b"f:q": b"value"}) for n in range(4000)])
+    block = bytearray(whole.block)
+    block[rpc.positions(whole)[cell]] = 0xFF
+    with pytest.raises(ValueError, match="block of whole cells"):
+        rpc.positions(Page(bytes(block), whole.counts))
