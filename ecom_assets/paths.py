@@ -22,14 +22,14 @@ from ecom_assets.kafka.layer import TopicLayer
 from ecom_assets.lake.merged import MergedLayer
 from ecom_assets.lake.streamed import StreamedLayer
 from ecom_assets.servers.stack import Stack
-from ecom_assets.source import acquire
+from ecom_assets.source import acquire, waiting
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from ecom_assets.core.settings import Settings
 
-RAW = RawLayer(acquire)
+RAW = RawLayer(acquire, waiting)
 EXPANDED = ExpandedLayer(RAW)
 CHUNKED = ChunkedLayer(EXPANDED)
 TOPIC = TopicLayer(CHUNKED)

@@ -1,11 +1,12 @@
-"""What has arrived in the source of a home, and what of it is loaded."""
+"""What has arrived in the source of a home, which deliveries were accepted, and how far each has come."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table as Grid
@@ -18,20 +19,41 @@ if TYPE_CHECKING:
     from ecom_assets.source.overview import Listed
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A delivery as it is shown.
+
+    Attributes:
+        sequence: Its number; 0 for the first files.
+        name: Its name.
+        at: When it was accepted, ISO 8601; empty for the first files.
+        tables: Table -> good rows and quarantined records that it brought; ``None`` where they are not known yet.
+        reached: The last layer that all its tables have passed; empty if there is none.
+    """
+
+    sequence: int
+    name: str
+    at: str
+    tables: dict[str, tuple[int, int] | None]
+    reached: str
+
+
 def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
-    """List the files of the home's source: which are loaded, which are not, and which are of no table."""
+    """List the deliveries of a home, how far each has come, and the files of the source that are not loaded."""
     settings = configure_existing(home=home)
     from ecom_assets.core.home import hint
     from ecom_assets.dataset.loader import named
-    from ecom_assets.source import overview
+    from ecom_assets.source import is_folder, overview
 
-    found = overview.of(settings, named(settings.dataset))
-    if settings.source in ("synthetic", "kaggle"):
-        inform(f"the source is {settings.source}: one delivery, which `{hint('run', settings)}` loads")
+    found, accepted = overview.of(settings, named(settings.dataset)), _accepted(settings)
+    _print_deliveries(accepted)
+    if is_folder(settings):
+        _print_files(found, settings)
     else:
-        _print(found, settings)
+        inform(f"the source is {settings.source}: one delivery, which `{hint('run', settings)}` loads")
     if as_json:
-        print(json.dumps({"source": settings.source, "files": [_json(each) for each in found]}))
+        files = [_json(each) for each in found]
+        print(json.dumps({"source": settings.source, "deliveries": list(map(_as_json, accepted)), "files": files}))
 
 
 def waiting(settings: Settings) -> str:
@@ -44,37 +66,104 @@ def waiting(settings: Settings) -> str:
         found = overview.of(settings, named(settings.dataset))
     except OSError:
         return ""
-    left = sum(each.state in (overview.LATER, overview.FOREIGN) for each in found)
+    left = sum(each.state not in (overview.LOADED, overview.REPEATED) for each in found)
     files = "one file" if left == 1 else f"{left:,} files"
     return f"{files} of the source not loaded: `{hint('deliveries', settings)}` lists them" if left else ""
 
 
-def _print(found: list[Listed], settings: Settings) -> None:
+def _accepted(settings: Settings) -> list[Shown]:
+    """The deliveries of a home in order, the first files included if they are loaded."""
+    from ecom_assets.core import delivery
+    from ecom_assets.paths import engine, open_home, path_used
+
+    with open_home(settings) as at:
+        used = engine(at, path_used(at))
+        rows = {
+            key: (build.rows, int(build.notes.get("quarantined", 0)))
+            for key, build in at.books.builds_by_delivery("expanded").items()
+        }
+
+        def shown(sequence: int, name: str, accepted: str, tables: list[str]) -> Shown:
+            reached = ""
+            for layer in used.layers:
+                touched = [at.dataset.tables[t] for t in tables if t in at.dataset.tables]
+                built = all(at.books.build(layer.name, t.name) for t in touched)
+                if not built or any(used.reached(layer.name, t) < sequence for t in touched):
+                    break
+                reached = layer.name
+            return Shown(sequence, name, accepted, {t: rows.get((t, str(sequence))) for t in tables}, reached)
+
+        first = [t for t in at.dataset.tables if at.books.build("raw", t)]
+        found = [shown(0, "the first files", "", first)] if first else []
+        for each in delivery.deliveries(settings):
+            tables = [file.table for file in each.files if not file.same_as]
+            found.append(shown(each.sequence, each.name, each.at, tables))
+        return found
+
+
+def _print_deliveries(found: list[Shown]) -> None:
+    if not found:
+        return
+    columns = (right("#"), "delivery", "accepted", "rows", "quarantined", "up to")
+    grid = Grid(*columns, title="Deliveries", title_justify="left")
+    for each in found:
+        known = {table: counts for table, counts in each.tables.items() if counts}
+        rows = ", ".join(f"{table} {good:,}" for table, (good, _) in known.items())
+        bad = ", ".join(f"{table} {bad:,}" for table, (_, bad) in known.items() if bad)
+        nothing = "nothing new" if not each.tables else "not expanded yet"
+        moment = each.at[:19].replace("T", " ")
+        grid.add_row(str(each.sequence), escape(each.name), moment, rows or nothing, bad, each.reached)
+    console.print(grid)
+
+
+def _print_files(found: list[Listed], settings: Settings) -> None:
+    from ecom_assets.source import overview
+
     folder = Path(settings.source).expanduser().resolve()
-    columns = ("delivery", "table", "file", right("bytes"), "written", "")
+    columns = ("file", "table", "delivery", right("bytes"), "written", "")
     grid = Grid(*columns, title=f"Files of {folder}", title_justify="left")
     for each in found:
-        file = each.file
-        state = each.state if file.is_settled else f"{each.state}, still being written"
+        file, state = each.file, each.state
+        if each.state in overview.WAITING and not file.is_settled:
+            state = f"{each.state}, still being written"
+        if each.detail:
+            state += f": {escape(each.detail)}"
+        loaded = each.state in (overview.LOADED, overview.REPEATED)
         grid.add_row(
-            escape(file.delivery),
-            file.table,
             escape(str(file.path.relative_to(folder))),
+            file.table,
+            "" if each.sequence is None else str(each.sequence),
             f"{file.bytes:,}",
             f"{datetime.fromtimestamp(file.modified, UTC):%Y-%m-%d %H:%M:%S}",
-            f"[green]{state}[/green]" if state == "loaded" else state,
+            f"[green]{state}[/green]" if loaded else f"[yellow]{state}[/yellow]",
         )
     console.print(grid)
+
+
+def _as_json(each: Shown) -> dict[str, Any]:
+    tables = {
+        table: None if counts is None else {"rows": counts[0], "quarantined": counts[1]}
+        for table, counts in each.tables.items()
+    }
+    return {
+        "sequence": each.sequence,
+        "name": each.name,
+        "accepted_at": each.at,
+        "tables": tables,
+        "layer": each.reached,
+    }
 
 
 def _json(each: Listed) -> dict[str, object]:
     file = each.file
     return {
-        "delivery": file.delivery,
+        "delivery": each.sequence,
+        "name": file.delivery,
         "table": file.table,
         "file": str(file.path),
         "bytes": file.bytes,
         "written_at": datetime.fromtimestamp(file.modified, UTC).isoformat(),
         "settled": file.is_settled,
         "state": each.state,
+        "detail": each.detail,
     }

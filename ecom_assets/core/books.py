@@ -176,10 +176,20 @@ class Books:
         return _build(row) if row else None
 
     def builds(self) -> list[Build]:
-        """Every layer of every table that was built."""
+        """Every layer of every table that was built, as a whole."""
+        c = self._builds.c
+        query = sa.select(self._builds).where(c.delivery == "").order_by(c.at)
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(self._builds).order_by(self._builds.c.at)).mappings().all()
+            rows = connection.execute(query).mappings().all()
         return [_build(row) for row in rows]
+
+    def builds_by_delivery(self, layer: str) -> dict[tuple[str, str], Build]:
+        """Table and delivery -> what a layer did for it; of layers that record it."""
+        c = self._builds.c
+        query = sa.select(self._builds).where(c.layer == layer, c.delivery != "")
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+        return {(row["table"], row["delivery"]): _build(row) for row in rows}
 
     def record_build(self, build: Build, delivery: str = "") -> None:
         """Record a build, in place of the last one."""

@@ -64,9 +64,9 @@ def changes(first: Measurement, now: Measurement) -> list[str]:
     if same:
         return list(now.problems)
     changed = (
-        f"{now.table}: the {now.layer} file holds {now.measure.rows:,} good rows with checksum {now.measure.hex}, but"
-        f" it held {first.measure.rows:,} with {first.measure.hex} when it was first measured; restore the old file, or"
-        " load the new one into another home"
+        f"{now.table}: {now.layer} holds {now.measure.rows:,} good rows with checksum {now.measure.hex}, but"
+        f" it held {first.measure.rows:,} with {first.measure.hex} when it was first measured; restore the old files,"
+        " or load the new ones into another home"
     )
     return [*now.problems, changed]
 

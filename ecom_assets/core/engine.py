@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecom_assets.core import boundary, locks, memory
+from ecom_assets.core import boundary, delivery, locks, memory
 from ecom_assets.core.books import Build, Verification
 from ecom_assets.core.context import Context
 from ecom_assets.core.disk import room_for
@@ -151,9 +151,11 @@ class Engine:
             note(f"  {name}/{table.name}: unchanged")
             return Built(unchanged=True, notes=last.notes)
         fingerprint, declaration = layer.fingerprint(self.at, table), layer.declaration(self.at, table)
+        reached = self.reached(layer.upstream.name, table) if layer.upstream else 0
         built = layer.build(self.at, table, repair=repair)
         if layer.upstream is None:  # it is built from outside, and only what came can be named
             fingerprint = layer.fingerprint(self.at, table)
+            reached = max((each.sequence for each in delivery.deliveries(self.at.settings)), default=0)
         built = replace(built, seconds=time.perf_counter() - began)
         kept = last if built.unchanged and last else None
         self.at.books.record_build(
@@ -168,8 +170,13 @@ class Engine:
                 kept.notes if kept else built.notes,
             )
         )
+        self.at.books.set_state(f"{name}/{table.name}/reached", reached)
         note(f"  {name}/{table.name}: {'unchanged' if built.unchanged else 'built'} in {built.seconds:.1f} s")
         return built
+
+    def reached(self, name: str, table: Table) -> int:
+        """The sequence of the last delivery that a layer of a table was built after; 0 if it is of the first files."""
+        return self.at.books.state(f"{name}/{table.name}/reached") or 0
 
     # Measuring
 
@@ -262,7 +269,7 @@ class Engine:
             return self._verified(found, None, list(found.problems))
         found = self.measure(name, table, cut)
         if layer.upstream is None:
-            return self._verified(found, None, self.changes(found))
+            return self._verified(found, None, self.changes(found, table))
         before = self.look_up(layer.upstream.name, table, cut)
         wrong = boundary.mismatches(before, found)
         if wrong and not found.problems and not before.problems:
@@ -283,13 +290,23 @@ class Engine:
             return ()
         return self.verify(name, table).mismatches
 
-    def changes(self, found: Measurement) -> list[str]:
-        """What differs between a first layer and what it was first measured to hold; that is recorded here."""
+    def changes(self, found: Measurement, table: Table) -> list[str]:
+        """What differs between a first layer and what it was first measured to hold.
+
+        That is recorded here, and what deliveries add to it.
+        """
         key = f"{found.layer}/{found.table}/first"
-        first = self.at.books.state(key)
-        if first is None and not found.problems:
-            self.at.books.set_state(key, found.to_json())
-        return boundary.changes(Measurement.from_json(first), found) if first else list(found.problems)
+        known = self.at.books.state(key)
+        if known is None:
+            if not found.problems:
+                self.at.books.set_state(key, found.to_json())
+            return list(found.problems)
+        first = Measurement.from_json(known)
+        wrong = boundary.changes(first, found)
+        if wrong and not found.problems and (grown := self.layer(found.layer).derive(self.at, table, first, Cut())):
+            self.at.books.set_state(key, grown.to_json())
+            wrong = boundary.changes(grown, found)
+        return wrong
 
     def _verified(self, found: Measurement, before: Measurement | None, wrong: list[str]) -> Verified:
         self.record(found, wrong)

@@ -283,6 +283,13 @@ def move(path: Location, target: Location) -> None:
     path.rename(target)  # ty: ignore[invalid-argument-type]  both are of one kind
 
 
+def move_over(path: Location, target: Location) -> None:
+    """Put a file in the place of another; in HDFS, a crash may leave none."""
+    if not isinstance(path, Path):
+        target.unlink(missing_ok=True)
+    move(path, target)
+
+
 def exists(path: Location) -> bool:
     """Whether a folder holds a Delta table."""
     from deltalake import DeltaTable  # a tenth of a second, which Spark's Python workers can do without

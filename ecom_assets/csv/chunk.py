@@ -4,7 +4,8 @@ What belongs here: cutting expanded files into chunks, their manifest, and readi
 verified one by one. What does not: the layer (``chunked``).
 
 A chunk is the unit that the Kafka ledger knows: it is in the topic as a whole or not at all. The manifest gives each
-chunk's rows, bytes and checksum; a folder without one counts as not built.
+chunk's rows, bytes and checksum; a folder without one counts as not built. The chunks of a delivery have a manifest of
+their own (``manifest-000001.jsonl``), which is written last: without it, they do not count.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.delivery import DIGITS
 from ecom_assets.core.errors import NotBuiltError
 from ecom_assets.core.home import hint
 from ecom_assets.core.layer import Chunk
-from ecom_assets.core.location import Location, emptied, local, replace
+from ecom_assets.core.location import Location, emptied, local, move_over, replace
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
@@ -28,6 +30,7 @@ from ecom_assets.csv import blocks as cutting
 from ecom_assets.csv import expand, records
 from ecom_assets.csv.blocks import Block
 from ecom_assets.csv.contract import DamagedError, header_line
+from ecom_assets.csv.parts import FIRST
 from ecom_assets.dataset.model import Table
 
 MANIFEST = "manifest.jsonl"
@@ -41,8 +44,9 @@ def folder(table: Table, settings: Settings) -> Location:
 
 
 def files(table: Table, settings: Settings) -> list[Location]:
-    """A table's chunks in order."""
-    return sorted(folder(table, settings).glob("part-*.csv"), key=lambda path: path.name)
+    """A table's chunks in order: those of the copies, then those of deliveries."""
+    found = folder(table, settings).glob("*.csv")
+    return sorted(found, key=lambda path: (sequence_of(path.name), path.name))
 
 
 def read_manifest(folder: Location) -> list[Chunk]:
@@ -52,22 +56,25 @@ def read_manifest(folder: Location) -> list[Chunk]:
         NotBuiltError: The folder has none: it was never built, or not to its end.
         DamagedError: It holds something else.
     """
-    path = folder / MANIFEST
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise NotBuiltError("chunked", folder.name) from None
+    if not (folder / MANIFEST).exists():
+        raise NotBuiltError("chunked", folder.name)
+    later = sorted(folder.glob("manifest-*.jsonl"), key=lambda path: path.name)
+    return [chunk for path in (folder / MANIFEST, *later) for chunk in _entries(path)]
+
+
+def _entries(path: Location) -> list[Chunk]:
+    lines = path.read_text(encoding="utf-8").splitlines()
     try:
         entries = (json.loads(line) for line in lines)
         return [Chunk(e["chunk"], e["rows"], e["bytes"], int(e["checksum"], 16)) for e in entries]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(
-            f"{path}: expected a line of JSON for each chunk, got something else ({error})", _again(folder.name)
+            f"{path}: expected a line of JSON for each chunk, got something else ({error})", _again(path.parent.name)
         ) from error
 
 
 def build(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> list[Chunk]:
-    """Cut a table's expanded files into chunks of about ``settings.chunk_bytes``, in the home.
+    """Cut a table's copies into chunks of about ``settings.chunk_bytes``, in the home.
 
     They are cut next to those that are there, and swapped in.
 
@@ -87,7 +94,7 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
     with emptied(target.with_name(f".{table.name}.part")) as work:
         built = work / "chunks"
         built.mkdir()
-        for source in expand.files(table, settings):
+        for source in expand.copies(table, settings):
             for rows, checksum, body in cut(source, table, settings.chunk_bytes):
                 chunks.append(Chunk(file_name(len(chunks)), rows, len(body), checksum))
                 (built / chunks[-1].name).write_bytes(body)
@@ -98,9 +105,50 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
     return chunks
 
 
-def file_name(number: int) -> str:
-    """The name of a chunk."""
-    return f"part-{number:06d}.csv"
+def append(
+    table: Table, settings: Settings, sequence: int, progress: Callable[[int], None] | None = None
+) -> list[Chunk]:
+    """Cut what a delivery added into chunks of its own; safe to repeat.
+
+    Args:
+        table: The table.
+        settings: Where and how large.
+        sequence: That of the delivery.
+        progress: Called with the rows done since the last call.
+
+    Returns:
+        Its manifest.
+
+    Raises:
+        DamagedError: The expanded file holds a row that cannot be read.
+    """
+    source, target = expand.folder(table, settings) / expand.delivery_name(sequence), folder(table, settings)
+    chunks: list[Chunk] = []
+    for rows, checksum, body in cut(source, table, settings.chunk_bytes):
+        chunks.append(Chunk(file_name(len(chunks), sequence), rows, len(body), checksum))
+        (target / chunks[-1].name).write_bytes(body)
+        if progress:
+            progress(rows)
+    work = target / f".{manifest_name(sequence)}.part"
+    work.write_bytes(manifest(chunks).encode())
+    move_over(work, target / manifest_name(sequence))
+    return chunks
+
+
+def file_name(number: int, sequence: int = FIRST) -> str:
+    """The name of a chunk, of the copies or of a delivery."""
+    return f"{f'delivery-{sequence:0{DIGITS}d}' if sequence else 'part'}-{number:06d}.csv"
+
+
+def sequence_of(name: str) -> int:
+    """The sequence of the delivery that a chunk or a manifest is of, by its name."""
+    words = name.partition(".")[0].split("-")
+    return int(words[1]) if words[0] in ("delivery", "manifest") and len(words) > 1 else FIRST
+
+
+def manifest_name(sequence: int) -> str:
+    """The name of the manifest of a delivery."""
+    return f"manifest-{sequence:0{DIGITS}d}.jsonl"
 
 
 def manifest(chunks: Iterable[Chunk]) -> str:
@@ -135,8 +183,12 @@ def cut(source: Location, table: Table, size: int) -> Iterator[tuple[int, int, b
 
 def measure(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> Measure:
     """Read every chunk back and hash its rows; a missing or a damaged chunk counts as what is left of it."""
+    return measure_files(files(table, settings), table, progress)
+
+
+def measure_files(paths: Sequence[Location], table: Table, progress: Callable[[int], None] | None = None) -> Measure:
+    """Read some chunks back and hash their rows."""
     began = time.perf_counter()
-    paths = files(table, settings)
     found = Measure()
     groups = (paths[at : at + READ_TOGETHER] for at in range(0, len(paths), READ_TOGETHER))
     for part in ordered_map(lambda group: _measured(group, table), groups):

@@ -6,7 +6,9 @@ What belongs here: when and where this room's functions are called for the layer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 from typing_extensions import override
@@ -19,6 +21,7 @@ from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, states
 from ecom_assets.csv.expanded import ExpandedLayer
+from ecom_assets.csv.parts import FIRST, Held, behind, chain, parts
 from ecom_assets.dataset.model import Table
 
 SHOWN = 5
@@ -54,23 +57,47 @@ class ChunkedLayer(ChunkSource):
 
     @override
     def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
-        """Cut chunks next to those that are there, and swap them in: with ``repair`` and without."""
-        settings = at.settings
+        """Cut what deliveries have added; where the copies are other ones, or with ``repair``, all of it.
+
+        Chunks of copies are cut next to those that are there, and swapped in.
+        """
         if not self._expanded.exists(at, table):
             raise NotBuiltError(self._expanded.name, table.name)
+        inputs = states.digest(self._expanded.inputs(at, table), at.settings.chunk_bytes)
+        held = Held(at, self.name, table, inputs)
+        there = 0 if repair or not self.exists(at, table) else held.count
+        left = parts(table, at.settings)[there:]
+        chunks: list[Chunk] = []
         with track(f"chunked/{table.name}", None) as advance:
-            if settings.csv_engine == "spark":
-                from ecom_assets.csv import spark_tasks  # pyspark, which a home without Spark can do without
+            for number, part in enumerate(left, there + 1):
+                if part.sequence == FIRST:
+                    cut = self._copies(at, table, advance)
+                else:
+                    cut = chunk.append(table, at.settings, part.sequence, advance)
+                held.record(number, _built(cut))
+                chunks += cut
+        return replace(_built(chunks), unchanged=not left)
 
-                chunks = spark_tasks.chunk_table(at.spark, table, settings, advance)
-            else:
-                chunks = chunk.build(table, settings, advance)
-        return Built(sum(c.rows for c in chunks), notes={"chunks": len(chunks)})
+    def _copies(self, at: Context, table: Table, advance: Callable[[int], None]) -> list[Chunk]:
+        """Cut the copies; the chunks of deliveries are gone then, and follow."""
+        if at.settings.csv_engine == "spark":
+            from ecom_assets.csv import spark_tasks  # pyspark, which a home without Spark can do without
+
+            return spark_tasks.chunk_table(at.spark, table, at.settings, advance)
+        return chunk.build(table, at.settings, advance)
 
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
         """Names, sizes and times of all files: one look at the folder, and a touched chunk is noticed."""
-        return states.digest(states.folder_state(chunk.folder(table, at.settings)))
+        return self._chain(at, table)[-1]
+
+    def _chain(self, at: Context, table: Table) -> list[str]:
+        """Names of the chunks of the copies, of these and the first delivery's, and so on."""
+        by_sequence: dict[int, list[Any]] = {FIRST: []}
+        for state in states.folder_state(chunk.folder(table, at.settings)):
+            if not state[0].startswith("."):
+                by_sequence.setdefault(chunk.sequence_of(state[0]), []).append(state)
+        return chain([by_sequence[sequence] for sequence in sorted(by_sequence)])
 
     @override
     def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
@@ -78,6 +105,20 @@ class ChunkedLayer(ChunkSource):
         with track(f"check: chunked/{table.name}", None) as advance:
             found = chunk.measure(table, settings, advance)
         return Measurement(table.name, self.name, found, position=position, problems=self._problems(at, table))
+
+    @override
+    def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
+        """Read the chunks alone that deliveries have added since, if all others are what they were."""
+        names = self._chain(at, table)
+        count = behind(names, known.position)
+        if count is None or self._problems(at, table):
+            return None
+        paths = chunk.files(table, at.settings)
+        sequences = sorted({FIRST, *(chunk.sequence_of(path.name) for path in paths)})[count:]
+        with track(f"check: chunked/{table.name}", None) as advance:
+            new = [path for path in paths if chunk.sequence_of(path.name) in sequences]
+            found = chunk.measure_files(new, table, advance)
+        return Measurement(table.name, self.name, known.measure + found, position=names[-1])
 
     def _problems(self, at: Context, table: Table) -> tuple[str, ...]:
         """Where the folder differs from its manifest."""
@@ -94,7 +135,7 @@ class ChunkedLayer(ChunkSource):
             for name, size in due.items()
             if sizes.get(name) != size
         ]
-        found += [f"{folder / n}: expected no such chunk" for n in sizes if n.startswith("part-") and n not in due]
+        found += [f"{folder / n}: expected no such chunk" for n in sizes if n.endswith(".csv") and n not in due]
         more = [f"{folder}: {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
         return (*found[:SHOWN], *more)
 
@@ -121,6 +162,10 @@ class ChunkedLayer(ChunkSource):
     @override
     def rows(self, table: Table, chunks: Sequence[Chunk], data: Sequence[bytes]) -> pa.RecordBatch:
         return chunk.verified(table, chunks, data)
+
+
+def _built(chunks: Sequence[Chunk]) -> Built:
+    return Built(sum(c.rows for c in chunks), notes={"chunks": len(chunks)})
 
 
 def _bytes(size: int | None) -> str:

@@ -7,7 +7,8 @@ Here rows meet the contract for the first time: bad records are quarantined in `
 everything downstream holds good rows only. Each copy of a table is a file of its own (``copy-000.csv`` holds the rows
 as published) with fresh keys, so that no store can take a copy for an update; keys that refer to one another are
 renewed alike, so copy *k* of a row belongs to copy *k* of those that it refers to. Keys inside longer texts, such as
-JSON, stay those of the first copy.
+JSON, stay those of the first copy. A delivery's rows have a file of their own as well (``delivery-000001.csv``), and so
+have its bad records (``quarantine/<table>-000001.jsonl``): whatever a table holds, only the new rows are written.
 """
 
 from __future__ import annotations
@@ -24,18 +25,22 @@ from typing import BinaryIO
 import pyarrow as pa
 from typing_extensions import Buffer, override
 
+from ecom_assets.core.delivery import DIGITS
 from ecom_assets.core.files import temporary
-from ecom_assets.core.location import Location, emptied, local, replace
+from ecom_assets.core.location import Location, emptied, local, move_over, replace
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import blocks as cutting
 from ecom_assets.csv import keys, records
 from ecom_assets.csv.blocks import Block
 from ecom_assets.csv.contract import header_line
+from ecom_assets.csv.parts import FIRST, Part
 from ecom_assets.csv.plan import Plan, raw_file
 from ecom_assets.dataset.model import Table
 
 _EAGER = 8 << 20  # bytes that are worth a call of the disk
+
+_DELIVERY = "delivery-"
 
 LEAST_BLOCK = 64 << 10
 """Bytes of a raw file's block, at least: each costs a call of its parser."""
@@ -62,8 +67,18 @@ def folder(table: Table, settings: Settings) -> Location:
 
 
 def files(table: Table, settings: Settings) -> list[Location]:
+    """All files of a table in order: its copies, and what deliveries added."""
+    return [*copies(table, settings), *delivered(table, settings)]
+
+
+def copies(table: Table, settings: Settings) -> list[Location]:
     """A table's copies in order; those that Spark has written, part by part."""
     return sorted(folder(table, settings).glob("copy-*.csv"), key=lambda path: path.name)
+
+
+def delivered(table: Table, settings: Settings) -> list[Location]:
+    """The files of a table's deliveries in order."""
+    return sorted(folder(table, settings).glob(f"{_DELIVERY}*.csv"), key=lambda path: path.name)
 
 
 def file_name(copy: int, part: int | None = None) -> str:
@@ -71,9 +86,27 @@ def file_name(copy: int, part: int | None = None) -> str:
     return f"copy-{copy:03d}.csv" if part is None else f"copy-{copy:03d}-{part:06d}.csv"
 
 
-def quarantine_file(table: Table, settings: Settings) -> Path:
-    """Where a table's unreadable records are stored."""
-    return settings.quarantine / f"{table.name}.jsonl"
+def delivery_name(sequence: int) -> str:
+    """The name of the file of a delivery."""
+    return f"{_DELIVERY}{sequence:0{DIGITS}d}.csv"
+
+
+def place_of(name: str) -> tuple[int, int]:
+    """Copy and sequence of the delivery that a file of this layer holds rows of, by its name."""
+    if name.startswith(_DELIVERY):
+        return 0, int(name.removesuffix(".csv").removeprefix(_DELIVERY))
+    return int(name.removesuffix(".csv").split("-")[1]), FIRST
+
+
+def quarantine_file(table: Table, settings: Settings, sequence: int = FIRST) -> Path:
+    """Where the unreadable records of a table's first file are stored, or those of a delivery."""
+    return settings.quarantine / f"{table.name}{f'-{sequence:0{DIGITS}d}' if sequence else ''}.jsonl"
+
+
+def quarantine_files(table: Table, settings: Settings) -> list[Path]:
+    """Where a table's unreadable records are stored: those of the first file, and of each delivery that is here."""
+    sequences = [place_of(path.name)[1] for path in delivered(table, settings)]
+    return [quarantine_file(table, settings, sequence) for sequence in (FIRST, *sequences)]
 
 
 def build(table: Table, settings: Settings, growth: Plan, progress: Callable[[int], None] | None = None) -> Expansion:
@@ -125,6 +158,33 @@ def quarantine(table: Table, settings: Settings) -> Generator[tuple[BinaryIO, Sw
         yield bad, swap
 
 
+def append(
+    table: Table, settings: Settings, part: Part, target: Location, progress: Callable[[int], None] | None = None
+) -> Expansion:
+    """Write the good rows of a delivery's file, and its quarantine; safe to repeat.
+
+    Args:
+        table: The table.
+        settings: Where the quarantine is.
+        part: The delivery's file.
+        target: The folder that gets a file.
+        progress: Called with the bytes done since the last call.
+
+    Raises:
+        HeaderError: The file's header is wrong.
+        OSError: The disk is full, or the file is gone.
+    """
+    name = delivery_name(part.sequence)
+    work = target / f".{name}.part"
+    with temporary(quarantine_file(table, settings, part.sequence)) as (bad, place):
+        with work.open("wb") as output:
+            blocks = cutting.blocks(part.path, cutting.data_start(part.path, table))
+            written = write_copies(blocks, table, Plan(), outputs=[output], bad=bad, progress=progress, name=part.name)
+        place()
+        move_over(work, target / name)
+    return Expansion(*written, 1)
+
+
 def raw_blocks(table: Table, settings: Settings, growth: Plan) -> Iterator[Block]:
     """The raw file's rows, in blocks that can be held once per copy: many copies mean smaller blocks."""
     source, size = raw_file(table, settings), max(LEAST_BLOCK, cutting.BLOCK_BYTES // growth.copies)
@@ -139,6 +199,7 @@ def write_copies(
     outputs: Sequence[BinaryIO | io.BufferedWriter],
     bad: BinaryIO,
     progress: Callable[[int], None] | None = None,
+    name: str = "",
 ) -> tuple[int, int]:
     """Write the copies of some of a raw file's rows, each with a header.
 
@@ -149,13 +210,14 @@ def write_copies(
         outputs: A file for each copy.
         bad: The file for records that cannot be read.
         progress: Called with the bytes of the raw file done since the last call.
+        name: What the file is called in quarantine; as the table's first file if empty.
 
     Returns:
         Rows of the first copy, and quarantined records.
     """
 
     def work(block: Block) -> tuple[records.Parsed, list[bytes | bytearray], int]:
-        parsed = records.parse_block(block, table, table.csv)
+        parsed = records.parse_block(block, table, name or table.csv)
         return parsed, [parsed.text, *copy_texts(parsed, table, growth)], len(block.data)
 
     rows = quarantined = 0

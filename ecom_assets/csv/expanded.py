@@ -6,7 +6,9 @@ What belongs here: when and where this room's functions are called for the layer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,12 +18,13 @@ from ecom_assets.core import quarantine
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import CsvError, NotBuiltError, ServiceError
 from ecom_assets.core.layer import Built, Cut, Measurement, Row, RowSource
-from ecom_assets.core.location import remove
+from ecom_assets.core.location import Location, remove
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, fold, states, unique
-from ecom_assets.csv.plan import Plan, plan, raw_file
+from ecom_assets.csv.parts import FIRST, Held, behind, chain, parts, raw_chain
+from ecom_assets.csv.plan import Plan, plan
 from ecom_assets.csv.raw import RawLayer
 from ecom_assets.dataset.model import MAX_KEY, Table
 
@@ -57,7 +60,7 @@ class ExpandedLayer(RowSource):
         for each in (table, *others):
             if not self._raw.exists(at, each):
                 raise NotBuiltError(self._raw.name, each.name)
-            files.append(states.file_state(raw_file(each, settings)))
+            files.append(raw_chain(each, settings)[-1])
         return states.digest(build.fingerprint, files, settings.expand)
 
     @override
@@ -78,33 +81,82 @@ class ExpandedLayer(RowSource):
 
     @override
     def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
-        """Write the copies next to those that are there, and swap them in: with ``repair`` and without."""
+        """Write what deliveries have added; where the first file is another one, or with ``repair``, all of it.
+
+        Copies are written next to those that are there, and swapped in.
+        """
         settings = at.settings
         if not self._raw.exists(at, table):
             raise NotBuiltError(self._raw.name, table.name)
-        growth = plan(table, at.dataset, settings)
-        with track(f"expanded/{table.name}", raw_file(table, settings).stat().st_size, "bytes") as advance:
-            if settings.csv_engine == "spark":
-                from ecom_assets.csv import spark_tasks  # pyspark, which a home without Spark can do without
+        held = Held(at, self.name, table, self.inputs(at, table))
+        there = 0 if repair or not self.exists(at, table) else held.count
+        left = parts(table, settings)[there:]
+        done = expand.Expansion(0, 0, 1)
+        with track(f"expanded/{table.name}", sum(p.path.stat().st_size for p in left), "bytes") as advance:
+            for number, part in enumerate(left, there + 1):
+                if part.sequence == FIRST:
+                    added = self._copies(at, table, advance)
+                else:
+                    added = expand.append(table, settings, part, expand.folder(table, settings), advance)
+                held.record(number, _built(added))
+                done = expand.Expansion(
+                    done.rows + added.rows, done.quarantined + added.quarantined, max(done.copies, added.copies)
+                )
+        return replace(_built(done), unchanged=not left)
 
-                done = spark_tasks.expand_table(at.spark, table, settings, growth, advance)
-            else:
-                done = expand.build(table, settings, growth, advance)
-        return Built(done.rows, notes={"copies": done.copies, "quarantined": done.quarantined})
+    def _copies(self, at: Context, table: Table, advance: Callable[[int], None]) -> expand.Expansion:
+        """Write the copies of the first file; what deliveries added is gone then, and follows."""
+        growth = plan(table, at.dataset, at.settings)
+        if at.settings.csv_engine == "spark":
+            from ecom_assets.csv import spark_tasks  # pyspark, which a home without Spark can do without
+
+            return spark_tasks.expand_table(at.spark, table, at.settings, growth, advance)
+        return expand.build(table, at.settings, growth, advance)
+
+    def inputs(self, at: Context, table: Table) -> str:
+        """Names what, next to raw files, all rows depend on."""
+        return states.digest(dict(self.declaration(at, table)), at.settings.expand)
 
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
-        aside = expand.quarantine_file(table, at.settings)
-        bad = states.file_state(aside) if aside.exists() else ""
-        return states.digest(states.folder_state(expand.folder(table, at.settings)), bad)
+        return self._chain(at, table)[-1]
+
+    def _chain(self, at: Context, table: Table) -> list[str]:
+        """Names of the copies, of these and what the first delivery added, and so on."""
+        by_sequence: dict[int, list[Any]] = {FIRST: []}
+        for state in states.folder_state(expand.folder(table, at.settings)):
+            if state[0].endswith(".csv"):
+                by_sequence.setdefault(expand.place_of(state[0])[1], []).append(state)
+        for sequence, files in by_sequence.items():
+            bad = expand.quarantine_file(table, at.settings, sequence)
+            files.append(states.file_state(bad) if bad.exists() else "")
+        return chain([by_sequence[sequence] for sequence in sorted(by_sequence)])
 
     @override
     def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
-        settings, position = at.settings, self.position(at, table, cut)
-        paths = expand.files(table, settings)
-        held = quarantine.read_file(expand.quarantine_file(table, settings))
+        paths, bad = expand.files(table, at.settings), expand.quarantine_files(table, at.settings)
+        return self._measured(at, table, paths, bad)
+
+    @override
+    def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
+        """Read what deliveries have added since, if all else is what it was."""
+        count = behind(self._chain(at, table), known.position)
+        if count is None or len(known.copies) != 1:
+            return None
+        paths = expand.delivered(table, at.settings)[count - 1 :]
+        found = self._measured(at, table, paths, expand.quarantine_files(table, at.settings)[count:])
+        if found.problems:
+            return None
+        total = known.measure + found.measure
+        bad = known.excluded["quarantined"] + found.excluded["quarantined"]
+        return replace(found, measure=total, excluded={"quarantined": bad}, copies=(known.copies[0] + found.measure,))
+
+    def _measured(self, at: Context, table: Table, paths: list[Location], bad: list[Path]) -> Measurement:
+        """Read some files, and some quarantine files."""
+        settings, position = at.settings, self._chain(at, table)[-1]
+        kept = [quarantine.read_file(path) for path in bad]
         try:
-            growth = plan(table, at.dataset, settings) if len(paths) > 1 else Plan()
+            growth = plan(table, at.dataset, settings) if len(expand.copies(table, settings)) > 1 else Plan()
             with track(f"check: expanded/{table.name}", None) as advance:
                 found = fold.measure(paths, table, growth, advance)
         except (CsvError, FileNotFoundError) as error:
@@ -114,15 +166,16 @@ class ExpandedLayer(RowSource):
             table.name,
             self.name,
             found.measure,
-            {"quarantined": held.measure},
+            {"quarantined": sum((each.measure for each in kept), Measure())},
             position,
             copies=found.copies,
-            problems=(*found.problems, *held.problems),
+            problems=(*found.problems, *(problem for each in kept for problem in each.problems)),
         )
 
     @override
     def delete(self, at: Context, table: Table) -> None:
-        expand.quarantine_file(table, at.settings).unlink(missing_ok=True)
+        for file in expand.quarantine_files(table, at.settings):
+            file.unlink(missing_ok=True)
         remove(expand.folder(table, at.settings))
         unique.conflicts_file(table, at.settings).unlink(missing_ok=True)
 
@@ -162,3 +215,7 @@ class ExpandedLayer(RowSource):
     def _require(self, at: Context, table: Table) -> None:
         if not self.exists(at, table):
             raise NotBuiltError(self.name, table.name)
+
+
+def _built(done: expand.Expansion) -> Built:
+    return Built(done.rows, notes={"copies": done.copies, "quarantined": done.quarantined})

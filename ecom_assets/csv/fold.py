@@ -20,7 +20,7 @@ from ecom_assets.csv import blocks as cutting
 from ecom_assets.csv import records
 from ecom_assets.csv.blocks import Block
 from ecom_assets.csv.contract import HeaderError
-from ecom_assets.csv.expand import renew
+from ecom_assets.csv.expand import place_of, renew
 from ecom_assets.csv.plan import Plan
 from ecom_assets.dataset.model import Table
 
@@ -44,10 +44,10 @@ class Folded:
 
 
 def measure(paths: list[Location], table: Table, growth: Plan, progress: Callable[[int], None] | None = None) -> Folded:
-    """Read every copy back and hash its rows, as they are and folded back.
+    """Read every copy back and hash its rows, as they are and folded back; what deliveries added is of the first.
 
     Args:
-        paths: The files of all copies.
+        paths: The files.
         table: What they hold.
         growth: How the table has grown; of a single copy nothing of it is needed.
         progress: Called with the rows done since the last call.
@@ -55,7 +55,7 @@ def measure(paths: list[Location], table: Table, growth: Plan, progress: Callabl
     began = time.perf_counter()
     found, copies, problems = Measure(), dict[int, Measure](), list[str]()
     for path in paths:
-        number = int(path.name.removesuffix(".csv").split("-")[1])
+        number, _ = place_of(path.name)
         copies.setdefault(number, Measure())
         found += Measure(bytes=path.stat().st_size)
 

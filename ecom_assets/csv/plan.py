@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecom_assets.core import row_hash
+from ecom_assets.core import delivery, row_hash
 from ecom_assets.core.errors import CsvError
 from ecom_assets.core.expansion import Target
 from ecom_assets.core.settings import Settings
@@ -60,7 +60,7 @@ def plan(table: Table, dataset: Dataset, settings: Settings) -> Plan:
     Raises:
         FileNotFoundError: A raw file is missing.
         HeaderError: The raw file of a table that owns a key has a wrong header.
-        CsvError: Copies of the table would share keys, or a key would not fit 64 bits.
+        CsvError: Copies of the table would share keys, a key would not fit 64 bits, or the home has deliveries.
     """
     copies = _copies(dataset, settings)
     if copies is None or math.ceil(copies[table.name]) == 1:
@@ -110,6 +110,12 @@ def _copies(dataset: Dataset, settings: Settings) -> dict[str, float] | None:
     target = Target.parse(settings.expand)
     if target == Target():
         return None
+    if came := [each.name for each in delivery.deliveries(settings)]:
+        raise CsvError(
+            f"{settings.home}: expected the first files alone, by which tables can grow (--expand), got the deliveries"
+            f" {', '.join(came[:5])}",
+            "run without --expand, or take a new home",
+        )
     sizes = {t.name: raw_file(t, settings).stat().st_size for t in dataset.tables.values()}
     grown = target.factors(sizes)
     # Only tables that share a session can be cut in the middle of a copy without breaking a reference.

@@ -1,7 +1,7 @@
 """The layer raw: the files as published, which nothing of ours may change.
 
 What belongs here: bringing the files once for all tables, and measuring them by the second reader (``audit``). What
-does not: where they come from, which is a function that this layer is given.
+does not: where they come from, which functions know that this layer is given.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
@@ -20,10 +21,14 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.csv import plan, states
-from ecom_assets.csv.audit import audit
+from ecom_assets.csv.audit import Audit, audit
 from ecom_assets.csv.contract import HeaderError
+from ecom_assets.csv.parts import counted, parts, raw_chain
 from ecom_assets.csv.plan import raw_file
 from ecom_assets.dataset.model import Dataset, Table
+
+Waiting = Callable[[Settings, Dataset], Sequence[tuple[str, str]]]
+"""What a build would bring: table, and a name of the file and its state. Reads no file."""
 
 Acquire = Callable[[Settings, Dataset, Callable[[str, int, int], None] | None], Mapping[str, Path]]
 """Puts the files of all tables in their places, or finds them there; reports table, rows done and rows in all."""
@@ -34,6 +39,7 @@ class RawLayer(Layer):
 
     Args:
         acquire: Brings them.
+        waiting: Tells what it would bring.
     """
 
     name = "raw"
@@ -41,18 +47,22 @@ class RawLayer(Layer):
     pool = "files"
     kinds = frozenset({"csv"})
     replaceable = False
-    description = "The file as published, unchanged."
+    description = "The files as published, unchanged: the first one and that of each delivery."
 
-    def __init__(self, acquire: Acquire) -> None:
-        self._acquire = acquire
+    def __init__(self, acquire: Acquire, waiting: Waiting) -> None:
+        self._acquire, self._waiting = acquire, waiting
 
     @override
     def fingerprint(self, at: Context, table: Table) -> str:
-        """Name the source and the file that is there: one that was touched since is compared with the source again."""
+        """Name the source, the files that are there, and those that wait in the source.
+
+        A file that was touched since is compared with the source again.
+        """
         settings, now = at.settings, _state(table, at.settings)
         if settings.source == "synthetic":
             return states.digest(settings.source, settings.scale, settings.seed, now)
-        return states.digest(settings.source, now)
+        new = [name for of, name in self._waiting(settings, at.dataset) if of == table.name]
+        return states.digest(settings.source, now, *new)
 
     @override
     def exists(self, at: Context, table: Table) -> bool:
@@ -69,21 +79,44 @@ class RawLayer(Layer):
 
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
-        path = raw_file(table, at.settings)
-        return states.file_state(path) if path.exists() else ""
+        return _state(table, at.settings)
 
     @override
     def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
-        """Read the file by the second reader; a file that it cannot read is a measurement with a problem."""
-        path, position = raw_file(table, at.settings), self.position(at, table, cut)
+        """Read the files by the second reader; a file that it cannot read is a measurement with a problem."""
+        return self._measured(at, table, Audit(), 0)
+
+    @override
+    def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
+        """Read the files alone that came since; those before as well, if one of them was touched."""
+        count = counted(known.position)
+        if not raw_file(table, at.settings).exists() or known.last_copy is None or not count:
+            return None
+        names = raw_chain(table, at.settings)
+        if count > len(names):
+            return None
+        if names[count - 1] != known.position:
+            again = self._measured(at, table, Audit(), 0, count)
+            if again.problems or not (again.measure.same_rows(known.measure) and again.excluded == known.excluded):
+                return None
+        before = Audit(replace(known.measure, seconds=0.0), known.excluded["quarantined"], known.last_copy)
+        found = self._measured(at, table, before, count)
+        return None if found.problems else found
+
+    def _measured(self, at: Context, table: Table, found: Audit, begin: int, end: int | None = None) -> Measurement:
+        """Read some of the files, and add what those before were found to hold."""
+        position = _state(table, at.settings)
+        left = [part.path for part in parts(table, at.settings)][begin:end]
         try:
             sample = plan.last_copy(table, at.dataset, at.settings).sample
-            with track(f"check: raw/{table.name}", path.stat().st_size, "bytes") as advance:
-                found = audit(path, table, sample, progress=advance)
+            size = sum(path.stat().st_size for path in left)
+            with track(f"check: raw/{table.name}", size, "bytes") as advance:
+                for path in left:
+                    found += audit(path, table, sample, progress=advance)
         except HeaderError as error:
             return Measurement(table.name, self.name, Measure(), position=position, problems=(str(error),))
         except FileNotFoundError as error:
-            problem = f"{error.filename or path}: expected a raw file, got none"
+            problem = f"{error.filename or raw_file(table, at.settings)}: expected a raw file, got none"
             return Measurement(table.name, self.name, Measure(), position=position, problems=(problem,))
         return Measurement(
             table.name, self.name, found.rows, {"quarantined": found.quarantined}, position, last_copy=found.sampled
@@ -140,7 +173,7 @@ def _acquired(settings: Settings, dataset: Dataset, acquire: Acquire) -> dict[st
     seconds = time.perf_counter() - began
     remember(settings)
     now = {name: _state(table, settings) for name, table in tables.items()}
-    sizes = {name: raw_file(table, settings).stat().st_size for name, table in tables.items()}
+    sizes = {name: sum(p.path.stat().st_size for p in parts(table, settings)) for name, table in tables.items()}
     whole = sum(size for name, size in sizes.items() if now[name] != before[name]) or 1
     return {name: (now[name], _share(done.get(name, 0), sizes[name], seconds / whole, now[name] == before[name]))
             for name in tables}  # fmt: skip
@@ -153,5 +186,5 @@ def _share(rows: int, size: int, seconds_per_byte: float, unchanged: bool) -> Bu
 
 
 def _state(table: Table, settings: Settings) -> str:
-    path = raw_file(table, settings)
-    return states.file_state(path) if path.exists() else ""
+    """Names a table's files; empty if there are none."""
+    return raw_chain(table, settings)[-1] if raw_file(table, settings).exists() else ""

@@ -107,7 +107,7 @@ def chunk_table(
         ServiceError: A task failed.
     """
     target = chunk.folder(table, settings)
-    names = [path.name for path in expand.files(table, settings)]
+    names = [path.name for path in expand.copies(table, settings)]
     sources = pa.table({"source": pa.array(range(len(names)), pa.int32()), "name": pa.array(names, pa.string())})
     found: list[tuple[int, int, str, int, int, str]] = []
     with emptied(target.with_name(f".{table.name}.part")) as work:

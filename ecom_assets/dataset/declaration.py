@@ -138,6 +138,9 @@ class TableForm(Form):
     """Name -> value of tags by which Dagster finds its assets."""
     freshness_hours: Annotated[int | None, Field(ge=1)] = None
     """Hours within which its rows should be verified in HBase again; a week if not given."""
+    on_change: Literal["append", "refuse"] = "append"
+    """What it means that a file which was loaded has grown in the source: `append`: what follows is new rows; `refuse`:
+    nothing of it is loaded. A file that was changed in any other way is refused."""
     published: PublishedForm | None = None
     """The file on Kaggle."""
 
@@ -157,6 +160,9 @@ class DatasetForm(Form):
     """Where it is published on Kaggle: `owner/name`."""
     generator: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.]+$")] = None
     """Python module that makes synthetic data of its form, with functions `validate` and `generate`."""
+    marker: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = None
+    """Name of a file that says that its folder of the source is complete, such as `_SUCCESS`: without it, no new file
+    there is loaded."""
     tables: Annotated[dict[str, TableForm], Field(min_length=1)]
     """Its tables, in the order in which they are built and shown."""
 

@@ -71,6 +71,7 @@ def load(folder: Path) -> Dataset:
         note=form.note,
         kaggle=form.kaggle or "",
         generator=form.generator or "",
+        marker=form.marker or "",
     )
 
 
@@ -101,6 +102,7 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
         owners=tuple(table.owners),
         tags=dict(table.tags),
         freshness_hours=table.freshness_hours or 0,
+        on_change=table.on_change,
         published=Published(table.published.bytes, table.published.sha256) if table.published else None,
     )
 

@@ -159,6 +159,7 @@ class Table:
         owners: Who to ask about it; empty for the project's own.
         tags: Name -> value of tags of its assets.
         freshness_hours: Hours within which it should be verified in HBase again; 0 for the usual.
+        on_change: What it means that a file which was loaded has grown: new rows, or a mistake.
         published: Its file on Kaggle, if that is known.
     """
 
@@ -178,6 +179,7 @@ class Table:
     owners: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     freshness_hours: int = 0
+    on_change: Literal["append", "refuse"] = "append"
     published: Published | None = None
 
     @cached_property
@@ -357,6 +359,7 @@ class Dataset:
         note: What is to be known of all charts, a sentence; may be empty.
         kaggle: Where it is published on Kaggle, ``owner/name``; empty if it is not.
         generator: Module that makes synthetic data; empty if there is none.
+        marker: File that says that its folder of the source is complete; empty if none is awaited.
     """
 
     name: str
@@ -368,6 +371,7 @@ class Dataset:
     note: str = ""
     kaggle: str = ""
     generator: str = ""
+    marker: str = ""
 
     @property
     def label(self) -> str:

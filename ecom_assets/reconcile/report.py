@@ -84,7 +84,7 @@ def _reconciled(engine: Engine, table: Table, *, fresh: bool) -> Verdict:
         if layer.name not in missing:
             found = (engine.measure if fresh else engine.look_up)(layer.name, table, cut)
             measurements.append(found)
-    changed = engine.changes(measurements[0]) if measurements and measurements[0].layer == names[0] else []
+    changed = engine.changes(measurements[0], table) if measurements and measurements[0].layer == names[0] else []
     verdict = judge(names, measurements, missing, changed)
     measured = [found.layer for found in measurements]
     ahead = {name: engine.ahead(name, table, cut) for name in measured if name not in verdict.mismatches}

@@ -1,8 +1,8 @@
 """Where the raw files come from: Kaggle, a folder, or the generator.
 
-What belongs here: putting the CSV files under the home's ``raw`` folder and
-remembering whose they are. Each source has a module of its own; what the files
-contain is checked elsewhere.
+What belongs here: putting the first CSV files under the home's ``raw`` folder and
+remembering whose they are. Each source has a module of its own; files that come later
+are deliveries (``acceptance``); what the files contain is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ecom_assets.core.delivery import Accepted, Origin
 from ecom_assets.core.errors import SourceError
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.dataset.model import Dataset, Table
@@ -23,7 +24,7 @@ __all__ = ["KaggleError", "SourceChangedError", "SourceMismatchError", "SourceNo
 log = logging.getLogger(__name__)
 
 RECORD = "source.json"
-"""Next to the raw files: which source they came from, and their sizes and times."""
+"""Next to the raw files: which source they came from, their sizes and times, and what they were copied from."""
 
 
 class SourceMismatchError(SourceError):
@@ -45,9 +46,10 @@ class SourceChangedError(SourceError):
 def acquire(
     settings: Settings, dataset: Dataset, progress: Callable[[str, int, int], None] | None = None
 ) -> dict[str, Path]:
-    """Put the raw files under ``settings.raw``, or find that they are there already.
+    """Put the raw files under ``settings.raw``, or find that they are there already; then accept what else came.
 
-    Files of a folder or of Kaggle are linked, not copied, where the file system allows it.
+    Files of Kaggle are linked where the file system allows it, those of a folder copied: what becomes of them there
+    does not matter any more.
 
     Args:
         settings: Source, scale, seed and home.
@@ -65,6 +67,22 @@ def acquire(
         ValueError: The scale is too small, or the seed negative.
         OSError: The home can't be written.
     """
+    files = _acquire_first(settings, dataset, progress)
+    if is_folder(settings):
+        from ecom_assets.source import acceptance
+
+        acceptance.accept(settings, dataset, first_files(settings))
+    return files
+
+
+def is_folder(settings: Settings) -> bool:
+    """Whether a home's source is a folder, into which further files may come."""
+    return settings.source not in ("synthetic", "kaggle")
+
+
+def _acquire_first(
+    settings: Settings, dataset: Dataset, progress: Callable[[str, int, int], None] | None
+) -> dict[str, Path]:
     raw, requested = settings.raw, _requested(settings)
     _refuse_unknown(settings, dataset)
     files = {name: raw / table.csv for name, table in dataset.tables.items()}
@@ -72,6 +90,9 @@ def acquire(
     _refuse_other(settings, held, requested, files)
     known: dict[str, dict[str, int]] = held.get("files", {})
     changes = {table: change for table, file in files.items() if (change := _change(file, known.get(table)))}
+    if known and is_folder(settings):
+        copied = held.get("copied", {})
+        changes |= {t: f"{f}: not copied" for t, f in files.items() if t in known and t not in copied}
     if known and not changes:
         log.info("%s: already complete, %s; nothing to do", raw, _described(requested))
         return files
@@ -80,7 +101,7 @@ def acquire(
         log.warning("%s", again if table in known else f"{table}: a new table; fetching it from the source")
 
     wanted = {name: table for name, table in dataset.tables.items() if not known or name in changes}
-    extra = _take(settings, dataset, wanted, known, progress)
+    extra = _take(settings, dataset, wanted, held, progress)
     if missing := [str(file) for file in files.values() if not file.exists()]:
         raise SourceNotFoundError(
             f"{_described(requested)}: expected {', '.join(missing)}, got none;"
@@ -96,6 +117,26 @@ def acquire(
             )
     _write(raw / RECORD, requested | {"files": now} | extra)
     return files
+
+
+def waiting(settings: Settings, dataset: Dataset) -> list[tuple[str, str]]:
+    """Table, and name and state, of each file of the source that ``acquire`` would accept as part of a delivery.
+
+    Raises:
+        OSError: The source cannot be read.
+    """
+    if not is_folder(settings) or not recorded(settings):
+        return []
+    from ecom_assets.source import acceptance
+
+    found = acceptance.waiting(settings, dataset, first_files(settings))
+    return [(file.table, f"{file.path} {file.bytes} {file.modified_ns}") for file in found]
+
+
+def first_files(settings: Settings) -> list[Accepted]:
+    """The files of a source folder that a home was begun with."""
+    held = _read(settings.raw / RECORD).get("copied", {})
+    return [Accepted(table, Origin(*each["origin"]), each["bytes"], each["sha256"]) for table, each in held.items()]
 
 
 def recorded(settings: Settings) -> dict[str, dict[str, int]]:
@@ -148,20 +189,20 @@ def _take(
     settings: Settings,
     dataset: Dataset,
     wanted: dict[str, Table],
-    known: dict[str, dict[str, int]],
+    held: dict[str, Any],
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
     """Bring the files of the tables wanted; returns what is recorded in addition to their sizes."""
     from ecom_assets.source import folder, kaggle
 
-    requested = _requested(settings)
+    requested, before = _requested(settings), held.get("copied", {})
 
     def begin() -> None:
         # Written before the first file, so that files of an interrupted run are known as ours, and a run without
         # options continues it; not before the options are known to make sense, or they would stay with the home.
         remember(settings, begun=True)
         settings.raw.mkdir(parents=True, exist_ok=True)
-        _write(settings.raw / RECORD, requested | {"files": known})
+        _write(settings.raw / RECORD, requested | {"files": held.get("files", {}), "copied": before})
 
     if requested["source"] == "synthetic":
         synthetic = import_module(dataset.generator)
@@ -172,11 +213,38 @@ def _take(
     from_kaggle = requested["source"] == "kaggle"
     found = kaggle.download(dataset) if from_kaggle else folder.locate(Path(requested["source"]), dataset)
     begin()
-    for name, table in wanted.items():
-        folder.place(found[name], settings.raw / table.csv)
     if not from_kaggle:
-        return {}
+        source = Path(requested["source"])
+        copied = {n: _copied(found[n], settings.raw / t.csv, source, before.get(n)) for n, t in wanted.items()}
+        return {"copied": before | copied}
+    for name, table in wanted.items():
+        folder.link(found[name], settings.raw / table.csv)
     return {"published": kaggle.recognize({name: settings.raw / t.csv for name, t in dataset.tables.items()}, dataset)}
+
+
+def _copied(file: Path, at: Path, source: Path, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Copy a file of a folder, of one that was copied before as much as was there then; returns what is recorded.
+
+    Raises:
+        SourceChangedError: It was copied before, and is another one now.
+    """
+    from ecom_assets.source import acceptance
+
+    partial, state = at.with_name(f".{at.name}.partial"), file.stat()
+    try:
+        size, sha256 = acceptance.copy(file, partial, before["bytes"] if before else None)
+        if before and (size, sha256) != (before["bytes"], before["sha256"]):
+            raise SourceChangedError(
+                f"{file}: expected the {before['bytes']:,} bytes with which this home was built (SHA-256"
+                f" {before['sha256'][:12]}…), got others, and the home's own copy is gone or was changed",
+                "bring the old file back, or build the new data in another home (--home, ECOM_HOME)",
+            )
+        partial.replace(at)
+    finally:
+        partial.unlink(missing_ok=True)
+    place = file.relative_to(source).as_posix()
+    origin = before["origin"] if before else [place, state.st_size, state.st_mtime_ns]
+    return {"origin": origin, "bytes": size, "sha256": sha256}
 
 
 def _measure(file: Path) -> dict[str, int]:

@@ -34,14 +34,21 @@ class Arrived:
         table: Whose rows it has; empty if it is not recognized.
         delivery: Name of its delivery; empty for a file that is named as the table alone.
         bytes: Its size.
-        modified: When it was last written, seconds since 1970.
+        modified_ns: When it was last written, nanoseconds since 1970.
+        is_complete: Whether the marker of a complete folder is next to it, where the data set declares one.
     """
 
     path: Path
     table: str
     delivery: str
     bytes: int
-    modified: float
+    modified_ns: int
+    is_complete: bool = True
+
+    @property
+    def modified(self) -> float:
+        """When it was last written, seconds since 1970."""
+        return self.modified_ns / 1e9
 
     @property
     def is_settled(self) -> bool:
@@ -88,7 +95,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _arrived(path: Path, folder: Path, dataset: Dataset) -> Arrived:
     table, delivery = recognized(path.relative_to(folder), dataset)
     state = path.stat()
-    return Arrived(path, table, delivery, state.st_size, state.st_mtime)
+    complete = not dataset.marker or (path.parent / dataset.marker).exists()
+    return Arrived(path, table, delivery, state.st_size, state.st_mtime_ns, complete)
 
 
 def recognized(path: Path, dataset: Dataset) -> tuple[str, str]:

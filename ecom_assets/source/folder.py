@@ -6,23 +6,22 @@ them. What they contain is not looked at.
 
 from __future__ import annotations
 
-import gzip
 import shutil
 from pathlib import Path
 
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.source import SourceNotFoundError
+from ecom_assets.source import SourceNotFoundError, arrival
 
 
 def locate(folder: Path, dataset: Dataset) -> dict[str, Path]:
-    """Find ``<table>.csv`` or ``<table>.csv.gz`` for every table; upper and lower case do not matter.
+    """Find the first file of every table: ``<table>.csv``, ``<table>.csv.gz``, or that of its earliest delivery.
 
     Args:
-        folder: The folder; subfolders are not searched.
+        folder: The folder.
         dataset: Its tables.
 
     Returns:
-        Table -> file; where both are there, the plain one.
+        Table -> file; where both are there, the one that is not packed.
 
     Raises:
         SourceNotFoundError: The folder or one of the files is missing.
@@ -36,20 +35,24 @@ def locate(folder: Path, dataset: Dataset) -> dict[str, Path]:
     # Plain files sort after .gz, and so take their place.
     present = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: (p.suffix.lower() != ".gz", p.name))
     by_name = {p.name.lower().removesuffix(".gz"): p for p in present}
-    missing = [t.csv for t in dataset.tables.values() if t.csv.lower() not in by_name]
+    found = {t.name: by_name[t.csv.lower()] for t in dataset.tables.values() if t.csv.lower() in by_name}
+    if len(found) < len(dataset.tables):
+        for file in arrival.scan(folder, dataset):
+            found.setdefault(file.table, file.path)
+    missing = [t.csv for t in dataset.tables.values() if t.name not in found]
     if missing:
         names = sorted(p.name for p in folder.iterdir())
-        found = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "an empty folder"
+        there = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "an empty folder"
         raise SourceNotFoundError(
             f"{folder}: expected {_expected(dataset)}, each plain or as .csv.gz; {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing, found {found}; "
+            f"{'is' if len(missing) == 1 else 'are'} missing, found {there}; "
             "put the missing files there, or set --source (ECOM_SOURCE) to another folder, to kaggle, or to synthetic"
         )
-    return {t.name: by_name[t.csv.lower()] for t in dataset.tables.values()}
+    return {name: found[name] for name in dataset.tables}
 
 
-def place(file: Path, at: Path) -> None:
-    """Put a file at another path: a link where the system allows it, otherwise a copy; ``.gz`` is unpacked.
+def link(file: Path, at: Path) -> None:
+    """Put a file at another path: a link where the system allows it, otherwise a copy.
 
     Args:
         file: The user's file; it is only read.
@@ -61,11 +64,7 @@ def place(file: Path, at: Path) -> None:
     partial = at.with_name(f".{at.name}.partial")
     partial.unlink(missing_ok=True)
     try:
-        if file.suffix.lower() == ".gz":
-            with gzip.open(file) as packed, partial.open("wb") as out:
-                shutil.copyfileobj(packed, out, 1 << 20)
-        else:
-            _link(file.resolve(), partial)
+        _link(file.resolve(), partial)
         partial.replace(at)
     finally:
         partial.unlink(missing_ok=True)

@@ -23,10 +23,10 @@ from ecom_assets.csv.expanded import ExpandedLayer
 from ecom_assets.csv.plan import raw_file
 from ecom_assets.csv.raw import RawLayer
 from ecom_assets.dataset.model import Table
-from ecom_assets.source import SourceNotFoundError, acquire
+from ecom_assets.source import SourceNotFoundError, acquire, waiting
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TRANSACTIONS
 
-RAW = RawLayer(acquire)
+RAW = RawLayer(acquire, waiting)
 EXPANDED = ExpandedLayer(RAW)
 CHUNKED = ChunkedLayer(EXPANDED)
 LAYERS: list[Layer] = [RAW, EXPANDED, CHUNKED]
@@ -110,7 +110,7 @@ def test_one_acquisition_brings_all_tables(open_home: Callable[..., Context]) ->
         asked.append(1)
         return acquire(*given)
 
-    at, raw = open_home(), RawLayer(counted)
+    at, raw = open_home(), RawLayer(counted, waiting)
     built = build(at, raw)
     assert len(asked) == 1
     assert [b.unchanged for b in built] == [False] * 4

@@ -532,27 +532,19 @@ def test_interrupted_acquire_is_finished_later(tmp_path):
     assert got == digests(tmp_path / "again")
 
 
-def test_folder_is_linked_and_untouched(tmp_path, user_files):
-    """A second copy of 2 GB would be made, or the user's files be changed."""
+def test_a_folder_is_copied_and_untouched(tmp_path, user_files):
+    """What the user does with the files later would change the home's, or the user's files be changed."""
     before = digests(user_files)
     files = acquire(settings(tmp_path / "home", user_files), SHOP)
-    assert all(file.samefile(user_files / file.name.upper()) for file in files.values())
     assert acquire(settings(tmp_path / "home", f"{user_files}/../mine"), SHOP) == files
     assert digests(user_files) == before
-
-
-def test_folder_is_copied_where_links_are_not_to_be_had(tmp_path, user_files, monkeypatch):
-    """A home on a file system without links could not be built."""
-
-    def refuse(self: Path, target: Path) -> None:
-        raise OSError("no links here")
-
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    files = acquire(settings(tmp_path / "home", user_files), SHOP)
-    for file in files.values():
-        assert not file.is_symlink()
-        assert file.read_bytes() == (user_files / file.name.upper()).read_bytes()
+    copied = {file.name.upper(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files.values()}
+    assert copied == before
+    for file in user_files.iterdir():
+        file.unlink()
+    user_files.rmdir()
+    assert acquire(settings(tmp_path / "home", user_files), SHOP) == files
+    assert {f.name.upper(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files.values()} == before
 
 
 def test_packed_files_are_unpacked(tmp_path, user_files):
@@ -584,22 +576,27 @@ def test_missing_folder_is_said(tmp_path, make, found):
         acquire(settings(tmp_path / "home", tmp_path / "gone"), SHOP)
 
 
-def test_changed_folder_is_said(tmp_path, user_files, caplog):
+def test_a_home_that_lost_its_copy(tmp_path, user_files, caplog):
     """A home would silently mix the old and the new data of its source."""
-    acquire(settings(tmp_path / "home", user_files), SHOP)
-    old = (user_files / "CUSTOMER.CSV").read_bytes()
-    (user_files / "CUSTOMER.CSV").write_bytes(old + b"2\n")
-    for _ in range(2):
-        with pytest.raises(
-            SourceChangedError, match=rf"customer.csv: expected {len(old)} bytes .* found {len(old) + 2}"
-        ):
-            acquire(settings(tmp_path / "home", user_files), SHOP)
-    (user_files / "CUSTOMER.CSV").write_bytes(old)
-    acquire(settings(tmp_path / "home", user_files), SHOP)
-    (user_files / "CUSTOMER.CSV").unlink()
-    with pytest.raises(SourceNotFoundError, match=r"customer.csv is missing"):
-        acquire(settings(tmp_path / "home", user_files), SHOP)
+    home, source = settings(tmp_path / "home", user_files), user_files / "CUSTOMER.CSV"
+    held = acquire(home, SHOP)["customer"]
+    old = source.read_bytes()
+    held.unlink()
+    source.write_bytes(old + b"2\n")  # as much as was there at first is copied again
+    acquire(home, SHOP)
+    assert held.read_bytes() == old
     assert "customer.csv: vanished" in caplog.text
+    held.unlink()
+    source.write_bytes(old.replace(b"1", b"7"))
+    for _ in range(2):
+        with pytest.raises(SourceChangedError, match=rf"expected the {len(old)} bytes .* own copy is gone"):
+            acquire(home, SHOP)
+    source.unlink()
+    with pytest.raises(SourceNotFoundError, match=r"customer.csv is missing"):
+        acquire(home, SHOP)
+    source.write_bytes(old)
+    acquire(home, SHOP)
+    assert held.read_bytes() == old
 
 
 def test_spoilt_record_is_said(tmp_path):

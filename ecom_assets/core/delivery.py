@@ -1,0 +1,134 @@
+"""The deliveries that a home has accepted after its first files: in which order, of which files, and where they lie.
+
+What belongs here: their record on disk. What does not: what is accepted, and copying it (``source.acceptance``).
+
+A delivery is a folder ``raw/deliveries/<sequence>`` with a file per table and ``delivery.json``. It appears as a whole,
+by one renaming, and never changes: it is the record of what came, whatever becomes of the source. The first files of a
+home, ``raw/<table>.csv``, come before all of them; their sequence is 0.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ecom_assets.core.errors import HomeError
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+
+RECORD = "delivery.json"
+DIGITS = 6
+"""Of a delivery's number in names of files and folders, so that these sort by it."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file of a source, as it was when it was looked at.
+
+    Attributes:
+        path: Where it lies in the source, ``/`` between folders.
+        bytes: Its size there.
+        mtime_ns: When it was last written, nanoseconds since 1970.
+    """
+
+    path: str
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A file that was accepted.
+
+    Attributes:
+        table: Name of the table whose rows it has.
+        origin: The file.
+        bytes: Size of its content, unpacked.
+        sha256: SHA-256 of that content, as hexadecimal digits.
+        begin: Bytes of that content which came with an earlier delivery; what follows them is new.
+        same_as: The file whose content it repeats; nothing of it is stored then. Empty for content that is new.
+    """
+
+    table: str
+    origin: Origin
+    bytes: int
+    sha256: str
+    begin: int = 0
+    same_as: str = ""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Files that were accepted together.
+
+    Attributes:
+        sequence: Its number in the home, from 1: the order in which deliveries count.
+        name: What the source calls it.
+        at: When it was accepted, ISO 8601 in UTC.
+        files: Its files.
+    """
+
+    sequence: int
+    name: str
+    at: str
+    files: tuple[Accepted, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that ``from_json`` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Delivery:
+        """Read what ``to_json`` wrote."""
+        files = (Accepted(**each | {"origin": Origin(**each["origin"])}) for each in data["files"])
+        return cls(data["sequence"], data["name"], data["at"], tuple(files))
+
+
+def folder(settings: Settings, sequence: int | None = None) -> Path:
+    """Where all deliveries lie, or one of them."""
+    whole = settings.raw / "deliveries"
+    return whole if sequence is None else whole / f"{sequence:0{DIGITS}d}"
+
+
+def deliveries(settings: Settings) -> list[Delivery]:
+    """All deliveries in order.
+
+    Raises:
+        HomeError: The record of one is damaged.
+    """
+    return [_read(path / RECORD, _touched(path / RECORD)) for path in _folders(settings)]
+
+
+def files(table: Table, settings: Settings) -> dict[int, Path]:
+    """The files of a table by the sequence of their deliveries, in order; without those of the first."""
+    found = {int(path.name): path / table.csv for path in _folders(settings)}
+    return {sequence: path for sequence, path in found.items() if path.exists()}
+
+
+def _folders(settings: Settings) -> list[Path]:
+    try:
+        return sorted(path for path in folder(settings).iterdir() if path.name.isdecimal())
+    except FileNotFoundError:
+        return []
+
+
+def _touched(record: Path) -> int:
+    try:
+        return record.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+@lru_cache(4096)
+def _read(record: Path, _: int) -> Delivery:
+    """A delivery never changes, so each is read once."""
+    try:
+        return Delivery.from_json(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HomeError(
+            f"{record}: expected the record of a delivery, got none that can be read ({error})",
+            "bring it back from a backup, or load the source into a new home: `ecom run --home NEW_FOLDER`",
+        ) from error

@@ -1,0 +1,324 @@
+"""Acceptance: new files of a source folder are copied into the home, once, as deliveries.
+
+What belongs here: which files are taken, what a changed one means, and copying. What does not: which file is of which
+table (``arrival``), and what is in it.
+
+A file counts by its content. The same content under another name is recorded and not stored again. A file that was
+accepted before and has only grown brings its new rows alone; one that was changed otherwise is refused, and stays
+refused until it changes again: its rows are in the home already, and what replaces them nobody has declared.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import IO, cast
+
+from ecom_assets.core import delivery
+from ecom_assets.core.delivery import Accepted, Delivery, Origin
+from ecom_assets.core.expansion import Target
+from ecom_assets.core.files import read_json, write_json
+from ecom_assets.core.progress import note
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.source import arrival
+from ecom_assets.source.arrival import Arrived
+
+BLOCK = 4 << 20
+"""Bytes copied at a time."""
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a home knows of its source.
+
+    Attributes:
+        accepted: Path in the source -> the file that was accepted last from there.
+        contents: Table, size and SHA-256 -> path of the file that had this content first.
+        refused: Path in the source -> the file as it was when it was refused, and why.
+    """
+
+    accepted: dict[str, Accepted]
+    contents: dict[tuple[str, int, str], str]
+    refused: dict[str, tuple[Origin, str]]
+
+    @classmethod
+    def of(cls, settings: Settings, first: Iterable[Accepted]) -> Known:
+        """Read what is recorded.
+
+        Args:
+            settings: The home.
+            first: The files that it was begun with.
+        """
+        files = [*first, *(file for each in delivery.deliveries(settings) for file in each.files)]
+        refused = read_json(_refusals(settings)) or {}
+        return cls(
+            {file.origin.path: file for file in files},
+            {(f.table, f.bytes, f.sha256): f.origin.path for f in reversed(files)},
+            {path: (Origin(path, *each["file"]), each["why"]) for path, each in refused.items()},
+        )
+
+    def is_new(self, origin: Origin) -> bool:
+        """Whether a file is to be looked at: it is not known, or has changed since."""
+        known, refused = self.accepted.get(origin.path), self.refused.get(origin.path)
+        return not (known and known.origin == origin) and not (refused and refused[0] == origin)
+
+
+class _UnsteadyError(Exception):
+    """A file was changed, or taken away, while it was copied."""
+
+
+class _RefusedError(Exception):
+    """A file that changed in a way that is not declared."""
+
+
+def origin(file: Arrived, source: Path) -> Origin:
+    """A file as it is now, by its place in its source."""
+    return Origin(file.path.relative_to(source).as_posix(), file.bytes, file.modified_ns)
+
+
+def waiting(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> list[Arrived]:
+    """The files of a home's source that a call of ``accept`` would look at, in order; no file is read.
+
+    Args:
+        settings: The home; its source is a folder.
+        dataset: Its data set.
+        first: The files that the home was begun with.
+
+    Raises:
+        OSError: The source cannot be read.
+    """
+    source, known = folder(settings), Known.of(settings, first)
+    # The home has copies of all that it has accepted. Tables that grow do so by the sizes of their first files.
+    if not source.is_dir() or grows(settings):
+        return []
+    found = arrival.scan(source, dataset)
+    return [f for f in found if f.table and f.is_settled and f.is_complete and known.is_new(origin(f, source))]
+
+
+def grows(settings: Settings) -> bool:
+    """Whether tables grow beyond their files."""
+    return Target.parse(settings.expand) != Target()
+
+
+def folder(settings: Settings) -> Path:
+    """The source of a home that is a folder."""
+    return Path(settings.source).expanduser().resolve()
+
+
+def accept(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> list[Delivery]:
+    """Accept what is new in the source of a home, file by file; safe to repeat, and after a crash.
+
+    Args:
+        settings: The home; its source is a folder.
+        dataset: Its data set.
+        first: The files that the home was begun with.
+
+    Returns:
+        The new deliveries, in order. A file that changes while it is copied waits for the next call.
+
+    Raises:
+        OSError: The source cannot be read, or the home cannot be written.
+    """
+    with _alone(settings):
+        new = _deliveries(waiting(settings, dataset, first))
+        taken = [_Taker(settings, dataset, first).take(files) for files in new]
+    return [each for each in taken if each]
+
+
+def _deliveries(files: Iterable[Arrived]) -> Iterator[list[Arrived]]:
+    """Files that come together; of several files of a table under one name each further one comes later."""
+    for _, together in groupby(files, key=lambda file: file.delivery):
+        left = list(together)
+        while left:
+            chosen = {file.table: file for file in reversed(left)}
+            yield [file for file in left if chosen[file.table] is file]
+            left = [file for file in left if chosen[file.table] is not file]
+
+
+class _Taker:
+    """Takes one delivery.
+
+    Args:
+        settings: The home.
+        dataset: Its data set.
+        first: The files that it was begun with.
+    """
+
+    def __init__(self, settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> None:
+        self.settings, self.dataset = settings, dataset
+        self.source, self.known = folder(settings), Known.of(settings, first)
+        self.before = delivery.deliveries(settings)
+        self.sequence = 1 + (self.before[-1].sequence if self.before else 0)
+
+    def take(self, files: list[Arrived]) -> Delivery | None:
+        """Copy the files of a delivery; ``None`` if none of them could be taken."""
+        target = delivery.folder(self.settings, self.sequence)
+        work = target.with_name(f".{target.name}.part")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        accepted = []
+        for file in files:
+            copy = work / self.dataset.tables[file.table].csv
+            try:
+                accepted.append(self._copied(file, copy))
+            except _UnsteadyError as error:
+                copy.unlink(missing_ok=True)
+                note(f"  {file.path}: {error}; it is left for the next run")
+            except _RefusedError as error:
+                copy.unlink(missing_ok=True)
+                self._refuse(file, str(error))
+                note(f"  {file.path}: {error}; nothing of it is loaded")
+        if not accepted:
+            shutil.rmtree(work)
+            return None
+        taken = Delivery(self.sequence, self._name(files), datetime.now(UTC).isoformat(), tuple(accepted))
+        write_json(work / delivery.RECORD, taken.to_json())
+        work.rename(target)
+        return taken
+
+    def _name(self, files: list[Arrived]) -> str:
+        """A name that no other delivery of the home has; of files without one, when they were written."""
+        written = datetime.fromtimestamp(max(file.modified for file in files), UTC)
+        name = files[0].delivery or f"{written:%Y-%m-%dT%H%M%SZ}"
+        others = {each.name for each in self.before}
+        return next(n for n in (name, *(f"{name} ({k})" for k in range(2, len(others) + 3))) if n not in others)
+
+    def _copied(self, file: Arrived, target: Path) -> Accepted:
+        """Copy what is new in a file.
+
+        Raises:
+            _UnsteadyError: It was changed meanwhile.
+            _RefusedError: It was accepted before, and is another one now.
+        """
+        place = origin(file, self.source)
+        last, table = self.known.accepted.get(place.path), self.dataset.tables[file.table]
+        begin = last.bytes if last else 0
+        with _steady(file.path) as content, target.open("wb") as out:
+            hashed = hashlib.sha256()
+            header, ended = _passed(content, last, hashed) if last else (b"", True)
+            size = begin
+            for data in _blocks(content):
+                if last and size == begin:
+                    _refuse_growth(table, ended=ended)
+                    out.write(header)
+                hashed.update(data)
+                size += out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        found = Accepted(file.table, place, size, hashed.hexdigest(), begin)
+        if same := self.known.contents.get((found.table, found.bytes, found.sha256)):
+            target.unlink()
+            return replace(found, begin=0, same_as=same)
+        return found
+
+    def _refuse(self, file: Arrived, why: str) -> None:
+        place = origin(file, self.source)
+        held = read_json(_refusals(self.settings)) or {}
+        write_json(_refusals(self.settings), held | {place.path: {"file": [place.bytes, place.mtime_ns], "why": why}})
+
+
+def _passed(content: IO[bytes], last: Accepted, hashed: hashlib._Hash) -> tuple[bytes, bool]:
+    """Read the part of a file that was accepted before.
+
+    Returns:
+        Its header, and whether its last line has ended.
+
+    Raises:
+        _RefusedError: It is another one now.
+    """
+    header = end = b""
+    left = last.bytes
+    for data in _blocks(content, left):
+        header = header or data[: data.find(b"\n") + 1]
+        hashed.update(data)
+        end, left = data[-1:], left - len(data)
+    if left or hashed.hexdigest() != last.sha256:
+        raise _RefusedError(
+            f"expected the {last.bytes:,} bytes that were accepted from it, and perhaps rows behind them, got others"
+        )
+    return header, end == b"\n"
+
+
+def _refuse_growth(table: Table, *, ended: bool) -> None:
+    """See that rows may follow those that were accepted before.
+
+    Raises:
+        _RefusedError: They may not.
+    """
+    if table.on_change == "refuse":
+        raise _RefusedError(f"expected no change, as {table.name} declares (on_change: refuse), got further rows")
+    if not ended:
+        raise _RefusedError("expected a line feed at the end of what was accepted before, got further bytes")
+
+
+def copy(file: Path, target: Path, size: int | None = None) -> tuple[int, str]:
+    """Copy a file's content, unpacked.
+
+    Args:
+        file: The file.
+        target: Where to; what is there is lost.
+        size: How many bytes, from its beginning on; all if not given.
+
+    Returns:
+        The bytes copied, and their SHA-256.
+
+    Raises:
+        OSError: It cannot be read, or the target cannot be written.
+    """
+    hashed, copied = hashlib.sha256(), 0
+    with _opened(file) as content, target.open("wb") as out:
+        for data in _blocks(content, size):
+            hashed.update(data)
+            copied += out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    return copied, hashed.hexdigest()
+
+
+def _blocks(content: IO[bytes], size: int | None = None) -> Iterator[bytes]:
+    while data := content.read(BLOCK if size is None else min(BLOCK, size)):
+        size = None if size is None else size - len(data)
+        yield data
+
+
+def _opened(file: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
+
+
+@contextmanager
+def _steady(file: Path) -> Generator[IO[bytes]]:
+    """A file to be read, seen to be the same one before and after."""
+    try:
+        before = file.stat()
+        with _opened(file) as content:
+            yield content
+        after = file.stat()
+    except (FileNotFoundError, EOFError, gzip.BadGzipFile) as error:
+        raise _UnsteadyError(f"cannot be read ({error})") from error
+    if any(getattr(before, of) != getattr(after, of) for of in ("st_ino", "st_size", "st_mtime_ns")):
+        raise _UnsteadyError("it was changed while it was copied")
+
+
+@contextmanager
+def _alone(settings: Settings) -> Generator[None]:
+    """Keep other processes from accepting into the same home."""
+    delivery.folder(settings).mkdir(parents=True, exist_ok=True)
+    with (delivery.folder(settings) / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _refusals(settings: Settings) -> Path:
+    return delivery.folder(settings) / "refused.json"
