@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,10 @@ from ecom_assets.cli.options import AsJson, Home, configure_existing
 if TYPE_CHECKING:
     from ecom_assets.core.settings import Settings
     from ecom_assets.source.overview import Listed
+
+
+PATIENCE = 20.0
+"""Seconds that a run waits for files that are still being written."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,28 @@ def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
     if as_json:
         files = [_json(each) for each in found]
         print(json.dumps({"source": settings.source, "deliveries": list(map(_as_json, accepted)), "files": files}))
+
+
+def settle(settings: Settings) -> None:
+    """Wait, not longer than a while, for files of the source that were written a moment ago, so that a run takes them."""
+    from ecom_assets.dataset.loader import named
+    from ecom_assets.source import overview, recorded
+
+    if not recorded(settings):  # the first files are taken as they are
+        return
+    deadline, said = time.monotonic() + PATIENCE, False
+    while time.monotonic() < deadline:
+        try:
+            found = overview.of(settings, named(settings.dataset))
+        except OSError:
+            return
+        fresh = [each.file for each in found if each.state in overview.WAITING and not each.file.is_settled]
+        if not fresh:
+            return
+        if not said:
+            said = True
+            inform(f"waiting until {fresh[0].path} is complete: it was written a moment ago")
+        time.sleep(0.5)
 
 
 def waiting(settings: Settings) -> str:

@@ -17,7 +17,7 @@ from rich.table import Table as Grid
 
 from ecom_assets.cli import job
 from ecom_assets.cli.console import console, failed, inform, right, succeeded
-from ecom_assets.cli.deliveries import waiting
+from ecom_assets.cli.deliveries import settle, waiting
 from ecom_assets.cli.options import (
     AsJson,
     CsvEngine,
@@ -116,6 +116,7 @@ def run(
     stack, needed = Stack(settings), HBASE_ALONE if settings.path == "bulk" else None
     if through:
         start(settings, console, needed=needed)
+        settle(settings)
         dashboard = job.meanwhile(lambda: _dashboard(stack) if settings.dashboard else (None, ""))
         outcome = job.submit(name, settings, through, repair=repair)
     else:
@@ -137,6 +138,7 @@ def run(
                 from ecom_assets.lake import warmup
 
                 warmup.begin(settings, next(iter(named(settings.dataset).tables.values())), addresses.spark)
+            settle(settings)
             outcome = job.execute(name, settings, definitions, path=settings.path, repair=repair)
     seconds = time.perf_counter() - began
     from ecom_assets.reconcile import report

@@ -244,6 +244,10 @@ class RowSource(Layer, Protocol):
         """Clean rows in schema order, each primary key once, at a cut."""
         ...
 
+    def added(self, at: Context, table: Table, since: Cut, cut: Cut) -> Iterable[pa.RecordBatch] | None:  # noqa: ARG002
+        """The rows at a cut that were not there at an earlier one, if none is gone or has changed; else ``None``."""
+        return None
+
     @abstractmethod
     def sample(self, at: Context, table: Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of about 100,000 rows spread evenly, always the same ones of the same content."""

@@ -22,6 +22,7 @@ from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import INGESTION, LAYERS, TOPIC, path_used
 from ecom_assets.serving import publication
+from ecom_assets.source import waiting
 
 GOAL = "ecom/goal"
 """Run tag: what the run is to reach."""
@@ -235,6 +236,27 @@ def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource, names: N
     return gate(context.instance, names.of("ingest"), ", ".join(goals), selection, {})
 
 
+def new_files(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest | dg.SkipReason:
+    """Further files are complete in the source folder: accept them as deliveries, and carry them into the topics."""
+    return _decided(lambda: _arrivals(context, home, names))
+
+
+def _arrivals(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest:
+    idle(context.instance, names)
+    at = home.at
+    try:
+        found = waiting(at.settings, at.dataset)
+    except OSError as error:
+        raise NotNowError(f"the source cannot be read: {error}") from error
+    if not found:
+        raise NotNowError("every complete file of the source is loaded")
+    if path_used(at) != "stream":
+        raise NotNowError(f"this home uses the path {path_used(at)}: start the job `{names.of('bulk_load')}`")
+    tables = [at.dataset.tables[name] for name in dict.fromkeys(table for table, _ in found)]
+    keys = [names.asset_key(layer, table) for layer in (LAYERS[0], *INGESTION) for table in tables]
+    return gate(context.instance, names.of("ingest"), ", ".join(name for _, name in found), keys, {})
+
+
 def unread_records(
     context: dg.SensorEvaluationContext, home: HomeResource, names: Names
 ) -> dg.RunRequest | dg.SkipReason:
@@ -314,6 +336,7 @@ def sensors(names: Names) -> list[dg.SensorDefinition]:
     """The sensors of a data set."""
     return [
         _sensor("topic_observations", topic_observations, names, OBSERVE_EVERY),
+        _sensor("new_files", new_files, names, LOOK_EVERY, job="ingest"),
         _sensor("due_files", due_files, names, LOOK_EVERY, job="ingest"),
         _sensor("unread_records", unread_records, names, LOOK_EVERY, job="stream"),
         _sensor("unpublished_versions", unpublished_versions, names, LOOK_EVERY, job="publish"),

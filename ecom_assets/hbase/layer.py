@@ -26,7 +26,7 @@ from ecom_assets.hbase.layout import row_keys
 
 
 class HBaseLayer(Layer):
-    """The serving store, loaded as a whole from the merged tables or from the expanded files.
+    """The serving store, loaded from the merged tables or from the expanded files: as a whole, or what is new.
 
     Args:
         upstream: The layer that rows come from.
@@ -66,11 +66,28 @@ class HBaseLayer(Layer):
 
     @override
     def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
-        """Load the table as a whole, with or without ``repair``; see ``rebuild.rebuild``."""
+        """Add what has come in since the last load; where rows have changed, or with ``repair``, load all of them.
+
+        See ``rebuild.append`` and ``rebuild.rebuild``.
+        """
         cut = self.source.extend(at, table, Cut())
+        last = None if repair else self._last(at, table)
+        if last and (added := self.source.added(at, table, Cut(merged=last.notes["cut"]["merged"]), cut)) is not None:
+            notes = {**last.notes, "cut": {"merged": cut.merged}}
+            return Built(rebuild.append(at, table, added), notes=notes)
         rows, regions = rebuild.rebuild(at, table, self.loader(at.settings), self.rows(at, table, cut))
         fixed = {} if cut.merged is None else {"merged": cut.merged}
-        return Built(rows, notes={"cut": fixed, "regions": regions})
+        return Built(rows, notes={"cut": fixed, "regions": regions, "place": self._place(at)})
+
+    def _last(self, at: Context, table: Table) -> Build | None:
+        """The last load, if rows can be added to what it loaded."""
+        last = at.books.build(self.name, table.name)
+        if last is None or last.path != self.path or not last.notes["cut"].get("merged"):
+            return None
+        return last if last.notes.get("place") == self._place(at) and self.exists(at, table) else None
+
+    def _place(self, at: Context) -> str:
+        return f"{at.addresses.hbase_zookeeper} {at.settings.namespace}"
 
     def loader(self, settings: Settings) -> str:
         """How rows are loaded: as configured, else by HFiles; by Spark's tasks if the lake is in HDFS."""

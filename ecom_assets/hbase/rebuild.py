@@ -1,4 +1,4 @@
-"""A table loaded as a whole: into a new one next to it, which is then swapped in, by the loader that the settings name.
+"""How rows come into a table: all of them into a new one, which is then swapped in, or new ones into the one there.
 
 What belongs here: the order of an entire load, the owner of a namespace, and what a load that broke off leaves behind.
 What does not: the loaders (``bulk_load``, ``spark_load``, ``importtsv``, ``write``) and the swap (``swap``).
@@ -7,8 +7,9 @@ What does not: the loaders (``bulk_load``, ``spark_load``, ``importtsv``, ``writ
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -20,10 +21,13 @@ from ecom_assets.dataset.model import Table
 from ecom_assets.hbase import bulk_load, importtsv, spark_load, swap, write
 from ecom_assets.hbase.admin import HBaseAdmin, admin_of
 from ecom_assets.hbase.get import exists, staged_name
-from ecom_assets.hbase.layout import Target, split_keys
+from ecom_assets.hbase.layout import Target, row_keys, split_keys
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+FILE_ROWS = 20_000
+"""Rows from which on they are added as files: fewer are written sooner than files are begun and loaded."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,43 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
     else:
         at.books.set_state(_loading(table), None)
     return loaded, len(splits) + 1
+
+
+def append(at: Context, table: Table, batches: Iterable[pa.RecordBatch]) -> int:
+    """Add rows to a table that people read; safe to repeat.
+
+    They see each new row as soon as it is in, and all others all the time.
+
+    Args:
+        at: Connections and settings.
+        table: The table; it must be complete.
+        batches: Clean rows in schema order, in any order of rows, each row key once.
+
+    Returns:
+        Rows added.
+
+    Raises:
+        OwnedError: Another home owns the namespace.
+        HBaseError: As of ``rebuild``.
+    """
+    admin = admin_of(at)
+    check_owner(at, admin)
+    target = Target.public(table, at.settings, int(time.time() * 1000))
+    rest = iter(batches)
+    first = list(_few(rest))
+    with track(f"hbase/{table.name}", None) as advance:
+        if sum(len(batch) for batch in first) < FILE_ROWS:
+            return write.load(target, first, at.addresses, advance)
+        keys = row_keys(pa.Table.from_batches(first).select(list(table.hbase.row_key)), table)
+        return bulk_load.load(target, chain(first, rest), keys, at.settings, admin, progress=advance)
+
+
+def _few(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The first batches, up to ``FILE_ROWS`` rows."""
+    rows = 0
+    while rows < FILE_ROWS and (batch := next(batches, None)) is not None:
+        rows += len(batch)
+        yield batch
 
 
 def _load(at: Context, target: Target, loader: str, rows: Rows, advance: Advance) -> int:

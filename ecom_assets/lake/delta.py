@@ -116,6 +116,15 @@ def opened(path: Location) -> DeltaTable:
         raise LakeError(f"{path}: expected a Delta table, got one whose log cannot be read: {error}") from error
 
 
+def added(path: Location, old: Version, new: Version) -> set[str] | None:
+    """Files that a table got between two versions; ``None`` where it has not only grown, or nobody knows."""
+    try:
+        before, now = (set(files(each)["path"].to_pylist()) for each in (at_version(path, old), at_version(path, new)))
+    except LakeError:
+        return None  # another table, or the log of that time was cleaned up
+    return now - before if before <= now else None  # maintenance moves rows to other files
+
+
 def files(delta: DeltaTable) -> pa.Table:
     """A table's files, as its log describes them; columns as in ``DeltaTable.get_add_actions`` (flattened)."""
     return pa.table(delta.get_add_actions(flatten=True))

@@ -154,6 +154,13 @@ class MergedLayer(RowSource):
         found = delta.at_version(merge.folder(table, at.settings), Version.parse(cut.merged or ""))
         return delta.batches(found, table.names)
 
+    def added(self, at: Context, table: Table, since: Cut, cut: Cut) -> Iterable[pa.RecordBatch] | None:
+        """The rows of the files that the table got since."""
+        path = merge.folder(table, at.settings)
+        versions = [Version.parse(each.merged or "") for each in (since, cut)]
+        names = delta.added(path, *versions)
+        return None if names is None else delta.batches(delta.at_version(path, versions[1]), table.names, names=names)
+
     def sample(self, at: Context, table: Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of about 100,000 rows."""
         return delta.sample(merge.folder(table, at.settings), list(columns))

@@ -56,7 +56,7 @@ class Shop:
         path = self.source / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        os.utime(path, (time.time() - 60,) * 2)
+        os.utime(path, (time.time() - 60, time.time() - 60))
 
     def deliver(self, *tables: str, rows: int = 50, bad: bytes = b"") -> None:
         """A further day."""

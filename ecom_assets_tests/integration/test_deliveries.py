@@ -1,0 +1,223 @@
+"""Deliveries end to end: a folder that gets ever more files, run by run, while people read."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import pytest
+from deltalake import DeltaTable
+
+from ecom_assets.core.layer import Cut
+from ecom_assets.core.location import local
+from ecom_assets.csv import chunk
+from ecom_assets.hbase import get, rebuild, thrift
+from ecom_assets.hbase.scan import regions
+from ecom_assets.lake import merge
+from ecom_assets.paths import LAYERS, PATHS, engine, open_home
+from ecom_assets.servers.stack import Stack
+from ecom_assets.source import synthetic
+from ecom_assets_tests.runs import ecom, environment, settings_of
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
+
+HBASE = PATHS["stream"][-1]
+
+
+FRESH: dict[str, Callable[[int], str]] = {
+    "customer": lambda number: str(1_000_000 + number),
+    "product": lambda number: str(1_000_000 + number),
+    "click_stream": lambda _: str(uuid4()),
+}
+"""Table -> a key that no row has yet."""
+
+
+class Shop:
+    """A folder of exports that gets a folder more each day."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.days = folder, 0
+        synthetic.generate(folder, 0.001, 7)
+        self.lines = {
+            name: (folder / table.csv).read_bytes().splitlines(keepends=True) for name, table in TABLES.items()
+        }
+        self.sent = {name: len(lines) - 1 for name, lines in self.lines.items()}
+
+    def deliver(self, rows: int, *tables: str, further: bytes = b"") -> None:
+        """Write the files of a day: rows as they came before, under keys of their own."""
+        self.days += 1
+        day = self.folder / f"2026-12-{self.days:02}"
+        day.mkdir()
+        for name in tables:
+            key, lines = TABLES[name].names.index(TABLES[name].primary_key[0]), self.lines[name]
+            made = []
+            for number in range(rows):
+                fields = lines[1 + number % (len(lines) - 1)].split(b",")
+                fields[key] = FRESH[name](self.sent[name] + number).encode()
+                made.append(b",".join(fields))
+            self.sent[name] += rows
+            (day / TABLES[name].csv).write_bytes(b"".join([lines[0], *made]) + further)
+
+    def rows(self, name: str) -> int:
+        """Rows that were sent, each once."""
+        return self.sent[name]
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> dict[str, str]:
+    return environment(tmp_path_factory.mktemp("days"), stack.addresses(), "days")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="module")
+def first(env: dict[str, str], shop: Shop) -> dict[str, Any]:
+    return run(env, "--source", str(shop.folder))
+
+
+def run(env: dict[str, str], *options: str) -> dict[str, Any]:
+    """Run it, and see that it reconciles."""
+    code, reported, err = ecom(env, "run", "--json", *options)
+    assert code == 0, err
+    assert reported["ok"]
+    return reported
+
+
+def rows(reported: dict[str, Any], table: str) -> dict[str, int]:
+    return {layer: reported["tables"][table][layer]["rows"] for layer in LAYERS}
+
+
+def deliveries(env: dict[str, str]) -> list[dict[str, Any]]:
+    code, reported, err = ecom(env, "deliveries", "--json")
+    assert code == 0, err
+    return reported["deliveries"]
+
+
+class Reader:
+    """Looks up some rows all the time, and notes what it finds."""
+
+    def __init__(self, env: dict[str, str], keys: list[str]) -> None:
+        self.settings, self.keys = settings_of(env), keys
+        self.looks, self.wrong = 0, list[str]()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.look)
+
+    def look(self) -> None:
+        with open_home(self.settings) as at:
+            due = {key: get.get(CUSTOMER, [key], at.settings, at.addresses) for key in self.keys}
+            while not self.stop.is_set():
+                for key in self.keys:
+                    found = get.get(CUSTOMER, [key], at.settings, at.addresses)
+                    self.looks += 1
+                    if not found or found != due[key]:
+                        self.wrong.append(f"{key}: {found}")
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+
+def test_a_day_is_added_while_people_read(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
+    """If this fails, a second file is not loaded, one layer lacks it, or a lookup finds nothing meanwhile."""
+    assert rows(first, "customer") == dict.fromkeys(LAYERS, shop.rows("customer"))
+    keys = [line.split(b",")[0].decode() for line in shop.lines["customer"][1:11]]
+    shop.deliver(20, "customer", "click_stream")
+    with Reader(env, keys) as reader:
+        reported = run(env)
+    assert reader.looks > 100
+    assert reader.wrong == []
+    for name in TABLES:
+        assert rows(reported, name) == dict.fromkeys(LAYERS, shop.rows(name)), name
+    found = deliveries(env)
+    assert [(d["sequence"], d["name"], d["layer"]) for d in found] == [
+        (0, "the first files", "hbase"),
+        (1, "2026-12-01", "hbase"),
+    ]
+    assert found[1]["tables"] == {n: {"rows": 20, "quarantined": 0} for n in ("customer", "click_stream")}
+
+
+def test_rows_that_come_again_contradict_or_are_bad(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
+    """If this fails, a row that is sent again counts twice, or one bad row stops a day."""
+    again = shop.lines["click_stream"][1]
+    shop.deliver(30, "click_stream", further=again + b"broken,row\n")
+    reported = run(env)
+    table = reported["tables"]["click_stream"]
+    assert [table[layer]["rows"] for layer in LAYERS] == [shop.rows("click_stream") + 1] * 5 + [
+        shop.rows("click_stream")
+    ] * 2
+    assert table["quarantined"] == 1
+    assert deliveries(env)[-1]["tables"] == {"click_stream": {"rows": 31, "quarantined": 1}}
+
+
+def test_a_run_without_news_changes_nothing(env: dict[str, str], first: dict[str, Any]) -> None:
+    """If this fails, each run loads the last delivery again."""
+    assert run(env)["unchanged"]
+
+
+def test_only_new_rows_go_to_hbase(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
+    """If this fails, a small delivery costs a load of the whole table, or replaces it."""
+    shop.deliver(10, "product", "click_stream")
+    with open_home(settings_of(env)) as at:
+        before = [r.name for r in get_regions(at, CLICK_STREAM)]
+        run(env)
+        build = at.books.build("hbase", "click_stream")
+        assert build
+        assert build.rows == 10
+        assert [r.name for r in get_regions(at, CLICK_STREAM)] == before, "it is the table that was there"
+        found = HBASE.measure(at, CLICK_STREAM, Cut())
+        assert found.measure.rows == shop.rows("click_stream")
+        whole = DeltaTable(str(merge.folder(PRODUCT, at.settings))).to_pyarrow_table()
+        assert whole.num_rows == shop.rows("product")
+
+
+def get_regions(at: Any, table: Any) -> list[Any]:
+    with thrift.Connection(at.addresses.hbase_thrift) as connection:
+        return regions(table.hbase_table(at.settings.namespace), connection.happybase)
+
+
+def test_a_large_delivery_goes_in_as_files(
+    env: dict[str, str], shop: Shop, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, many new rows overwrite others, or are lost where regions meet."""
+    shop.deliver(4000, "click_stream")
+    monkeypatch.setattr(rebuild, "FILE_ROWS", 100)
+    with open_home(settings_of(env)) as at:
+        used = engine(at, "stream")
+        for layer in used.layers:
+            used.build(layer.name, CLICK_STREAM)
+            assert used.verify(layer.name, CLICK_STREAM).mismatches == ()
+        build = at.books.build("hbase", "click_stream")
+        assert build
+        assert build.rows == 4000
+
+
+def test_repair_keeps_all_deliveries(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
+    """If this fails, a rebuild of a layer takes the first files alone."""
+    with open_home(settings_of(env)) as at:
+        path = local(chunk.files(CUSTOMER, at.settings)[-1])
+        path.write_bytes(path.read_bytes()[:-30])
+    code, reported, _ = ecom(env, "run", "--json")
+    assert code == 1 or not reported["ok"]
+    reported = run(env, "--repair")
+    assert rows(reported, "customer") == dict.fromkeys(LAYERS, shop.rows("customer"))
+
+
+def test_the_list_is_read_by_people(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
+    """If this fails, an analyst cannot see which of her files is loaded."""
+    (shop.folder / "notes.txt").write_text("")
+    code, reported, err = ecom(env, "deliveries", "--json")
+    assert code == 0
+    states = {Path(each["file"]).name: each["state"] for each in reported["files"]}
+    assert states["notes.txt"] == "of no table"
+    assert json.dumps(reported)
+    assert "2026-12-01" in err
