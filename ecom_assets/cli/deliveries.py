@@ -62,7 +62,7 @@ def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
 
 
 def settle(settings: Settings) -> None:
-    """Wait, not longer than a while, for files of the source that were written a moment ago, so that a run takes them."""
+    """Wait a while for files of the source that were written a moment ago, so that a run takes them."""
     from ecom_assets.dataset.loader import named
     from ecom_assets.source import overview, recorded
 

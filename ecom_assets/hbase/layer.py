@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -73,8 +74,10 @@ class HBaseLayer(Layer):
         cut = self.source.extend(at, table, Cut())
         last = None if repair else self._last(at, table)
         if last and (added := self.source.added(at, table, Cut(merged=last.notes["cut"]["merged"]), cut)) is not None:
-            notes = {**last.notes, "cut": {"merged": cut.merged}}
-            return Built(rebuild.append(at, table, added), notes=notes)
+            since = self._begin_adding(at, table, last)
+            rows = rebuild.append(at, table, added, max(since, int(time.time() * 1000)))
+            begun = {"position": _position(last), "timestamp": since}
+            return Built(rows, notes={**last.notes, "cut": {"merged": cut.merged}, "added": begun})
         rows, regions = rebuild.rebuild(at, table, self.loader(at.settings), self.rows(at, table, cut))
         fixed = {} if cut.merged is None else {"merged": cut.merged}
         return Built(rows, notes={"cut": fixed, "regions": regions, "place": self._place(at)})
@@ -85,6 +88,19 @@ class HBaseLayer(Layer):
         if last is None or last.path != self.path or not last.notes["cut"].get("merged"):
             return None
         return last if last.notes.get("place") == self._place(at) and self.exists(at, table) else None
+
+    def _begin_adding(self, at: Context, table: Table, last: Build) -> int:
+        """A timestamp behind those of all that was loaded, and before those of what is added now.
+
+        Where an attempt broke off, it is that of the first one, whose cells are of this load too.
+        """
+        key, position = f"{self.name}/{table.name}/adding", _position(last)
+        known = at.books.state(key)
+        if known and known["position"] == position:
+            return int(known["timestamp"])
+        since = max(1 + int(last.at.timestamp() * 1000), int(time.time() * 1000))  # whatever the clock says
+        at.books.set_state(key, {"position": position, "timestamp": since})
+        return since
 
     def _place(self, at: Context) -> str:
         return f"{at.addresses.hbase_zookeeper} {at.settings.namespace}"
@@ -119,8 +135,7 @@ class HBaseLayer(Layer):
         Raises:
             NotBuiltError: The table has not been loaded.
         """
-        built = self._build(at, table)
-        return f"{built.fingerprint} {built.at.isoformat()}"
+        return _position(self._build(at, table))
 
     @override
     def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
@@ -146,6 +161,22 @@ class HBaseLayer(Layer):
             problems=tuple(problems),
             build_seconds=built.seconds,
         )
+
+    @override
+    def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
+        """Read the cells alone that the last load has added to what is known."""
+        built = self._build(at, table)
+        since = built.notes.get("added", {})
+        if since.get("position") != known.position or descriptor.problems(table, at.settings, at.addresses):
+            return None
+        try:
+            with track(f"check: hbase/{table.name}", None) as advance:
+                found = scan.measure(table, at.settings, at.addresses, advance, since=since["timestamp"])
+        except scan.OutOfReachError:
+            return None
+        if found.damaged:
+            return None
+        return replace(known, measure=known.measure + found.measure, build_seconds=built.seconds)
 
     @override
     def differences(self, at: Context, table: Table, cut: Cut) -> Sequence[str]:
@@ -192,3 +223,8 @@ class HBaseLayer(Layer):
         """Rows of the layer before, as last measured; for a progress bar."""
         known = at.books.last_measurement(self.source.name, table.name)
         return known.measure.rows if known else None
+
+
+def _position(built: Build) -> str:
+    """Names what a load has made of the table."""
+    return f"{built.fingerprint} {built.at.isoformat()}"

@@ -87,7 +87,7 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
     return loaded, len(splits) + 1
 
 
-def append(at: Context, table: Table, batches: Iterable[pa.RecordBatch]) -> int:
+def append(at: Context, table: Table, batches: Iterable[pa.RecordBatch], timestamp: int) -> int:
     """Add rows to a table that people read; safe to repeat.
 
     They see each new row as soon as it is in, and all others all the time.
@@ -96,6 +96,7 @@ def append(at: Context, table: Table, batches: Iterable[pa.RecordBatch]) -> int:
         at: Connections and settings.
         table: The table; it must be complete.
         batches: Clean rows in schema order, in any order of rows, each row key once.
+        timestamp: Of their cells, milliseconds since the epoch.
 
     Returns:
         Rows added.
@@ -106,7 +107,7 @@ def append(at: Context, table: Table, batches: Iterable[pa.RecordBatch]) -> int:
     """
     admin = admin_of(at)
     check_owner(at, admin)
-    target = Target.public(table, at.settings, int(time.time() * 1000))
+    target = Target.public(table, at.settings, timestamp)
     rest = iter(batches)
     first = list(_few(rest))
     with track(f"hbase/{table.name}", None) as advance:

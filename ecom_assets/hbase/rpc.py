@@ -33,6 +33,7 @@ STRETCH, LOOK, MAX_STEPS = 4096, 512, 4096
 
 _CODEC = b"org.apache.hadoop.hbase.codec.KeyValueCodec"
 _ALL = 2**31 - 1
+_FOREVER = 2**63 - 1
 _SIZE = struct.Struct(">i").unpack_from
 
 
@@ -97,13 +98,15 @@ class Connection(Link):
         header = wire.message({1: wire.message({1: b"ecom"}), 2: b"ClientService", 3: _CODEC})
         self.send(header, opening=b"HBas\x00\x50")
 
-    def pages(self, region: Region, start: bytes, stop: bytes) -> Iterator[Page]:
+    def pages(self, region: Region, start: bytes, stop: bytes, since: int = 0) -> Iterator[Page]:
         """Scan a range of rows of a region in order.
 
         Args:
             region: The region; must be served here.
             start: First row key; empty for the region's start.
             stop: Row key to stop before; empty for the region's end.
+            since: Only cells with this timestamp or a later one, milliseconds since the epoch; files without any are
+                not read.
 
         Yields:
             Pages of whole rows; the next one is on its way while one is used.
@@ -112,7 +115,8 @@ class Connection(Link):
             RegionError: The server refused, for instance because the region has moved.
             OSError: The connection broke.
         """
-        scan = wire.message({3: start, 4: stop, 7: 1, 8: 0, 10: PAGE_BYTES, 17: _ALL})
+        times = {6: wire.message({1: since, 2: _FOREVER})} if since else {}
+        scan = wire.message({3: start, 4: stop} | times | {7: 1, 8: 0, 10: PAGE_BYTES, 17: _ALL})
         self._call({1: wire.message({1: 1, 2: region.name}), 2: scan, 4: _ALL, 7: 0, 8: 0})
         while True:
             page, scanner, more = self._reply()

@@ -40,6 +40,10 @@ MAX_PROBLEMS = 10
 """Problems named by a scan; the rest is counted."""
 
 
+class OutOfReachError(HBaseError):
+    """The region servers cannot be read directly."""
+
+
 @dataclass(frozen=True)
 class Scan:
     """What a table in HBase was found to hold.
@@ -81,7 +85,9 @@ class Page:
     problems: tuple[str, ...] = ()
 
 
-def measure(table: Table, settings: Settings, addresses: Addresses, progress: Advance | None = None) -> Scan:
+def measure(
+    table: Table, settings: Settings, addresses: Addresses, progress: Advance | None = None, since: int = 0
+) -> Scan:
     """Read back every cell, and count and hash the rows they make.
 
     Args:
@@ -89,11 +95,13 @@ def measure(table: Table, settings: Settings, addresses: Addresses, progress: Ad
         settings: For the namespace.
         addresses: Where HBase is.
         progress: Called with the rows read since the last call.
+        since: Only of cells with this timestamp or a later one, milliseconds since the epoch.
 
     Returns:
         The measure, its ``bytes`` 0, and what was wrong with the table, if anything.
 
     Raises:
+        OutOfReachError: Only some cells are wanted, and the region servers are out of reach.
         HBaseError: HBase did not respond after several tries.
     """
     began = time.monotonic()
@@ -106,7 +114,7 @@ def measure(table: Table, settings: Settings, addresses: Addresses, progress: Ad
         if progress:
             progress(len(page.hashes))
 
-    scan(table, settings, addresses, visit)
+    scan(table, settings, addresses, visit, since=since)
     return found + Scan(Measure(seconds=time.monotonic() - began))
 
 
@@ -116,6 +124,8 @@ def scan(
     addresses: Addresses,
     visit: Callable[[Page], object],
     ranges: Sequence[tuple[bytes, bytes]] | None = None,
+    *,
+    since: int = 0,
 ) -> list[tuple[bytes, bytes]]:
     """Read ranges of keys at once, page by page.
 
@@ -130,11 +140,13 @@ def scan(
         addresses: Where HBase is.
         visit: Called with each page, by one thread at a time; the pages of a range come in order.
         ranges: First key and the key to stop before, empty for no boundary; all regions if not given.
+        since: Only cells with this timestamp or a later one, milliseconds since the epoch.
 
     Returns:
         First key and end of each region.
 
     Raises:
+        OutOfReachError: ``since`` is given, and the region servers are out of reach.
         HBaseError: HBase did not respond after several tries.
     """
     layout = Layout(table)
@@ -143,7 +155,13 @@ def scan(
     with thrift.connections(addresses.hbase_thrift) as lend, ThreadPoolExecutor(CONNECTIONS) as pool:
         regions = thrift.retry(lambda: _regions(name, lend), f"HBase table {name}, its regions")
         by_rpc = bool(regions) and RegionConnection.reaches(regions[0])
-        read = partial(_scan_by_rpc if by_rpc else _scan_by_thrift, layout, name, lend)
+        if since and regions and not by_rpc:
+            raise OutOfReachError(f"HBase table {name}: expected region servers that can be read, got Thrift alone")
+        read = (
+            partial(_scan_by_rpc, layout, name, lend, since=since)
+            if by_rpc
+            else partial(_scan_by_thrift, layout, name, lend)
+        )
 
         def one(limits: tuple[bytes, bytes]) -> None:
             start, stop = limits
@@ -185,14 +203,14 @@ def _resuming(read: Callable[[bytes], Iterator[Page]], start: bytes, what: str) 
         yield page
 
 
-def _scan_by_rpc(layout: Layout, name: str, lend: Lend, stop: bytes, start: bytes) -> Iterator[Page]:
+def _scan_by_rpc(layout: Layout, name: str, lend: Lend, stop: bytes, start: bytes, *, since: int) -> Iterator[Page]:
     """Read a range of keys through its region servers."""
     for region in _regions(name, lend):  # they may have moved, or been split, since the last try
         first, behind = max(start, region.start), min(filter(None, (stop, region.stop)), default=b"")
         if behind and first >= behind:
             continue
         with RegionConnection(region.server) as connection:
-            for page in connection.pages(region, first, behind):
+            for page in connection.pages(region, first, behind, since):
                 yield _hash_cells(layout, CellColumns(page, list(layout.cells)))
 
 

@@ -10,7 +10,7 @@ arrays in one row of ``SAMPLE``, chosen by the primary key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,9 @@ class _Found:
     odd: list[pa.Table] = field(default_factory=list)
 
 
-def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTable) -> list[str]:
+def mismatches(
+    spark: SparkSession, table: Table, path: Location, found: DeltaTable, names: Collection[str] | None = None
+) -> list[str]:
     """Compare every companion of a merged table with its text.
 
     Args:
@@ -61,6 +63,7 @@ def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTa
         table: The table.
         path: Folder of the Delta table.
         found: The same at the version wanted.
+        names: Names of files within its folder; only their rows are compared, if given.
 
     Returns:
         A sentence for each companion that differs.
@@ -68,7 +71,7 @@ def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTa
     typed = [column for column in table.columns if column.parsed_as]
     plain = [column for column in typed if column.parsed_as and named(column.parsed_as[1])]
     sentences = []
-    for column, what in zip(plain, _compare_plain(found, plain), strict=True):
+    for column, what in zip(plain, _compare_plain(found, plain, names), strict=True):
         if what.odd:
             texts = pa.concat_tables(what.odd).slice(0, ODD)
             frame = spark.createDataFrame(texts)
@@ -76,12 +79,18 @@ def mismatches(spark: SparkSession, table: Table, path: Location, found: DeltaTa
         sentences += _told(table, column, what)
     for column in typed:
         if column not in plain:
-            rows = spark.read.format("delta").option("versionAsOf", found.version()).load(str(path))
+            rows = _rows(spark, path, found, names)
             some = rows.where(sf.pmod(sf.xxhash64(*table.primary_key), sf.lit(SAMPLE)) == 0)
             what = _Found()
             _add(what, some.select(sf.col(column.name).alias("text"), sf.col(_name(column)).alias("value")), column)
             sentences += _told(table, column, what)
     return sentences
+
+
+def _rows(spark: SparkSession, path: Location, found: DeltaTable, names: Collection[str] | None) -> DataFrame:
+    if names is None:
+        return spark.read.format("delta").option("versionAsOf", found.version()).load(str(path))
+    return spark.read.parquet(*(str(path / name) for name in sorted(names)))
 
 
 def _name(column: Column) -> str:
@@ -97,10 +106,10 @@ def _told(table: Table, column: Column, what: _Found) -> Iterator[str]:
         )
 
 
-def _compare_plain(found: DeltaTable, columns: list[Column]) -> list[_Found]:
+def _compare_plain(found: DeltaTable, columns: list[Column], files: Collection[str] | None) -> list[_Found]:
     results = [_Found() for _ in columns]
     names = [name for column in columns for name in (column.name, _name(column))]
-    for batch in delta.batches(found, names) if columns else ():
+    for batch in delta.batches(found, names, names=files) if columns else ():
         for column, result in zip(columns, results, strict=True):
             _compare(batch.column(column.name), batch.column(_name(column)), column, result)
     return results

@@ -130,9 +130,12 @@ def files(delta: DeltaTable) -> pa.Table:
     return pa.table(delta.get_add_actions(flatten=True))
 
 
-def size(delta: DeltaTable) -> int:
-    """The bytes of a table's files, from its log."""
-    return int(pc.sum(files(delta)["size_bytes"]).as_py() or 0)
+def size(delta: DeltaTable, names: Collection[str] | None = None) -> int:
+    """The bytes of a table's files, or of some of them, from its log."""
+    known = files(delta)
+    if names is not None:
+        known = known.filter(pc.is_in(known["path"], pa.array(names, pa.string())))
+    return int(pc.sum(known["size_bytes"]).as_py() or 0)
 
 
 def records(path: Location) -> int:
@@ -145,7 +148,7 @@ def count(delta: DeltaTable) -> int:
     return int(pc.sum(files(delta)["num_records"]).as_py() or 0)
 
 
-def measure(table: Table, delta: DeltaTable, null: str | None = None) -> Measure:
+def measure(table: Table, delta: DeltaTable, null: str | None = None, names: Collection[str] | None = None) -> Measure:
     """Count and checksum a table as it is stored.
 
     Not by Spark, which writes the merged table and reads the streamed one for it: two independent
@@ -155,17 +158,18 @@ def measure(table: Table, delta: DeltaTable, null: str | None = None) -> Measure
         table: Whose columns to hash.
         delta: The Delta table, at the version wanted.
         null: A column; only rows where it is null count.
+        names: As in ``batches``.
 
     Returns:
-        Rows, checksum, bytes of the live files and seconds.
+        Rows, checksum, bytes of the files and seconds.
     """
     began = time.monotonic()
 
     def hashed(batch: pa.RecordBatch) -> Measure:
         return Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, table.ids)))
 
-    found = sum(ordered_map(hashed, batches(delta, table.names, null)), Measure())
-    return found + Measure(bytes=size(delta), seconds=time.monotonic() - began)
+    found = sum(ordered_map(hashed, batches(delta, table.names, null, names)), Measure())
+    return found + Measure(bytes=size(delta, names), seconds=time.monotonic() - began)
 
 
 def batches(

@@ -133,6 +133,31 @@ class MergedLayer(RowSource):
             problems=tuple(problems),
         )
 
+    def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
+        """Read the files alone that the table got since, where every row that was streamed since is one of theirs.
+
+        If not, some of those rows were left out, and only ``measure`` finds which.
+        """
+        path, source = merge.folder(table, at.settings), streamed.folder(table, at.settings)
+        versions = [Version.parse(position) for position in (known.position, cut.merged or "")]
+        names = delta.added(path, *versions)
+        if names is None:
+            return None
+        held, now = delta.at_version(path, versions[1]), Version.parse(cut.streamed or "")
+        then = merge.merged_version(delta.at_version(path, versions[0]), now.id)
+        came = delta.added(source, then, now) if then else None
+        if came is None:
+            return None
+        with track(f"verification: {self.name}/{table.name}", None), reachable(f"the check of merged/{table.name}"):
+            found = delta.measure(table, held, names=names)
+            if not found.same_rows(delta.measure(table, delta.at_version(source, now), "_undecoded", came)):
+                return None
+            if companions.mismatches(at.spark, table, path, held, names):
+                return None
+            if not merge.in_quarantine(at.spark, table, at.settings).same_rows(known.excluded["conflicts"]):
+                return None
+        return replace(known, measure=known.measure + found, problems=())
+
     def delete(self, at: Context, table: Table) -> None:
         """Delete the table and its quarantine."""
         owner.register(at)

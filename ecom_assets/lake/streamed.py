@@ -165,12 +165,27 @@ class StreamedLayer(Layer):
 
     def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
         """Read the table back by another program than the one that writes it."""
+        return self._measured(at, table, cut, None)
+
+    def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
+        """Read the files alone that the table got since, if it has only grown."""
+        path = folder(table, at.settings)
+        versions = [delta.Version.parse(position) for position in (known.position, cut.streamed or "")]
+        names = delta.added(path, *versions)
+        if names is None:
+            return None
+        found = self._measured(at, table, cut, names)
+        bad = known.excluded["quarantined"] + found.excluded["quarantined"]
+        return replace(found, measure=known.measure + found.measure, excluded={"quarantined": bad})
+
+    def _measured(self, at: Context, table: Table, cut: Cut, names: set[str] | None) -> Measurement:
+        """Read the table's files at a cut, or some of them."""
         path = folder(table, at.settings)
         version = delta.Version.parse(cut.streamed or "")
         found = delta.at_version(path, version)
         with track(f"verification: {self.name}/{table.name}", None):
-            good = delta.measure(table, found, "_undecoded")
-            bad = _undecoded(found)
+            good = delta.measure(table, found, "_undecoded", names)
+            bad = _undecoded(found, names)
         problems: tuple[str, ...] = ()
         if version == delta.rows_version(path) and not settled(table, at.settings):
             problem = (
@@ -308,18 +323,20 @@ def _undecoded_rows(at: Context, path: Location) -> DataFrame:
     )
 
 
-def _undecoded(found: DeltaTable) -> Measure:
+def _undecoded(found: DeltaTable, names: set[str] | None = None) -> Measure:
     """Count and checksum the undecodable records; as for a topic, by place and value."""
     if not undecoded(found):
         return Measure()
-    hashes = (topic_record_hash(r["_partition"], r["_offset"], r["_undecoded"]["value"]) for r in _bad(found))
+    bad = _bad(found, names)
+    hashes = (topic_record_hash(r["_partition"], r["_offset"], r["_undecoded"]["value"]) for r in bad)
     return sum((Measure(1, each) for each in hashes), Measure())
 
 
-def _bad(found: DeltaTable) -> Iterator[dict[str, Any]]:
-    """The rows of undecodable records."""
+def _bad(found: DeltaTable, among: set[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of undecodable records, among all files or some of them."""
     known, unknown = _described(delta.files(found))
     names = _names(known.filter(pc.less(known[_ROWS], known["num_records"]))) | _names(unknown)
+    names = names if among is None else names & among
     for batch in delta.batches(found, ["_topic", "_partition", "_offset", "_undecoded"], names=names):
         yield from pa.Table.from_batches([batch]).filter(pc.field("_undecoded").is_valid()).to_pylist()
 
