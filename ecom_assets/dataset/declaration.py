@@ -19,6 +19,9 @@ OWNER = r"^(team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
 TAG = r"^[A-Za-z0-9_.-]{1,63}$"
 """What Dagster takes as an owner, and as the name or value of a tag."""
 
+FILES = r"^[^{}\\]*([{]delivery[}][^{}\\]*)?[.]csv$"
+"""A path within a source, with one placeholder at most."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -118,6 +121,11 @@ class TableForm(Form):
     """File of its Avro schema, next to this one; `<table>.avsc` if not given."""
     file: Annotated[str | None, Field(pattern=r"^[^/\\\x00-\x1f]+[.]csv$")] = None
     """Name of its CSV file; `<table>.csv` if not given."""
+    files: list[Annotated[str, Field(pattern=FILES)]] = Field(default_factory=list)
+    """Which files of a source folder deliver it, by their paths there, such as `orders/{delivery}/part-*.csv`:
+    `{delivery}` stands for the delivery's name, `*` for anything else within a name. Each is taken as `.csv.gz` too. If none is given: as
+    `<table>.csv`, `<table>-{delivery}.csv`, `<table>_{delivery}.csv`, `<table>/{delivery}.csv` and
+    `{delivery}/<table>.csv`, where the name has a digit."""
     primary_key: Columns
     """Columns that identify a row."""
     topic_key: Columns | None = None

@@ -103,6 +103,7 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
         tags=dict(table.tags),
         freshness_hours=table.freshness_hours or 0,
         on_change=table.on_change,
+        files=tuple(table.files),
         published=Published(table.published.bytes, table.published.sha256) if table.published else None,
     )
 

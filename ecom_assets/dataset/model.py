@@ -159,6 +159,7 @@ class Table:
         owners: Who to ask about it; empty for the project's own.
         tags: Name -> value of tags of its assets.
         freshness_hours: Hours within which it should be verified in HBase again; 0 for the usual.
+        files: Patterns of the files that deliver it; empty for the usual names.
         on_change: What it means that a file which was loaded has grown: new rows, or a mistake.
         published: Its file on Kaggle, if that is known.
     """
@@ -180,6 +181,7 @@ class Table:
     tags: dict[str, str] = field(default_factory=dict)
     freshness_hours: int = 0
     on_change: Literal["append", "refuse"] = "append"
+    files: tuple[str, ...] = ()
     published: Published | None = None
 
     @cached_property

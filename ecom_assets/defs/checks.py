@@ -21,8 +21,8 @@ from ecom_assets.reconcile import quality
 
 COMPARED = (
     "Rows are read back and hashed: their number and checksum equal those of the layer before at the same cut, rows"
-    " left out included. Every row is read, but where rows were added since the last check: then these alone, and the jobs"
-    " `reconcile` and `nightly` read all."
+    " left out included. Every row is read, but where rows were added since the last check: then these alone, and all"
+    " by the jobs `reconcile` and `nightly`."
 )
 FIRST = "Records are read and hashed; the header is the table's, and the rows are those of the first measurement."
 CHECKING = ("reconcile", "nightly")

@@ -5,7 +5,8 @@ has loaded, and copying them.
 
 A table ``loan`` can be delivered as ``loan.csv``, as ``loan/NAME.csv``, ``loan-NAME.csv`` or ``loan_NAME.csv``, and as
 ``NAME/loan.csv``, each also as ``.csv.gz``. ``NAME`` is the delivery's; it has a digit, as a date has, so that
-``loan_backup.csv`` is of no table. Upper and lower case do not matter.
+``loan_backup.csv`` is of no table. Upper and lower case do not matter. A table that declares patterns of its files
+(``files``) is delivered by these alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ecom_assets.dataset.model import Dataset
@@ -22,6 +24,7 @@ QUIET_SECONDS = 5.0
 """Seconds without a change after which a file counts as complete."""
 
 _ENDS = (".csv.gz", ".csv")
+_DEPTH = 2
 _DIGIT = re.compile(r"[0-9]")
 
 
@@ -57,7 +60,7 @@ class Arrived:
 
 
 def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
-    """All files of a source folder and its folders, one level deep, hidden ones left out.
+    """All files of a source folder and its folders, as deep as patterns go, hidden ones left out.
 
     Args:
         folder: The folder.
@@ -69,7 +72,8 @@ def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
     Raises:
         OSError: The folder cannot be read.
     """
-    found = [_arrived(path, folder, dataset) for path in _files(folder)]
+    depth = max((pattern.count("/") for table in dataset.tables.values() for pattern in table.files), default=1)
+    found = [_arrived(path, folder, dataset) for path in _files(folder, max(depth, 1))]
     order = list(dataset.tables)
     return sorted(
         found,
@@ -82,14 +86,14 @@ def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, depth: int) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")):
             continue
         if path.is_file():
             yield path
-        elif path.is_dir():
-            yield from (each for each in sorted(path.iterdir()) if each.is_file() and each.name[0] not in "._")
+        elif depth and path.is_dir():
+            yield from _files(path, depth - 1)
 
 
 def _arrived(path: Path, folder: Path, dataset: Dataset) -> Arrived:
@@ -101,11 +105,20 @@ def _arrived(path: Path, folder: Path, dataset: Dataset) -> Arrived:
 
 def recognized(path: Path, dataset: Dataset) -> tuple[str, str]:
     """Table and delivery that a file is of by its path within the source; two empty texts if it is of none."""
+    for table in dataset.tables.values():
+        for pattern in table.files:
+            if matched := _pattern(pattern).fullmatch(path.as_posix()):
+                return table.name, matched.groupdict().get("delivery", "")
+    return _by_usual_name(path, dataset)
+
+
+def _by_usual_name(path: Path, dataset: Dataset) -> tuple[str, str]:
     end = next((end for end in _ENDS if path.name.lower().endswith(end)), None)
-    if end is None:
+    if end is None or len(path.parts) > _DEPTH:
         return "", ""
     name, parent = path.name[: -len(end)], path.parent.name
-    stems = {table.csv.lower().removesuffix(".csv"): table.name for table in dataset.tables.values()}
+    usual = [table for table in dataset.tables.values() if not table.files]
+    stems = {table.csv.lower().removesuffix(".csv"): table.name for table in usual}
     if not parent:
         return _by_name(name, stems)
     if (table := stems.get(name.lower())) and _DIGIT.search(parent):
@@ -113,6 +126,14 @@ def recognized(path: Path, dataset: Dataset) -> tuple[str, str]:
     if (table := stems.get(parent.lower())) and _DIGIT.search(name):
         return table, name
     return "", ""
+
+
+@cache
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """What the path of a file must be to fit a declared pattern."""
+    parts = {"{delivery}": "(?P<delivery>[^/]+?)", "*": "[^/]*"}
+    pieces = re.split(r"([{]delivery[}]|[*])", pattern)
+    return re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces) + "([.]gz)?", re.IGNORECASE)
 
 
 def _by_name(name: str, stems: dict[str, str]) -> tuple[str, str]:

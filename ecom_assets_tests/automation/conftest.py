@@ -6,6 +6,7 @@ import os
 import random
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.automation.dagster import Dagster
 from ecom_assets_tests.automation.home import Home
+from ecom_assets_tests.exports import Shop
 from ecom_assets_tests.runs import environment
 
 SCALE = "0.0005"
@@ -27,12 +29,29 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture
 def shop_home(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Home]:
     """A fresh home on the session's servers, with webserver, daemon and code server of its own."""
+    with _home(stack, tmp_path, request, ECOM_SCALE=SCALE) as home:
+        yield home
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """A folder of exports."""
+    (tmp_path / "exports").mkdir()
+    return Shop(tmp_path / "exports", float(SCALE))
+
+
+@pytest.fixture
+def exports_home(stack: Stack, tmp_path: Path, shop: Shop, request: pytest.FixtureRequest) -> Iterator[Home]:
+    """The same, with that folder as its source."""
+    with _home(stack, tmp_path, request, ECOM_SOURCE=str(shop.folder)) as home:
+        yield home
+
+
+@contextmanager
+def _home(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest, **given: str) -> Iterator[Home]:
     namespace = f"auto_{zlib.crc32(request.node.name.encode()):08x}"
-    env = environment(tmp_path / "home", stack.addresses(), namespace) | {
-        "ECOM_SCALE": SCALE,
-        "ECOM_STREAM_SECONDS": "5",
-        "ECOM_PUBLISH_SECONDS": "15",
-    }
+    env = environment(tmp_path / "home", stack.addresses(), namespace) | given
+    env |= {"ECOM_STREAM_SECONDS": "5", "ECOM_PUBLISH_SECONDS": "15"}
     logs = tmp_path / "logs"
     logs.mkdir()
     (tmp_path / "home").mkdir(mode=0o700)

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
+from ecom_assets.core import delivery
 from ecom_assets.core.settings import ROOT
 from ecom_assets.lake import streamed
+from ecom_assets.source import waiting
 from ecom_assets_tests.automation.dagster import working
 from ecom_assets_tests.automation.home import JOBS, Home, now
+from ecom_assets_tests.exports import Shop
 
 
 def simulate(shop_home: Home, rows: int) -> None:
@@ -38,6 +41,26 @@ def test_three_ingestions_in_a_row(shop_home: Home) -> None:
         shop_home.settle()
         shop_home.check(before)
     assert {status for (_, status) in shop_home.counts() - counts} == {"SUCCESS"}
+
+
+def test_files_that_come_into_the_source(exports_home: Home, shop: Shop) -> None:
+    """If this fails, yesterday's export waits for a click, or is loaded without the checks."""
+    exports_home.ingest()
+    exports_home.settle()
+    before = exports_home.identity()
+    for day, tables in enumerate((("customer", "click_stream"), ("product",)), 1):
+        shop.deliver(20, *tables)
+        exports_home.dagster.settle(lambda: not waiting(exports_home.at.settings, exports_home.at.dataset))
+        exports_home.settle()
+        exports_home.check(before)
+        assert [each.sequence for each in delivery.deliveries(exports_home.at.settings)] == list(range(1, day + 1))
+    held = {name: exports_home.at.books.last_measurement("hbase", name) for name in ("customer", "product")}
+    assert {name: found.measure.rows for name, found in held.items() if found} == {n: shop.rows(n) for n in held}
+    assert {status for (_, status) in exports_home.counts()} == {"SUCCESS"}
+    (shop.folder / "customer.csv").write_bytes(b"others\n")  # refused, and that is all
+    time.sleep(12)
+    exports_home.settle()
+    exports_home.check(before)
 
 
 def test_a_producer_and_a_stream_that_never_end(shop_home: Home, chance: random.Random) -> None:

@@ -41,6 +41,38 @@ def test_files_are_recognized_by_name_and_place(path: str, table: str, delivery:
     assert arrival.recognized(Path(path), TABLES) == (table, delivery)
 
 
+@pytest.mark.parametrize(
+    ("path", "table", "delivery"),
+    [
+        ("in/2026-11-28/orders-part-1.csv", "order", "2026-11-28"),
+        ("IN/Monday/Orders-.CSV.GZ", "order", "Monday"),
+        ("all orders.csv", "order", ""),
+        ("order-2026-11-28.csv", "", ""),
+        ("order.csv", "", ""),
+        ("in/a/b/orders-1.csv", "", ""),
+        ("in/2026-11-28/orders-part-1.csvx", "", ""),
+        ("order-lines-3.csv", "order-lines", "3"),
+        ("x/y/order-lines.csv", "", ""),
+    ],
+)
+def test_declared_patterns_take_the_place_of_the_usual_names(path: str, table: str, delivery: str) -> None:
+    """If this fails, a shop whose files are named otherwise has to rename them each day."""
+    order = replace(TABLES.tables["order"], files=("in/{delivery}/orders-*.csv", "all orders.csv"))
+    named = Dataset.of("d", order, TABLES.tables["order-lines"])
+    assert arrival.recognized(Path(path), named) == (table, delivery)
+
+
+def test_a_source_is_searched_as_deep_as_patterns_go(tmp_path: Path) -> None:
+    """If this fails, files in deeper folders are not found though they are declared."""
+    deep = tmp_path / "2026" / "11" / "28" / "order.csv"
+    deep.parent.mkdir(parents=True)
+    deep.write_text("")
+    assert arrival.scan(tmp_path, TABLES) == []
+    order = replace(TABLES.tables["order"], files=("2026/11/{delivery}/order.csv",))
+    (found,) = arrival.scan(tmp_path, Dataset.of("d", order, TABLES.tables["order-lines"]))
+    assert (found.table, found.delivery) == ("order", "28")
+
+
 def test_a_source_is_listed_in_the_order_of_deliveries(tmp_path: Path) -> None:
     """If this fails, tomorrow's file is loaded before today's, or a stray one goes unnoticed."""
     for name in (
