@@ -124,8 +124,8 @@ class TableForm(Form):
     files: list[Annotated[str, Field(pattern=FILES)]] = Field(default_factory=list)
     """Which files of a source folder deliver it, by their paths there, such as `orders/{delivery}/part-*.csv`:
     `{delivery}` stands for the delivery's name, `*` for anything else within a name. Each is taken as `.csv.gz` too.
-    If none is given: `<table>.csv`, and `<table>-{delivery}.csv`, `<table>_{delivery}.csv`, `<table>/{delivery}.csv` and
-    `{delivery}/<table>.csv`, where the delivery's name has a digit."""
+    If none is given: `<table>.csv`, and `<table>-{delivery}.csv`, `<table>_{delivery}.csv`, `<table>/{delivery}.csv`,
+    `{delivery}/<table>.csv`, where the name of the delivery has a digit."""
     primary_key: Columns
     """Columns that identify a row."""
     topic_key: Columns | None = None
