@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from ecom_assets.cli.deliveries import settle
+from ecom_assets.core.books import Books, Build
 from ecom_assets.core.layer import Cut
 from ecom_assets.core.location import local
 from ecom_assets.csv import chunk
@@ -170,6 +171,33 @@ def test_what_was_added_is_measured_by_itself(
         build = at.books.build("hbase", "click_stream")
         assert build
         assert build.rows == rows
+
+
+@pytest.mark.parametrize("broken", LAYERS)
+def test_a_crash_between_the_work_and_the_books(
+    env: dict[str, str], shop: Shop, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """If this fails, a commit of Delta, or a load of HBase, that the books do not know of is done twice or never."""
+    shop.deliver(15, "customer")
+    settle(settings_of(env))
+    real = Books.record_build
+
+    def crash(books: Books, build: Build, delivery: str = "") -> None:
+        if build.layer == broken:
+            raise KeyboardInterrupt
+        real(books, build, delivery)
+
+    with open_home(settings_of(env)) as at, monkeypatch.context() as patch:
+        patch.setattr(Books, "record_build", crash)
+        used = engine(at, "stream")
+        with pytest.raises(KeyboardInterrupt):
+            [used.build(layer, CUSTOMER) for layer in LAYERS]
+    with open_home(settings_of(env)) as at:
+        used = engine(at, "stream")
+        for layer in LAYERS:
+            used.build(layer, CUSTOMER)
+            assert used.verify(layer, CUSTOMER).mismatches == ()
+            assert used.verify(layer, CUSTOMER, whole=True).measurement.measure.rows == shop.rows("customer")
 
 
 def test_rows_that_hbase_lost_meanwhile(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
