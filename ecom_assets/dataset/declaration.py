@@ -122,7 +122,7 @@ class TableForm(Form):
     file: Annotated[str | None, Field(pattern=r"^[^/\\\x00-\x1f]+[.]csv$")] = None
     """Name of its CSV file; `<table>.csv` if not given."""
     files: list[Annotated[str, Field(pattern=FILES)]] = Field(default_factory=list)
-    """Which files of a source folder deliver it, by their paths there, such as `orders/{delivery}/part-*.csv`:
+    """Which files of a source folder deliver it, by their paths there, such as `out/{delivery}/part-*.csv`:
     `{delivery}` stands for the delivery's name, `*` for anything else within a name. Each is taken as `.csv.gz` too.
     If none is given: `<table>.csv`, and `<table>-{delivery}.csv`, `<table>_{delivery}.csv`, `<table>/{delivery}.csv`,
     `{delivery}/<table>.csv`, where the name of the delivery has a digit."""

@@ -21,6 +21,8 @@ from ecom_assets.core.errors import TopicError
 from ecom_assets.core.settings import load
 from ecom_assets.dataset.loader import bundled
 from ecom_assets.paths import LAYERS, TOPIC
+from ecom_assets.source import acquire
+from ecom_assets_tests.tables import SHOP
 
 LOST = """
 import os, signal, time
@@ -103,41 +105,36 @@ def test_a_home_that_is_not_there_is_said_in_one_sentence(command: str, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_are_not_loaded_are_listed(tmp_path: Path) -> None:
+def test_deliveries_and_files_that_are_not_loaded_are_listed(tmp_path: Path) -> None:
     """If this fails, the file of a new day, or one with a misspelled name, is passed over without a word."""
-    raw, source = tmp_path / ".ecom" / "raw", tmp_path / "files"
-    raw.mkdir(parents=True)
+    source = tmp_path / "files"
     source.mkdir()
-    for name in ("customer.csv", "product.csv.gz", "transactions.csv", "customer-2026-11-28.csv", "clicks.csv"):
+    for name in ("customer.csv", "product.csv", "transactions.csv", "click_stream.csv"):
+        (source / name).write_text(f"{name}\n")
+    settings = load(home=tmp_path / ".ecom", source=str(source))
+    acquire(settings, SHOP)
+    day = source / "customer-2026-11-28.csv"
+    day.write_text("customer.csv\n1\n")
+    os.utime(day, (1, 1))
+    acquire(settings, SHOP)
+    assert waiting(settings) == ""
+    for name in ("customer-2026-11-29.csv", "clicks.csv"):
         (source / name).write_text("1234\n")
-    known = {name: {"bytes": 5, "mtime_ns": 1} for name in ("customer", "product")} | {
-        "transactions": {"bytes": 4, "mtime_ns": 1}
-    }
-    (raw / "source.json").write_text(json.dumps({"source": str(source), "files": known}))
     done = ecom(tmp_path, "deliveries", "--json", ECOM_SOURCE=str(source))
     assert done.returncode == 0, done.stderr
-    files = json.loads(done.stdout)["files"]
-    assert [(Path(each["file"]).name, each["table"], each["delivery"], each["state"]) for each in files] == [
-        ("customer.csv", "customer", "", "loaded"),
-        ("product.csv.gz", "product", "", "loaded"),
-        ("transactions.csv", "transactions", "", "changed since it was loaded"),
-        (
-            "customer-2026-11-28.csv",
-            "customer",
-            "2026-11-28",
-            "not loaded: a home holds one file of each table",
-        ),
-        ("clicks.csv", "", "", "of no table"),
+    found = json.loads(done.stdout)
+    assert [(each["sequence"], each["name"], each["tables"]) for each in found["deliveries"]] == [
+        (1, "2026-11-28", {"customer": None})
     ]
-    assert not any(each["settled"] for each in files), "they have just been written"
+    states = {Path(e["file"]).name: (e["table"], e["delivery"], e["name"], e["state"]) for e in found["files"]}
+    assert states["customer.csv"] == ("customer", 0, "", "loaded")
+    assert states["customer-2026-11-28.csv"] == ("customer", 1, "2026-11-28", "loaded")
+    assert states["customer-2026-11-29.csv"] == ("customer", None, "2026-11-29", "not loaded yet")
+    assert states["clicks.csv"] == ("", None, "", "of no table")
     assert "still being written" in done.stderr
-    settings = load(home=tmp_path / ".ecom", source=str(source))
     assert waiting(settings) == (
         f"2 files of the source not loaded: `ecom deliveries --home {tmp_path / '.ecom'}` lists them"
     )
-    (source / "clicks.csv").unlink()
-    (source / "customer-2026-11-28.csv").unlink()
-    assert waiting(settings) == ""
 
 
 def test_a_reset_does_not_pull_layers_away(tmp_path: Path) -> None:
