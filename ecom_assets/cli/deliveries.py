@@ -112,7 +112,7 @@ def _accepted(settings: Settings) -> list[Shown]:
 
         def shown(sequence: int, name: str, accepted: str, tables: list[str]) -> Shown:
             reached = ""
-            for layer in used.layers:
+            for layer in used.layers if tables else ():
                 touched = [at.dataset.tables[t] for t in tables if t in at.dataset.tables]
                 built = all(at.books.build(layer.name, t.name) for t in touched)
                 if not built or any(used.reached(layer.name, t) < sequence for t in touched):
