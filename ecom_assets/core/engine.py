@@ -147,15 +147,16 @@ class Engine:
         if refused := self.refusal(name, damage, repair=repair):
             raise RepairNeededError(f"{name}/{table.name}: {refused}", layer.remedy(self.at.settings, table))
         repair = repair and bool(damage) and layer.replaceable
+        reached = self._reaches(name, table)
         if last and not repair and not self.due(name, table):
+            self._reach(name, table, reached)
             note(f"  {name}/{table.name}: unchanged")
             return Built(unchanged=True, notes=last.notes)
         fingerprint, declaration = layer.fingerprint(self.at, table), layer.declaration(self.at, table)
-        reached = self.reached(layer.upstream.name, table) if layer.upstream else 0
         built = layer.build(self.at, table, repair=repair)
         if layer.upstream is None:  # it is built from outside, and only what came can be named
             fingerprint = layer.fingerprint(self.at, table)
-            reached = max((each.sequence for each in delivery.deliveries(self.at.settings)), default=0)
+            reached = self._reaches(name, table)
         built = replace(built, seconds=time.perf_counter() - began)
         kept = last if built.unchanged and last else None
         self.at.books.record_build(
@@ -170,13 +171,23 @@ class Engine:
                 kept.notes if kept else built.notes,
             )
         )
-        self.at.books.set_state(f"{name}/{table.name}/reached", reached)
+        self._reach(name, table, reached)
         note(f"  {name}/{table.name}: {'unchanged' if built.unchanged else 'built'} in {built.seconds:.1f} s")
         return built
 
     def reached(self, name: str, table: Table) -> int:
         """The sequence of the last delivery that a layer of a table was built after; 0 if it is of the first files."""
         return self.at.books.state(f"{name}/{table.name}/reached") or 0
+
+    def _reaches(self, name: str, table: Table) -> int:
+        """The last delivery that the layer before has reached; of the first layer, the last one that was accepted."""
+        if upstream := self.layer(name).upstream:
+            return self.reached(upstream.name, table)
+        return max((each.sequence for each in delivery.deliveries(self.at.settings)), default=0)
+
+    def _reach(self, name: str, table: Table, sequence: int) -> None:
+        if sequence != self.reached(name, table):
+            self.at.books.set_state(f"{name}/{table.name}/reached", sequence)
 
     # Measuring
 

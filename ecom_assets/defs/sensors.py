@@ -17,7 +17,7 @@ import dagster as dg
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import EcomError
 from ecom_assets.dataset.model import Table
-from ecom_assets.defs import state
+from ecom_assets.defs import deliveries, state
 from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import INGESTION, LAYERS, TOPIC, path_used
@@ -238,6 +238,7 @@ def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource, names: N
 
 def new_files(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest | dg.SkipReason:
     """Further files are complete in the source folder: accept them as deliveries, and carry them into the topics."""
+    deliveries.announce(context.instance, home.at, names)
     return _decided(lambda: _arrivals(context, home, names))
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ecom_assets.core.layer import Built, Layer
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.defs import lineage
+from ecom_assets.defs import deliveries, lineage
 from ecom_assets.defs.names import OWNERS, Names, for_each, freshness, owners
 from ecom_assets.paths import LAYERS, PATHS
 from ecom_assets.preview import preview
@@ -67,11 +67,21 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
     def build(context: dg.AssetExecutionContext, config: LayerConfig) -> Iterator[dg.MaterializeResult]:
         home = names.home_of(context)
         engine = home.engine(config.path)
+
+        def built_of(table: Table) -> tuple[Built, int]:
+            before = engine.reached(layer.name, table) if home.at.books.build(layer.name, table.name) else -1
+            return engine.build(layer.name, table, repair=config.repair), before
+
         due = [t for t in tables if names.asset_key(layer.name, t) in context.selected_asset_keys]
-        for table, built in for_each(due, lambda t: engine.build(layer.name, t, repair=config.repair)):
+        for table, (built, before) in for_each(due, built_of):
             done = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer.name, table.name, done)
             of = engine.layer(layer.name)
+            if layer.name in deliveries.PARTITIONED:
+                deliveries.announce(context.instance, home.at, names)
+                for partition, shown in deliveries.passed(context, engine, layer.name, table, before):
+                    key = names.asset_key(layer.name, table)
+                    context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=shown))
             yield dg.MaterializeResult(
                 asset_key=names.asset_key(layer.name, table),
                 metadata=_metadata(built)
@@ -95,6 +105,7 @@ def _spec(layer: Layer, table: Table, dataset: Dataset, names: Names) -> dg.Asse
         owners=owners(table),
         tags={**table.tags, "table": table.name},
         freshness_policy=freshness(table) if layer.name == LAYERS[-1] else None,
+        partitions_def=deliveries.partitions(names) if layer.name in deliveries.PARTITIONED else None,
         metadata={
             "dagster/column_schema": column_schema(table, layer.name),
             "primary_key": table.key,

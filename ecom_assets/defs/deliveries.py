@@ -1,0 +1,111 @@
+"""Deliveries as Dagster's partitions: which delivery has passed which layer.
+
+What belongs here: names of partitions, and the events that say that a layer holds one. What does not: what a delivery
+is (``core.delivery``), and any decision what to build: whichever partitions a run is for, a layer is brought up to all
+that is before it, so each run of any of them leads to the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import dagster as dg
+
+from ecom_assets.core import delivery
+from ecom_assets.core.delivery import DIGITS
+from ecom_assets.core.engine import Engine
+from ecom_assets.defs.names import Names
+from ecom_assets.paths import LAYERS
+
+if TYPE_CHECKING:
+    from ecom_assets.core.context import Context
+    from ecom_assets.dataset.model import Table
+
+FIRST = "first files"
+"""What the delivery is called that a home was begun with."""
+PARTITIONED = LAYERS[:-1]
+"""Layers whose assets are partitioned; HBase, which is read, shows all deliveries at once."""
+SAFE = " ()"
+"""Characters that stay as they are in names of partitions, next to letters, digits, ``_``, ``.``, ``-`` and ``~``."""
+
+
+def partitions(names: Names) -> dg.DynamicPartitionsDefinition:
+    """The deliveries of a data set."""
+    return dg.DynamicPartitionsDefinition(name=names.of("deliveries"))
+
+
+def partition(sequence: int, name: str) -> str:
+    """The name of a delivery's partition: names sort by the order of deliveries, and have no character that is odd."""
+    return f"{sequence:0{DIGITS}d} {quote(name, safe=SAFE)}"
+
+
+def known(at: Context) -> dict[int, str]:
+    """Sequence -> partition of all deliveries of a home, the first files included, whether they are loaded or not."""
+    later = {each.sequence: partition(each.sequence, each.name) for each in delivery.deliveries(at.settings)}
+    return {0: partition(0, FIRST), **later}
+
+
+def announce(instance: dg.DagsterInstance, at: Context, names: Names) -> None:
+    """Let Dagster know all deliveries of a home; a table that one does not touch has passed all layers at once."""
+    name, found = names.of("deliveries"), known(at)
+    there = set(instance.get_dynamic_partitions(name))
+    new = {sequence: partition for sequence, partition in found.items() if partition not in there}
+    if not new:
+        return
+    instance.add_dynamic_partitions(name, list(new.values()))
+    for sequence in new:
+        for table in at.dataset.tables.values():
+            if table.name not in _touched(at, sequence):
+                for layer in PARTITIONED:
+                    instance.report_runless_asset_event(
+                        dg.AssetMaterialization(
+                            names.asset_key(layer, table),
+                            partition=found[sequence],
+                            metadata={"rows": 0},
+                            description="the delivery has no rows of this table",
+                        )
+                    )
+
+
+def _touched(at: Context, sequence: int) -> set[str]:
+    """Tables that a delivery has rows of."""
+    if sequence == 0:
+        return set(at.dataset.tables)
+    files = next(each.files for each in delivery.deliveries(at.settings) if each.sequence == sequence)
+    return {file.table for file in files if not file.same_as}
+
+
+def passed(
+    context: dg.AssetExecutionContext, engine: Engine, layer: str, table: Table, before: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The deliveries that a build was the first to bring into a layer; those of the run itself left out.
+
+    Args:
+        context: The run.
+        engine: What has built the layer.
+        layer: Name of the layer.
+        table: The table.
+        before: The last delivery that it held before; -1 if it was not built.
+
+    Yields:
+        Partition and metadata of its materialization.
+
+    Raises:
+        dagster.Failure: The run is for a delivery that the home does not have.
+    """
+    at = engine.at
+    of, reached = known(at), engine.reached(layer, table)
+    own = set(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else set()
+    if strange := sorted(own - set(of.values())):
+        raise dg.Failure(
+            f"expected deliveries of {at.settings.home}, got {', '.join(strange)}; `ecom deliveries` lists them",
+            allow_retries=False,
+        )
+    rows = at.books.builds_by_delivery("expanded")
+    for sequence, name in of.items():
+        if before < sequence <= reached and name not in own and table.name in _touched(at, sequence):
+            built = rows.get((table.name, str(sequence)))
+            quarantined = built.notes.get("quarantined", 0) if built else 0
+            yield name, {"rows": built.rows if built else 0, "quarantined": quarantined}

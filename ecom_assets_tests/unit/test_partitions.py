@@ -1,0 +1,68 @@
+"""Deliveries as partitions: what they are called, and which assets have them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ecom_assets.core.context import Context
+from ecom_assets.core.settings import load
+from ecom_assets.defs import deliveries
+from ecom_assets.defs.assets.layers import layer_assets
+from ecom_assets.defs.names import Names
+from ecom_assets.source import acquire, synthetic
+from ecom_assets_tests.tables import SHOP
+
+NAMES = Names()
+
+
+def nowhere() -> Any:
+    raise AssertionError("no server is needed for files")
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Context]:
+    """A home with the first files and one delivery, of customers alone."""
+    source = tmp_path / "shop"
+    source.mkdir()
+    synthetic.generate(source, 0.0005, 1)
+    settings = load(home=tmp_path / "home", source=str(source))
+    acquire(settings, SHOP)
+    day = source / "customer-2026|11,28 [a].csv"
+    day.write_bytes((source / "customer.csv").read_bytes().replace(b"0", b"1"))
+    os.utime(day, (1, 1))
+    acquire(settings, SHOP)
+    with Context(settings, SHOP, nowhere) as opened:
+        yield opened
+
+
+def test_names_are_in_order_and_have_no_odd_character(at: Context) -> None:
+    """If this fails, Dagster takes one partition for several, or a range of them is of other deliveries."""
+    assert list(deliveries.known(at).values()) == ["000000 first files", "000001 2026%7C11%2C28 %5Ba%5D"]
+    assert deliveries.partition(9, "x") < deliveries.partition(10, "a")
+
+
+def test_a_table_that_is_not_touched_has_passed_all_layers(at: Context) -> None:
+    """If this fails, the matrix of partitions shows work that is missing where there is none to do."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            deliveries.announce(instance, at, NAMES)
+        assert instance.get_dynamic_partitions("deliveries") == list(deliveries.known(at).values())
+        for layer in deliveries.PARTITIONED:
+            keys = {name: NAMES.asset_key(layer, table) for name, table in SHOP.tables.items()}
+            assert instance.get_materialized_partitions(keys["customer"]) == set()
+            assert instance.get_materialized_partitions(keys["product"]) == {deliveries.known(at)[1]}
+
+
+def test_files_to_merged_tables_are_partitioned() -> None:
+    """If this fails, the UI cannot show which delivery has passed which layer, or HBase is shown as partly loaded."""
+    partitioned = {
+        key.path[0]: assets.partitions_def is not None for assets in layer_assets(SHOP, NAMES) for key in assets.keys
+    }
+    assert [name for name, has in partitioned.items() if has] == list(deliveries.PARTITIONED)
+    assert not partitioned["hbase"]
