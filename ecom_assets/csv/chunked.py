@@ -118,7 +118,7 @@ class ChunkedLayer(ChunkSource):
         with track(f"check: chunked/{table.name}", None) as advance:
             new = [path for path in paths if chunk.sequence_of(path.name) in sequences]
             found = chunk.measure_files(new, table, advance)
-        return Measurement(table.name, self.name, known.measure + found, position=names[-1])
+        return Measurement(table.name, self.name, known.measure.before + found, position=names[-1])
 
     def _problems(self, at: Context, table: Table) -> tuple[str, ...]:
         """Where the folder differs from its manifest."""

@@ -147,7 +147,7 @@ class ExpandedLayer(RowSource):
         found = self._measured(at, table, paths, expand.quarantine_files(table, at.settings)[count:])
         if found.problems:
             return None
-        total = known.measure + found.measure
+        total = known.measure.before + found.measure
         bad = known.excluded["quarantined"] + found.excluded["quarantined"]
         return replace(found, measure=total, excluded={"quarantined": bad}, copies=(known.copies[0] + found.measure,))
 

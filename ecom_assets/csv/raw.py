@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
@@ -99,7 +98,7 @@ class RawLayer(Layer):
             again = self._measured(at, table, Audit(), 0, count)
             if again.problems or not (again.measure.same_rows(known.measure) and again.excluded == known.excluded):
                 return None
-        before = Audit(replace(known.measure, seconds=0.0), known.excluded["quarantined"], known.last_copy)
+        before = Audit(known.measure.before, known.excluded["quarantined"], known.last_copy)
         found = self._measured(at, table, before, count)
         return None if found.problems else found
 

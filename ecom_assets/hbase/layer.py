@@ -176,7 +176,7 @@ class HBaseLayer(Layer):
             return None
         if found.damaged:
             return None
-        return replace(known, measure=known.measure + found.measure, build_seconds=built.seconds)
+        return replace(known, measure=known.measure.before + found.measure, build_seconds=built.seconds)
 
     @override
     def differences(self, at: Context, table: Table, cut: Cut) -> Sequence[str]:

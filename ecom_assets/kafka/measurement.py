@@ -133,7 +133,7 @@ class Sums:
     @classmethod
     def of(cls, known: Measurement) -> Self:
         """The sums that a measurement was made of."""
-        rows = replace(known.measure, seconds=0.0)
+        rows = known.measure.before
         pending = known.excluded.get("pending", NONE)
         return cls(rows, rows + negative(pending), known.excluded.get("quarantined", NONE))
 

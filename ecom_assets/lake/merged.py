@@ -156,7 +156,7 @@ class MergedLayer(RowSource):
                 return None
             if not merge.in_quarantine(at.spark, table, at.settings).same_rows(known.excluded["conflicts"]):
                 return None
-        return replace(known, measure=known.measure + found, problems=())
+        return replace(known, measure=known.measure.before + found, problems=())
 
     def delete(self, at: Context, table: Table) -> None:
         """Delete the table and its quarantine."""

@@ -176,7 +176,7 @@ class StreamedLayer(Layer):
             return None
         found = self._measured(at, table, cut, names)
         bad = known.excluded["quarantined"] + found.excluded["quarantined"]
-        return replace(found, measure=known.measure + found.measure, excluded={"quarantined": bad})
+        return replace(found, measure=known.measure.before + found.measure, excluded={"quarantined": bad})
 
     def _measured(self, at: Context, table: Table, cut: Cut, names: set[str] | None) -> Measurement:
         """Read the table's files at a cut, or some of them."""

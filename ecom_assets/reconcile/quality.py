@@ -28,6 +28,7 @@ from ecom_assets.core.errors import LakeError
 from ecom_assets.core.layer import Cut, Measurement, OffsetSource
 from ecom_assets.core.location import exists
 from ecom_assets.core.measure import Measure
+from ecom_assets.csv import expand
 from ecom_assets.dataset.model import Reference, Table
 from ecom_assets.hbase.layout import row_keys
 from ecom_assets.hbase.thrift import Connection
@@ -97,9 +98,9 @@ def quarantine_share(engine: Engine, table: Table) -> Finding:
 
 
 def quarantine_samples(at: Context, table: Table, rows: int) -> list[dict[str, Any]]:
-    """The first quarantined records of a raw file: file, line, reason, and the beginning of the raw text."""
-    bad = _json_lines(at.settings.quarantine / f"{table.name}.jsonl", rows)
-    return [b | {"raw": b["raw"][:200]} for b in bad]
+    """The first quarantined records of raw files: file, line, reason, and the beginning of the raw text."""
+    lines = (line for file in expand.quarantine_files(table, at.settings) for line in _json_lines(file, rows))
+    return [bad | {"raw": bad["raw"][:200]} for bad in islice(lines, rows)]
 
 
 def _json_lines(path: Path, rows: int) -> list[dict[str, Any]]:

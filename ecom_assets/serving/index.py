@@ -3,11 +3,12 @@
 What belongs here: what is done with the whole index. What does not: reading it for a page (see ``lookup``).
 
 They are built like the layer hbase: rows stream through sorted files, so memory stays flat, and the new index is
-swapped in while people read the old one.
+swapped in while people read the old one; where rows were only added, theirs are added to the index that is there.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -49,15 +50,21 @@ def _build_index(at: Context, index: Index, hbase: HBaseLayer) -> Built:
     cut, position = hbase.extend(at, table, Cut()), hbase.position(at, table, Cut())
     last = at.books.state(state_key(index))
     declared = [list(index.hbase.row_key), list(index.hbase.forms), index.hbase.salt]
-    same = last and (last["position"], last.get("row_key")) == (position, declared)
-    if last and same and not last["mismatches"] and rebuild.complete(at, index):
-        return Built(last["rows"], unchanged=True)
+    now = {"position": position, "row_key": declared, "merged": cut.merged, "mismatches": []}
+    if last and last.get("row_key") == declared and not last["mismatches"] and rebuild.complete(at, index):
+        if last["position"] == position:
+            return Built(last["rows"], unchanged=True)
+        since = last.get("merged")
+        if since and (added := hbase.source.added(at, table, Cut(merged=since), cut)) is not None:
+            more = rebuild.append(at, index, _entries(index, added), int(time.time() * 1000))
+            at.books.set_state(state_key(index), now | {"rows": last["rows"] + more})
+            return Built(more)
     rows = rebuild.Rows(
         lambda: _entries(index, hbase.source.batches(at, table, cut)),
         row_keys(hbase.source.sample(at, table, list(index.hbase.row_key)), index),
     )
     loaded, _ = rebuild.rebuild(at, index, hbase.loader(at.settings), rows)
-    at.books.set_state(state_key(index), {"position": position, "row_key": declared, "rows": loaded, "mismatches": []})
+    at.books.set_state(state_key(index), now | {"rows": loaded})
     return Built(loaded)
 
 
