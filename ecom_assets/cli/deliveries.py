@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,30 +16,12 @@ from ecom_assets.cli.options import AsJson, Home, configure_existing
 
 if TYPE_CHECKING:
     from ecom_assets.core.settings import Settings
+    from ecom_assets.reconcile.deliveries import Progress
     from ecom_assets.source.overview import Listed
 
 
 PATIENCE = 20.0
 """Seconds that a run waits for files that are still being written."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A delivery as it is shown.
-
-    Attributes:
-        sequence: Its number; 0 for the first files.
-        name: Its name.
-        at: When it was accepted, ISO 8601; empty for the first files.
-        tables: Table -> good rows and quarantined records that it brought; ``None`` where they are not known yet.
-        reached: The last layer that all its tables have passed; empty if there is none.
-    """
-
-    sequence: int
-    name: str
-    at: str
-    tables: dict[str, tuple[int, int] | None]
-    reached: str
 
 
 def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
@@ -98,37 +79,15 @@ def waiting(settings: Settings) -> str:
     return f"{files} of the source not loaded: `{hint('deliveries', settings)}` lists them" if left else ""
 
 
-def _accepted(settings: Settings) -> list[Shown]:
-    """The deliveries of a home in order, the first files included if they are loaded."""
-    from ecom_assets.core import delivery
+def _accepted(settings: Settings) -> list[Progress]:
     from ecom_assets.paths import engine, open_home, path_used
+    from ecom_assets.reconcile import deliveries
 
     with open_home(settings) as at:
-        used = engine(at, path_used(at))
-        rows = {
-            key: (build.rows, int(build.notes.get("quarantined", 0)))
-            for key, build in at.books.builds_by_delivery("expanded").items()
-        }
-
-        def shown(sequence: int, name: str, accepted: str, tables: list[str]) -> Shown:
-            reached = ""
-            for layer in used.layers if tables else ():
-                touched = [at.dataset.tables[t] for t in tables if t in at.dataset.tables]
-                built = all(at.books.build(layer.name, t.name) for t in touched)
-                if not built or any(used.reached(layer.name, t) < sequence for t in touched):
-                    break
-                reached = layer.name
-            return Shown(sequence, name, accepted, {t: rows.get((t, str(sequence))) for t in tables}, reached)
-
-        first = [t for t in at.dataset.tables if at.books.build("raw", t)]
-        found = [shown(0, "the first files", "", first)] if first else []
-        for each in delivery.deliveries(settings):
-            tables = [file.table for file in each.files if not file.same_as]
-            found.append(shown(each.sequence, each.name, each.at, tables))
-        return found
+        return deliveries.progress(engine(at, path_used(at)))
 
 
-def _print_deliveries(found: list[Shown]) -> None:
+def _print_deliveries(found: list[Progress]) -> None:
     if not found:
         return
     columns = (right("#"), "delivery", "accepted", "rows", "quarantined", "up to")
@@ -139,7 +98,7 @@ def _print_deliveries(found: list[Shown]) -> None:
         bad = ", ".join(f"{table} {bad:,}" for table, (_, bad) in known.items() if bad)
         nothing = "nothing new" if not each.tables else "not expanded yet"
         moment = each.at[:19].replace("T", " ")
-        grid.add_row(str(each.sequence), escape(each.name), moment, rows or nothing, bad, each.reached)
+        grid.add_row(str(each.sequence), escape(each.name), moment, rows or nothing, bad, each.layer)
     console.print(grid)
 
 
@@ -167,7 +126,7 @@ def _print_files(found: list[Listed], settings: Settings) -> None:
     console.print(grid)
 
 
-def _as_json(each: Shown) -> dict[str, Any]:
+def _as_json(each: Progress) -> dict[str, Any]:
     tables = {
         table: None if counts is None else {"rows": counts[0], "quarantined": counts[1]}
         for table, counts in each.tables.items()
@@ -177,7 +136,7 @@ def _as_json(each: Shown) -> dict[str, Any]:
         "name": each.name,
         "accepted_at": each.at,
         "tables": tables,
-        "layer": each.reached,
+        "layer": each.layer,
     }
 
 

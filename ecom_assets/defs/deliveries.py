@@ -18,13 +18,12 @@ from ecom_assets.core.delivery import DIGITS
 from ecom_assets.core.engine import Engine
 from ecom_assets.defs.names import Names
 from ecom_assets.paths import LAYERS
+from ecom_assets.reconcile.deliveries import FIRST
 
 if TYPE_CHECKING:
     from ecom_assets.core.context import Context
     from ecom_assets.dataset.model import Table
 
-FIRST = "first files"
-"""What the delivery is called that a home was begun with."""
 PARTITIONED = LAYERS[:-1]
 """Layers whose assets are partitioned; HBase, which is read, shows all deliveries at once."""
 SAFE = " ()"

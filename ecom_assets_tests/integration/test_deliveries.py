@@ -101,7 +101,7 @@ def test_a_day_is_added_while_people_read(env: dict[str, str], shop: Shop, first
         assert rows(reported, name) == dict.fromkeys(LAYERS, shop.rows(name)), name
     found = deliveries(env)
     assert [(d["sequence"], d["name"], d["layer"]) for d in found] == [
-        (0, "the first files", "hbase"),
+        (0, "first files", "hbase"),
         (1, "2026-12-01", "hbase"),
     ]
     assert found[1]["tables"] == {n: {"rows": 20, "quarantined": 0} for n in ("customer", "click_stream")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,10 +13,11 @@ from deltalake import DeltaTable
 
 from ecom_assets.core.home import hint
 from ecom_assets.core.location import exists
+from ecom_assets.csv import expand, unique
 from ecom_assets.dashboard.common import ago, card, dataset, guarded, header, service, settings, when
 from ecom_assets.lake import quarantine as lake_quarantine
-from ecom_assets.paths import PATHS, open_home, path_used
-from ecom_assets.reconcile import report
+from ecom_assets.paths import PATHS, engine, open_home, path_used
+from ecom_assets.reconcile import deliveries, report
 from ecom_assets.reconcile.report import Verdict
 from ecom_assets.serving import analysis, history
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dagster import DagsterInstance, RunRecord
+
+    from ecom_assets.reconcile.deliveries import Progress
 
 RUNS = 8
 SHOWN = 200
@@ -42,6 +46,8 @@ def page() -> None:
     )
     with guarded("The reconciliation report"), open_home(settings()) as at:
         verdict(report.recorded(at.books, [layer.name for layer in PATHS[path_used(at)]], at.dataset.tables))
+    with guarded("The deliveries"), open_home(settings()) as at:
+        delivered(deliveries.progress(engine(at, path_used(at))))
     with guarded("The quarantine"):
         quarantine()
     with guarded("The two paths"):
@@ -79,6 +85,31 @@ def verdict(verdicts: dict[str, Verdict]) -> None:
             st.dataframe(lines, hide_index=True, column_config={"rows": number, "excluded": number})
 
 
+def delivered(found: Sequence[Progress]) -> None:
+    """The deliveries, the last one first."""
+    if not any(each.sequence for each in found):
+        return  # a home with its first files alone
+    st.header("Deliveries", anchor=False)
+    lines = [
+        {
+            "#": each.sequence,
+            "delivery": each.name,
+            "accepted": each.at[:19].replace("T", " "),
+            "rows": sum(counts[0] for counts in each.tables.values() if counts),
+            "quarantined": sum(counts[1] for counts in each.tables.values() if counts),
+            "tables": ", ".join(each.tables) or "nothing new",
+            "up to": each.layer,
+        }
+        for each in reversed(found)
+    ]
+    number = st.column_config.NumberColumn(format="localized")
+    config = {"rows": number, "quarantined": number}
+    with card(
+        "deliveries", f"{len(lines):,} deliveries, the first files included, and the last layer that each passed"
+    ):
+        st.dataframe(lines[:SHOWN], hide_index=True, column_config=config, height=min(420, 35 * (len(lines) + 1) + 3))
+
+
 def _pairs(count: int) -> list[Any]:
     return [column for _ in range((count + 1) // 2) for column in st.columns(2)][:count]
 
@@ -96,7 +127,9 @@ def quarantine() -> None:
 
 def _quarantined(name: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for path in sorted(settings().quarantine.glob(f"{name}*.jsonl")):
+    table = dataset().tables[name]
+    files = [*expand.quarantine_files(table, settings()), unique.conflicts_file(table, settings())]
+    for path in filter(Path.exists, files):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
@@ -104,9 +137,9 @@ def _quarantined(name: str) -> list[dict[str, Any]]:
                 rows.append(
                     {"table": name, "where": where, "reason": row["reason"], "row": str(row.get("raw", row.get("row")))}
                 )
-    path = lake_quarantine.folder(dataset().tables[name], settings())
+    path = lake_quarantine.folder(table, settings())
     if exists(path):
-        table = pa.table(DeltaTable(str(path)).to_pyarrow_table())
+        kept = pa.table(DeltaTable(str(path)).to_pyarrow_table())
         rows += [
             {
                 "table": name,
@@ -114,7 +147,7 @@ def _quarantined(name: str) -> list[dict[str, Any]]:
                 "reason": r["reason"],
                 "row": r["raw"],
             }
-            for r in table.to_pylist()
+            for r in kept.to_pylist()
         ]
     return rows
 

@@ -1,0 +1,68 @@
+"""How far each delivery has come, and what it brought.
+
+What belongs here: putting together what the books know of deliveries, for people. What does not: which files of a
+source are deliveries (``source.acceptance``), and whether a layer is right (``report``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecom_assets.core import delivery
+from ecom_assets.core.engine import Engine
+
+FIRST = "first files"
+"""What the delivery is called that a home was begun with."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A delivery on its way.
+
+    Attributes:
+        sequence: Its number; 0 for the first files.
+        name: Its name.
+        at: When it was accepted, ISO 8601 in UTC; empty for the first files.
+        tables: Table -> good rows and quarantined records that it brought; ``None`` where they are not known yet.
+        layer: The last layer that all its tables have passed; empty if there is none.
+    """
+
+    sequence: int
+    name: str
+    at: str
+    tables: dict[str, tuple[int, int] | None]
+    layer: str
+
+
+def progress(engine: Engine) -> list[Progress]:
+    """The deliveries of a home in order, the first files included if they are loaded."""
+    at = engine.at
+    brought = {
+        key: (build.rows, int(build.notes.get("quarantined", 0)))
+        for key, build in at.books.builds_by_delivery("expanded").items()
+    }
+
+    def of(sequence: int, name: str, accepted: str, tables: Sequence[str]) -> Progress:
+        rows = {table: brought.get((table, str(sequence))) for table in tables}
+        return Progress(sequence, name, accepted, rows, _passed(engine, sequence, tables))
+
+    first = [table for table in at.dataset.tables if at.books.build(engine.layers[0].name, table)]
+    later = delivery.deliveries(at.settings)
+    return [
+        *([of(0, FIRST, "", first)] if first else []),
+        *(of(each.sequence, each.name, each.at, [f.table for f in each.files if not f.same_as]) for each in later),
+    ]
+
+
+def _passed(engine: Engine, sequence: int, tables: Sequence[str]) -> str:
+    """The last layer that some tables of a delivery have passed."""
+    touched = [engine.at.dataset.tables[name] for name in tables if name in engine.at.dataset.tables]
+    passed = ""
+    for layer in engine.layers if touched else ():
+        if not all(engine.at.books.build(layer.name, table.name) for table in touched):
+            break
+        if any(engine.reached(layer.name, table) < sequence for table in touched):
+            break
+        passed = layer.name
+    return passed
