@@ -64,6 +64,37 @@ def settle(settings: Settings) -> None:
         time.sleep(0.5)
 
 
+def require_folder(settings: Settings) -> None:
+    """Refuse to watch a source that gets no further files.
+
+    Raises:
+        SourceError: It is no folder.
+    """
+    from ecom_assets.core.errors import SourceError
+    from ecom_assets.source import is_folder
+
+    if not is_folder(settings):
+        raise SourceError(
+            f"--watch: expected a source that is a folder, got {settings.source}", "set --source to a folder"
+        )
+
+
+def await_files(settings: Settings, seconds: float | None) -> None:
+    """Wait until further files are complete in the source, or for some time."""
+    from ecom_assets.dataset.loader import named
+    from ecom_assets.source import waiting as files_waiting
+
+    inform(f"watching {settings.source}; Ctrl-C ends it")
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while deadline is None or time.monotonic() < deadline:
+        try:
+            if files_waiting(settings, named(settings.dataset)):
+                return
+        except OSError as error:  # a share that is away for a while
+            inform(f"{settings.source} cannot be read: {error}")
+        time.sleep(2)
+
+
 def waiting(settings: Settings) -> str:
     """A sentence about files of the source that are not loaded; empty if there are none, or the folder is away."""
     from ecom_assets.core.home import hint

@@ -17,7 +17,7 @@ from rich.table import Table as Grid
 
 from ecom_assets.cli import job
 from ecom_assets.cli.console import console, failed, inform, right, succeeded
-from ecom_assets.cli.deliveries import settle, waiting
+from ecom_assets.cli.deliveries import await_files, require_folder, settle, waiting
 from ecom_assets.cli.options import (
     AsJson,
     CsvEngine,
@@ -35,6 +35,10 @@ from ecom_assets.core import locks
 from ecom_assets.core.errors import ServiceError
 from ecom_assets.core.home import hint
 from ecom_assets.core.settings import DATASET
+
+INTERRUPTED = 130
+RETRY_SECONDS = 60.0
+"""Time after which a run that failed is repeated while files are watched, if none comes before."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,13 +95,16 @@ def run(
     through: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Submit the run to a remote Dagster webserver.")
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Run again whenever further files are complete in the source; Ctrl-C ends it."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the full pipeline, verify every layer and print the reconciliation report.
 
     A home remembers its source and size: run it again without options, also after a crash or Ctrl-C, and it resumes.
     """
-    began = time.perf_counter()
     settings = configure(
         scale=scale,
         dataset=dataset,
@@ -108,7 +115,19 @@ def run(
         csv_engine=csv_engine,
         hbase_loader=hbase_loader,
     )
+    if watch:
+        require_folder(settings)
     dagster_home(settings)
+    code = _run(settings, through, repair=repair, as_json=as_json)
+    while watch and code != INTERRUPTED:
+        await_files(settings, None if code == 0 else RETRY_SECONDS)
+        code = _run(settings, through, repair=False, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _run(settings: Settings, through: str | None, *, repair: bool, as_json: bool) -> int:
+    """Run it once; returns the exit code."""
+    began = time.perf_counter()
     from ecom_assets.cli.display import start
     from ecom_assets.servers.stack import HBASE_ALONE, Stack
 
@@ -170,7 +189,7 @@ def run(
             "errors": outcome.errors,
         }
         print(json.dumps(found | {"tables": report.to_json(verdicts)}))
-    raise typer.Exit(0 if ok else 130 if outcome.interrupted else 1)
+    return 0 if ok else INTERRUPTED if outcome.interrupted else 1
 
 
 def _equal(verdicts: Mapping[str, Verdict]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +23,7 @@ from ecom_assets.lake import merge
 from ecom_assets.paths import LAYERS, PATHS, engine, open_home
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.exports import Shop
-from ecom_assets_tests.runs import ecom, environment, settings_of
+from ecom_assets_tests.runs import ecom, environment, settings_of, start, wait_for
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
 
 HBASE = PATHS["stream"][-1]
@@ -231,6 +233,27 @@ def test_repair_keeps_all_deliveries(env: dict[str, str], shop: Shop, first: dic
     assert code == 1 or not reported["ok"]
     reported = run(env, "--repair")
     assert rows(reported, "customer") == dict.fromkeys(LAYERS, shop.rows("customer"))
+
+
+def test_files_are_watched(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
+    """If this fails, somebody has to start a run each day, or cannot end the watch."""
+    process = start(env, "run", "--watch", "--json")
+    began = datetime.now(UTC)
+
+    def loaded(books: Books) -> bool:
+        found = books.verification("hbase", "product")
+        return bool(found and found.at > began)
+
+    wait_for(loaded, settings_of(env), process)
+    for _ in range(2):
+        began = datetime.now(UTC)
+        shop.deliver(5, "product")
+        wait_for(loaded, settings_of(env), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "watching" in err
+    assert json.loads(out.splitlines()[-1])["tables"]["product"]["hbase"]["rows"] == shop.rows("product")
 
 
 def test_the_list_is_read_by_people(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
