@@ -230,7 +230,8 @@ def test_the_layer_from_build_to_delete(loader: str, opened: Open, admin: HBaseA
     first = layer.fingerprint(at, TRANSACTIONS)
     began = int(time.time() * 1000)
     built = build(layer, at)
-    assert (built.rows, built.notes) == (ROWS, {"cut": {"merged": "t@0"}, "regions": 3})
+    place = f"{at.addresses.hbase_zookeeper} {at.settings.namespace}"
+    assert (built.rows, built.notes) == (ROWS, {"cut": {"merged": "t@0"}, "regions": 3, "place": place})
     assert layer.exists(at, TRANSACTIONS)
     assert layer.fingerprint(at, TRANSACTIONS) == first
     source.versions.append(changed(source.versions[0]).slice(0, ROWS - 1))
