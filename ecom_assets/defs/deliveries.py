@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ecom_assets.core.context import Context
     from ecom_assets.dataset.model import Table
 
+PARTITION = "dagster/partition"
+"""Dagster's run tag of a partition. Each run that builds has one, or a range of them: Dagster resolves none without."""
+DEFAULT = {PARTITION: f"{0:0{DIGITS}d} {FIRST}"}
+"""Run tags of a job that is launched without a partition."""
 PARTITIONED = LAYERS[:-1]
 """Layers whose assets are partitioned; HBase, which is read, shows all deliveries at once."""
 SAFE = " ()"
@@ -44,6 +48,11 @@ def known(at: Context) -> dict[int, str]:
     """Sequence -> partition of all deliveries of a home, the first files included, whether they are loaded or not."""
     later = {each.sequence: partition(each.sequence, each.name) for each in delivery.deliveries(at.settings)}
     return {0: partition(0, FIRST), **later}
+
+
+def tags(at: Context) -> dict[str, str]:
+    """Run tags of a run that is for the last delivery; what else it brings into a layer, ``passed`` says."""
+    return {PARTITION: list(known(at).values())[-1]}
 
 
 def announce(instance: dg.DagsterInstance, at: Context, names: Names) -> None:

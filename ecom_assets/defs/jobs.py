@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from ecom_assets.core.layer import OffsetSource
+from ecom_assets.defs import deliveries
 from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.hbase import maintenance as hbase_maintenance
@@ -62,6 +63,7 @@ def jobs_and_schedules(
             description=description,
             config=config if name == "bulk_load" else None,
             executor_def=executor,
+            tags=deliveries.DEFAULT if set(groups) & set(deliveries.PARTITIONED) else None,
         )
         for name, (groups, description) in JOBS.items()
     ]

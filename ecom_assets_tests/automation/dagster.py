@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ecom_assets.core.settings import ROOT
+from ecom_assets.defs import deliveries
 from ecom_assets_tests.ports import free_port
 
 LOCATION, REPOSITORY = "ecom_assets", "__repository__"
@@ -154,6 +155,9 @@ class Dagster:
     def _launch(self, selector: Mapping[str, Any]) -> str:
         where = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
         params = {"selector": {**where, **selector}, "mode": "default", "runConfigData": {}}
+        if "assetSelection" in selector:  # of assets with partitions, the button asks for one
+            tags = [{"key": key, "value": value} for key, value in deliveries.DEFAULT.items()]
+            params["executionMetadata"] = {"tags": tags}
         result = self.ask(LAUNCH, params=params)["launchRun"]
         assert result["__typename"] == "LaunchRunSuccess", result
         return result["run"]["runId"]
