@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ecom_assets.source.overview import Listed
 
 
+SHOWN = 30
+"""Deliveries, and loaded files, that are listed one by one."""
 PATIENCE = 20.0
 """Seconds that a run waits for files that are still being written."""
 
@@ -123,7 +125,9 @@ def _print_deliveries(found: list[Progress]) -> None:
         return
     columns = (right("#"), "delivery", "accepted", "rows", "quarantined", "up to")
     grid = Grid(*columns, title="Deliveries", title_justify="left")
-    for each in found:
+    if len(found) > SHOWN:
+        inform(f"{len(found) - SHOWN:,} earlier deliveries; --json lists them")
+    for each in found[-SHOWN:]:
         known = {table: counts for table, counts in each.tables.items() if counts}
         rows = ", ".join(f"{table} {good:,}" for table, (good, _) in known.items())
         bad = ", ".join(f"{table} {bad:,}" for table, (_, bad) in known.items() if bad)
@@ -137,6 +141,13 @@ def _print_files(found: list[Listed], settings: Settings) -> None:
     from ecom_assets.source import overview
 
     folder = Path(settings.source).expanduser().resolve()
+    loaded = [each for each in found if each.state in (overview.LOADED, overview.REPEATED)]
+    left = [each for each in found if each not in loaded]
+    if len(loaded) > SHOWN:
+        inform(f"{len(loaded):,} files of {folder} are loaded; --json lists them")
+        found = left
+    if not found:
+        return
     columns = ("file", "table", "delivery", right("bytes"), "written", "")
     grid = Grid(*columns, title=f"Files of {folder}", title_justify="left")
     for each in found:
@@ -145,14 +156,13 @@ def _print_files(found: list[Listed], settings: Settings) -> None:
             state = f"{each.state}, still being written"
         if each.detail:
             state += f": {escape(each.detail)}"
-        loaded = each.state in (overview.LOADED, overview.REPEATED)
         grid.add_row(
             escape(str(file.path.relative_to(folder))),
             file.table,
             "" if each.sequence is None else str(each.sequence),
             f"{file.bytes:,}",
             f"{datetime.fromtimestamp(file.modified, UTC):%Y-%m-%d %H:%M:%S}",
-            f"[green]{state}[/green]" if loaded else f"[yellow]{state}[/yellow]",
+            f"[green]{state}[/green]" if each in loaded else f"[yellow]{state}[/yellow]",
         )
     console.print(grid)
 

@@ -10,7 +10,6 @@ import time
 from ecom_assets.core import delivery
 from ecom_assets.core.settings import ROOT
 from ecom_assets.lake import streamed
-from ecom_assets.source import waiting
 from ecom_assets_tests.automation.dagster import working
 from ecom_assets_tests.automation.home import JOBS, Home, now
 from ecom_assets_tests.exports import Shop
@@ -50,10 +49,9 @@ def test_files_that_come_into_the_source(exports_home: Home, shop: Shop) -> None
     before = exports_home.identity()
     for day, tables in enumerate((("customer", "click_stream"), ("product",)), 1):
         shop.deliver(20, *tables)
-        exports_home.dagster.settle(lambda: not waiting(exports_home.at.settings, exports_home.at.dataset))
+        exports_home.dagster.settle(lambda day=day: len(delivery.deliveries(exports_home.at.settings)) == day)
         exports_home.settle()
         exports_home.check(before)
-        assert [each.sequence for each in delivery.deliveries(exports_home.at.settings)] == list(range(1, day + 1))
     held = {name: exports_home.at.books.last_measurement("hbase", name) for name in ("customer", "product")}
     assert {name: found.measure.rows for name, found in held.items() if found} == {n: shop.rows(n) for n in held}
     assert {status for (_, status) in exports_home.counts()} == {"SUCCESS"}
