@@ -49,7 +49,7 @@ class Accepted:
         bytes: Size of its content, unpacked.
         sha256: SHA-256 of that content, as hexadecimal digits.
         begin: Bytes of that content which came with an earlier delivery; what follows them is new.
-        same_as: The file whose content it repeats; nothing of it is stored then. Empty for content that is new.
+        same_as: The file whose content it repeats; it is part of no delivery then. Empty for content that is new.
     """
 
     table: str
@@ -58,6 +58,11 @@ class Accepted:
     sha256: str
     begin: int = 0
     same_as: str = ""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Accepted:
+        """Read what ``dataclasses.asdict`` made of one."""
+        return cls(**{**data, "origin": Origin(**data["origin"])})
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ class Delivery:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Delivery:
         """Read what ``to_json`` wrote."""
-        files = (Accepted(**each | {"origin": Origin(**each["origin"])}) for each in data["files"])
-        return cls(data["sequence"], data["name"], data["at"], tuple(files))
+        files = tuple(map(Accepted.from_json, data["files"]))
+        return cls(data["sequence"], data["name"], data["at"], files)
 
 
 def folder(settings: Settings, sequence: int | None = None) -> Path:

@@ -45,7 +45,7 @@ def parts(table: Table, settings: Settings) -> list[Part]:
         each.sequence: file.origin.path + (f", from byte {file.begin}" if file.begin else "")
         for each in delivery.deliveries(settings)
         for file in each.files
-        if file.table == table.name and not file.same_as
+        if file.table == table.name
     }
     later = [Part(n, path, names.get(n, path.name)) for n, path in delivery.files(table, settings).items()]
     return [Part(FIRST, raw_file(table, settings), table.csv), *later]

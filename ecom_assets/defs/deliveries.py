@@ -82,7 +82,7 @@ def _touched(at: Context, sequence: int) -> set[str]:
     if sequence == 0:
         return set(at.dataset.tables)
     files = next(each.files for each in delivery.deliveries(at.settings) if each.sequence == sequence)
-    return {file.table for file in files if not file.same_as}
+    return {file.table for file in files}
 
 
 def passed(

@@ -51,7 +51,7 @@ def progress(engine: Engine) -> list[Progress]:
     later = delivery.deliveries(at.settings)
     return [
         *([of(0, FIRST, "", first)] if first else []),
-        *(of(each.sequence, each.name, each.at, [f.table for f in each.files if not f.same_as]) for each in later),
+        *(of(each.sequence, each.name, each.at, [file.table for file in each.files]) for each in later),
     ]
 
 

@@ -3,9 +3,11 @@
 What belongs here: which files are taken, what a changed one means, and copying. What does not: which file is of which
 table (``arrival``), and what is in it.
 
-A file counts by its content. The same content under another name is recorded and not stored again. A file that was
-accepted before and has only grown brings its new rows alone; one that was changed otherwise is refused, and stays
-refused until it changes again: its rows are in the home already, and what replaces them nobody has declared.
+A file counts by its content. The same content under another name, or once more under its own, is not stored again. A
+file that was accepted before and has only grown brings its new rows alone; one that was changed otherwise is refused,
+and stays refused until it changes again: its rows are in the home already, and what replaces them nobody has declared.
+Files that are no part of a delivery, repeated and refused ones, are remembered in ``looked_at.json``, so that none is
+read at every look.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from ecom_assets.core import delivery
 from ecom_assets.core.delivery import Accepted, Delivery, Origin
@@ -44,7 +46,7 @@ class Known:
     """What a home knows of its source.
 
     Attributes:
-        accepted: Path in the source -> the file that was accepted last from there.
+        accepted: Path in the source -> the file as it was accepted last from there, or found to repeat another.
         contents: Table, size and SHA-256 -> path of the file that had this content first.
         refused: Path in the source -> the file as it was when it was refused, and why.
     """
@@ -62,11 +64,12 @@ class Known:
             first: The files that it was begun with.
         """
         files = [*first, *(file for each in delivery.deliveries(settings) for file in each.files)]
-        refused = read_json(_refusals(settings)) or {}
+        looks = _looks(settings)
+        repeated = {path: Accepted.from_json(each) for path, each in looks["repeated"].items()}
         return cls(
-            {file.origin.path: file for file in files},
+            {file.origin.path: file for file in files} | repeated,
             {(f.table, f.bytes, f.sha256): f.origin.path for f in reversed(files)},
-            {path: (Origin(path, *each["file"]), each["why"]) for path, each in refused.items()},
+            {path: (Origin(**each["origin"]), each["why"]) for path, each in looks["refused"].items()},
         )
 
     def is_new(self, origin: Origin) -> bool:
@@ -168,18 +171,28 @@ class _Taker:
         work = target.with_name(f".{target.name}.part")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        accepted = []
+        accepted, repeated, refused = [], {}, {}
         for file in files:
-            copy = work / self.dataset.tables[file.table].csv
+            place, copy = origin(file, self.source), work / self.dataset.tables[file.table].csv
             try:
-                accepted.append(self._copied(file, copy))
+                found = self._copied(file, copy)
             except _UnsteadyError as error:
                 copy.unlink(missing_ok=True)
                 note(f"  {file.path}: {error}; it is left for the next run")
             except _RefusedError as error:
                 copy.unlink(missing_ok=True)
-                self._refuse(file, str(error))
+                refused[place.path] = {"origin": asdict(place), "why": str(error)}
                 note(f"  {file.path}: {error}; nothing of it is loaded")
+            else:
+                if found.same_as:
+                    repeated[place.path] = asdict(found)
+                else:
+                    accepted.append(found)
+        looks = _looks(self.settings)
+        looks = {"repeated": looks["repeated"] | repeated, "refused": looks["refused"] | refused}
+        for file in accepted:
+            looks["repeated"].pop(file.origin.path, None)
+        write_json(_looked_at(self.settings), looks)
         if not accepted:
             shutil.rmtree(work)
             return None
@@ -222,11 +235,6 @@ class _Taker:
             target.unlink()
             return replace(found, begin=0, same_as=same)
         return found
-
-    def _refuse(self, file: Arrived, why: str) -> None:
-        place = origin(file, self.source)
-        held = read_json(_refusals(self.settings)) or {}
-        write_json(_refusals(self.settings), held | {place.path: {"file": [place.bytes, place.mtime_ns], "why": why}})
 
 
 def _passed(content: IO[bytes], last: Accepted, hashed: hashlib._Hash) -> tuple[bytes, bool]:
@@ -320,5 +328,9 @@ def _alone(settings: Settings) -> Generator[None]:
         yield
 
 
-def _refusals(settings: Settings) -> Path:
-    return delivery.folder(settings) / "refused.json"
+def _looked_at(settings: Settings) -> Path:
+    return delivery.folder(settings) / "looked_at.json"
+
+
+def _looks(settings: Settings) -> dict[str, dict[str, Any]]:
+    return {"repeated": {}, "refused": {}} | (read_json(_looked_at(settings)) or {})
