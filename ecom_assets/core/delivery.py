@@ -62,7 +62,8 @@ class Accepted:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Accepted:
         """Read what ``dataclasses.asdict`` made of one."""
-        return cls(**{**data, "origin": Origin(**data["origin"])})
+        fields = dict(data)
+        return cls(origin=Origin(**fields.pop("origin")), **fields)
 
 
 @dataclass(frozen=True)
