@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from ecom_assets.core import delivery
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import LakeError
 from ecom_assets.core.layer import Cut, Measurement, OffsetSource
@@ -43,6 +45,10 @@ SAMPLES = 5
 """Rows that a check shows."""
 FEW = 10
 """Up to so many rows never count as too large a share, however small the table."""
+COMPARED = 5
+"""Deliveries that the last one is compared with."""
+VOLUME = 2.0
+"""A delivery may have so many times the usual rows, or that part of them."""
 BALANCE = 3.0
 """A region may hold so many times the rows of the average one."""
 
@@ -109,6 +115,21 @@ def _json_lines(path: Path, rows: int) -> list[dict[str, Any]]:
         return []
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in islice(lines, rows)]
+
+
+def volume(engine: Engine, table: Table) -> Finding:
+    """The last delivery brought about as many rows as those before it; one that lacks the table brought none."""
+    at, of = engine.at, delivery.deliveries(engine.at.settings)
+    brought = at.books.builds_by_delivery("expanded")
+    counts = [
+        build.rows if (build := brought.get((table.name, str(each.sequence)))) else 0
+        for each in of[: engine.reached("expanded", table)]
+    ]
+    if len(counts) <= COMPARED:
+        return Finding(True, {"deliveries": len(counts), "compared from the": COMPARED + 1}, warn=True)
+    usual, last = median(counts[-1 - COMPARED : -1]), counts[-1]
+    figures = {"delivery": of[len(counts) - 1].name, "rows": last, "usual rows": usual}
+    return Finding(not usual or usual / VOLUME <= last <= usual * VOLUME, figures, warn=True)
 
 
 def freshness(engine: Engine, table: Table) -> Finding:
@@ -281,6 +302,7 @@ def _fullest(keys: list[bytes], starts: list[bytes]) -> float:
 
 CHECKS = (
     Check("quarantine_share", "expanded", "The share of quarantined records is below the limit.", quarantine_share),
+    Check("volume", "expanded", "The last delivery is about as large as those before it.", volume),
     Check("freshness", "topic", "The topic's last record is not too old.", freshness),
     Check("schema", "merged", "Columns and types are those of the contract.", schema),
     Check("primary_key", "merged", "The primary key is unique and required columns are not null.", primary_key),

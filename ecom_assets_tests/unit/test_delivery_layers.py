@@ -23,8 +23,9 @@ from ecom_assets.csv import chunk, expand, raw
 from ecom_assets.csv.chunked import ChunkedLayer
 from ecom_assets.csv.expanded import ExpandedLayer
 from ecom_assets.csv.raw import RawLayer
+from ecom_assets.reconcile import quality
 from ecom_assets.source import acquire, synthetic, waiting
-from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, SHOP
+from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP
 
 RAW = RawLayer(acquire, waiting)
 EXPANDED = ExpandedLayer(RAW)
@@ -246,3 +247,26 @@ def test_tables_that_grow_and_deliveries_do_not_go_together(shop: Shop) -> None:
     grown = Context(shop.at.settings.model_copy(update={"expand": "2"}), SHOP, nowhere)
     with grown, pytest.raises(CsvError, match=r"--expand.* got the deliveries day-1"):
         EXPANDED.build(grown, CUSTOMER)
+
+
+def test_a_delivery_of_an_odd_size_is_named(shop: Shop) -> None:
+    """If this fails, half of a day is missing and nobody is warned."""
+    check = next(each for each in quality.CHECKS if each.name == "volume")
+    shop.run()
+    for day, rows in enumerate((6, 5, 7, 6, 5), 1):
+        shop.deliver("click_stream", rows=rows)
+        shop.run()
+        found = check.run(shop.engine, CLICK_STREAM)
+        assert found.ok
+        assert found.figures["deliveries"] == day
+    for rows, ok in ((4, True), (2, False), (13, False), (12, True)):
+        shop.deliver("click_stream", rows=rows)
+        shop.run()
+        found = check.run(shop.engine, CLICK_STREAM)
+        assert (found.ok, found.warn) == (ok, True), rows
+        assert found.figures["rows"] == rows
+    shop.deliver("customer")
+    shop.run()
+    assert check.run(shop.engine, CLICK_STREAM).figures["rows"] == 0, "the table is missing"
+    assert not check.run(shop.engine, CLICK_STREAM).ok
+    assert check.run(shop.engine, PRODUCT).ok, "it never comes"
