@@ -259,7 +259,7 @@ def test_a_delivery_of_an_odd_size_is_named(shop: Shop) -> None:
         found = check.run(shop.engine, CLICK_STREAM)
         assert found.ok
         assert found.figures["deliveries"] == day
-    for rows, ok in ((4, True), (2, False), (13, False), (12, True)):
+    for rows, ok in ((4, True), (2, False), (13, False), (10, True)):
         shop.deliver("click_stream", rows=rows)
         shop.run()
         found = check.run(shop.engine, CLICK_STREAM)
