@@ -74,7 +74,8 @@ class RawLayer(Layer):
         Returns:
             The table's share: its rows, and the seconds by its bytes.
         """
-        return at.opened(type(self), _acquisition).built(at, table, self._acquire)
+        waits = any(of == table.name for of, _ in self._waiting(at.settings, at.dataset))
+        return at.opened(type(self), _acquisition).built(at, table, self._acquire, waits=waits)
 
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
@@ -146,11 +147,18 @@ class _Acquisition:
         self._lock = Lock()
         self._pending: dict[str, tuple[str, Built]] = {}
 
-    def built(self, at: Context, table: Table, acquire: Acquire) -> Built:
-        """What the acquisition did for a table; a new one, if the last one is not about what is there now."""
+    def built(self, at: Context, table: Table, acquire: Acquire, *, waits: bool) -> Built:
+        """What the acquisition did for a table; a new one, if the last one is not about what is there now.
+
+        Args:
+            at: The home.
+            table: The table.
+            acquire: Brings the files.
+            waits: Whether one of its files waits in the source.
+        """
         with self._lock:
             state, built = self._pending.pop(table.name, ("", Built()))
-            if not state or state != _state(table, at.settings):
+            if waits or not state or state != _state(table, at.settings):
                 self._pending = _acquired(at.settings, at.dataset, acquire)
                 _, built = self._pending.pop(table.name)
             return built
