@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.books import Books
 from ecom_assets.paths import LAYERS
+from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.exports import Shop
 from ecom_assets_tests.runs import Condition, environment, finish, settings_of, start, wait_for
 
@@ -24,9 +24,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory, addresses: Addresses, shop: Shop) -> dict[str, str]:
+def env(tmp_path_factory: pytest.TempPathFactory, stack: Stack, shop: Shop) -> dict[str, str]:
     """A home with the first files."""
-    found = environment(tmp_path_factory.mktemp("home"), addresses, "killed_days")
+    found = environment(tmp_path_factory.mktemp("home"), stack.addresses(), "killed_days")
     finish(found | {"ECOM_SOURCE": str(shop.folder)})
     return found
 
