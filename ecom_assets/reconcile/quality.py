@@ -50,7 +50,7 @@ COMPARED = 5
 VOLUME = 2.0
 """A delivery may have so many times the usual rows, or that part of them."""
 BALANCE = 3.0
-"""A region may hold so many times the rows of the average one."""
+"""A region may hold so many times the rows of the average one; beyond, a warning."""
 
 
 @dataclass(frozen=True)
@@ -287,9 +287,9 @@ def health(engine: Engine, table: Table) -> Finding:
     keys = row_keys(delta.sample(path, list(table.hbase.row_key), 10_000), table).to_pylist()
     share = _fullest(keys, starts)
     figures["rows of the fullest region, in those of the average"] = round(share, 2)
-    return Finding(
-        bool(regions) and not unserved and share <= BALANCE, figures, [{"region from": s} for s in starts[:SAMPLES]]
-    )
+    served = bool(regions) and not unserved
+    # Keys that grow from day to day all go to the last region, until HBase splits it: no reason to stop.
+    return Finding(served and share <= BALANCE, figures, [{"region from": s} for s in starts[:SAMPLES]], warn=served)
 
 
 def _fullest(keys: list[bytes], starts: list[bytes]) -> float:
@@ -309,7 +309,7 @@ CHECKS = (
     Check("conflicts", "merged", "No two different rows share a primary key, beyond what is declared.", conflicts),
     Check("references", "merged", "Foreign keys resolve.", references),
     Check("conflicts", "hbase", "No two different rows share a primary key where no layer merges.", conflicts_at_load),
-    Check("health", "hbase", "Every region is served, and none is far larger than the others.", health),
+    Check("health", "hbase", "Every region is served; a warning if one is far larger than the others.", health),
 )
 """All kinds of checks, in addition to parity."""
 

@@ -157,6 +157,7 @@ def test_a_lopsided_and_a_missing_table_are_seen(stream: Engine) -> None:
         found = quality.health(other, CUSTOMER)
     assert not found.ok
     assert found.figures["rows of the fullest region, in those of the average"] == 4
+    assert found.warn, "it is no reason to stop"
 
 
 def test_maintenance_changes_files_but_no_row(stream: Engine) -> None:
