@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN = 30
 """Deliveries, and loaded files, that are listed one by one."""
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds that a run waits for files that are still being written."""
 
 
@@ -51,7 +51,7 @@ def settle(settings: Settings) -> None:
 
     if not recorded(settings):  # the first files are taken as they are
         return
-    deadline, said = time.monotonic() + PATIENCE, False
+    deadline, said = time.monotonic() + TIMEOUT, False
     while time.monotonic() < deadline:
         try:
             found = overview.of(settings, named(settings.dataset))

@@ -38,7 +38,7 @@ class RawLayer(Layer):
 
     Args:
         acquire: Brings them.
-        waiting: Tells what it would bring.
+        waiting: Lists what it would bring.
     """
 
     name = "raw"
