@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def exports_home(stack: Stack, tmp_path: Path, shop: Shop, request: pytest.Fixtu
 
 
 @contextmanager
-def _home(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest, **given: str) -> Iterator[Home]:
+def _home(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest, **given: str) -> Generator[Home]:
     namespace = f"auto_{zlib.crc32(request.node.name.encode()):08x}"
     env = environment(tmp_path / "home", stack.addresses(), namespace) | given
     env |= {"ECOM_STREAM_SECONDS": "5", "ECOM_PUBLISH_SECONDS": "15"}
