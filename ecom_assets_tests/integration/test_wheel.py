@@ -59,6 +59,9 @@ type: ecom_assets.Lakehouse
 attributes: {dataset: library, source: library/files, home: homes/loans, prefix: library}
 """
 
+FIRST = ["000000 first files"]
+"""The first partition of a home."""
+
 
 class Installed:
     """An environment with the wheel, and a folder to work in that is not the project's."""
@@ -219,5 +222,12 @@ def test_the_component_in_a_project(installed: Installed) -> None:
     dg("check", "yaml")
     keys = {asset["asset_key"] for asset in json.loads(dg("list", "defs", "--json"))["assets"]}
     assert {"raw/product", "hbase/clickstream", "library/raw/book", "library/hbase/book"} <= keys
-    dg("launch", "--assets", "key:library/raw/book")
+    # What the project's Dagster does by the sensor `library_new_files`.
+    announce = (
+        f"from dagster import DagsterInstance as I; I.get().add_dynamic_partitions('library_deliveries', {FIRST!r})"
+    )
+    env["DAGSTER_HOME"] = str(project / "dagster")
+    (project / "dagster").mkdir()
+    installed.run("python", "-c", f"import dagster; dagster.DagsterInstance.get().{add}", env=env, cwd=project)
+    dg("launch", "--assets", "key:library/raw/book", "--partition", *FIRST)
     assert (project / "homes/loans/raw/book.csv").read_text() == files["library/files/book.csv"]
