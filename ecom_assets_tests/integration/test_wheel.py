@@ -223,9 +223,7 @@ def test_the_component_in_a_project(installed: Installed) -> None:
     keys = {asset["asset_key"] for asset in json.loads(dg("list", "defs", "--json"))["assets"]}
     assert {"raw/product", "hbase/clickstream", "library/raw/book", "library/hbase/book"} <= keys
     # What the project's Dagster does by the sensor `library_new_files`.
-    announce = (
-        f"from dagster import DagsterInstance as I; I.get().add_dynamic_partitions('library_deliveries', {FIRST!r})"
-    )
+    add = f"add_dynamic_partitions('library_deliveries', {FIRST!r})"
     env["DAGSTER_HOME"] = str(project / "dagster")
     (project / "dagster").mkdir()
     installed.run("python", "-c", f"import dagster; dagster.DagsterInstance.get().{add}", env=env, cwd=project)
