@@ -157,11 +157,7 @@ def scan(
         by_rpc = bool(regions) and RegionConnection.reaches(regions[0])
         if since and regions and not by_rpc:
             raise OutOfReachError(f"HBase table {name}: expected region servers that can be read, got Thrift alone")
-        read = (
-            partial(_scan_by_rpc, layout, name, lend, since=since)
-            if by_rpc
-            else partial(_scan_by_thrift, layout, name, lend)
-        )
+        read = partial(partial(_scan_by_rpc, since=since) if by_rpc else _scan_by_thrift, layout, name, lend)
 
         def one(limits: tuple[bytes, bytes]) -> None:
             start, stop = limits

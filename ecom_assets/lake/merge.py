@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import DeltaError
 from pyspark.sql import Window
 from pyspark.sql import functions as sf
 
@@ -124,19 +123,6 @@ def _left(later: DataFrame | None, table: Table) -> Left:
     return Left(*(_measure(later, table, c) for c in ("_duplicate", "NOT _duplicate")))
 
 
-def _added(source: Location, old: Version, new: Version) -> list[str]:
-    """Files that the streamed table got since a version; none where it has not only grown."""
-    try:
-        before, now = _names(DeltaTable(str(source), version=old.number)), _names(delta.at_version(source, new))
-    except DeltaError:
-        return []  # the log of that time was cleaned up
-    return sorted(now - before) if before <= now else []  # maintenance moves rows to other files
-
-
-def _names(table: DeltaTable) -> set[str]:
-    return set(delta.files(table)["path"].to_pylist())
-
-
 def _append(at: Context, table: Table, version: Version, target: Location) -> Left | None:
     """Merge what has come in since the last merge into the table as it is, none of whose rows is written again.
 
@@ -148,10 +134,10 @@ def _append(at: Context, table: Table, version: Version, target: Location) -> Le
     source = streamed.folder(table, at.settings)
     last = merged_version(DeltaTable(str(target)), version.id) if exists(target) else None
     known = _known(at, table, last)
-    added = _added(source, last, version) if last and known else []
+    added = delta.added(source, last, version) if last and known else None
     if not added or not known:
         return None
-    rows = at.spark.read.parquet(*(str(source / name) for name in added)).where("_undecoded IS NULL")
+    rows = at.spark.read.parquet(*(str(source / name) for name in sorted(added))).where("_undecoded IS NULL")
     duplicates = known.duplicates
     with ExitStack() as held:
         new = KeysOf(delta.at_version(source, version), "_undecoded", frozenset(added))
