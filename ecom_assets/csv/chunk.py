@@ -90,16 +90,10 @@ def build(table: Table, settings: Settings, progress: Callable[[int], None] | No
         DamagedError: An expanded file holds a row that cannot be read.
     """
     target = local(folder(table, settings))
-    chunks: list[Chunk] = []
     with emptied(target.with_name(f".{table.name}.part")) as work:
         built = work / "chunks"
         built.mkdir()
-        for source in expand.copies(table, settings):
-            for rows, checksum, body in cut(source, table, settings.chunk_bytes):
-                chunks.append(Chunk(file_name(len(chunks)), rows, len(body), checksum))
-                (built / chunks[-1].name).write_bytes(body)
-                if progress:
-                    progress(rows)
+        chunks = _write(expand.copies(table, settings), table, settings, built, progress=progress)
         (built / MANIFEST).write_bytes(manifest(chunks).encode())
         replace(built, target)
     return chunks
@@ -123,15 +117,30 @@ def append(
         DamagedError: The expanded file holds a row that cannot be read.
     """
     source, target = expand.folder(table, settings) / expand.delivery_name(sequence), folder(table, settings)
-    chunks: list[Chunk] = []
-    for rows, checksum, body in cut(source, table, settings.chunk_bytes):
-        chunks.append(Chunk(file_name(len(chunks), sequence), rows, len(body), checksum))
-        (target / chunks[-1].name).write_bytes(body)
-        if progress:
-            progress(rows)
+    chunks = _write([source], table, settings, target, sequence=sequence, progress=progress)
     work = target / f".{manifest_name(sequence)}.part"
     work.write_bytes(manifest(chunks).encode())
     move_over(work, target / manifest_name(sequence))
+    return chunks
+
+
+def _write(
+    sources: Iterable[Location],
+    table: Table,
+    settings: Settings,
+    target: Location,
+    *,
+    sequence: int = FIRST,
+    progress: Callable[[int], None] | None = None,
+) -> list[Chunk]:
+    """Cut expanded files into chunks, numbered through, in a folder."""
+    chunks: list[Chunk] = []
+    for source in sources:
+        for rows, checksum, body in cut(source, table, settings.chunk_bytes):
+            chunks.append(Chunk(file_name(len(chunks), sequence), rows, len(body), checksum))
+            (target / chunks[-1].name).write_bytes(body)
+            if progress:
+                progress(rows)
     return chunks
 
 

@@ -21,7 +21,7 @@ from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import chunk, states
 from ecom_assets.csv.expanded import ExpandedLayer
-from ecom_assets.csv.parts import FIRST, Held, behind, chain, parts
+from ecom_assets.csv.parts import FIRST, Held, behind, by_sequence, chain
 from ecom_assets.dataset.model import Table
 
 SHOWN = 5
@@ -65,18 +65,17 @@ class ChunkedLayer(ChunkSource):
             raise NotBuiltError(self._expanded.name, table.name)
         inputs = states.digest(self._expanded.inputs(at, table), at.settings.chunk_bytes)
         held = Held(at, self.name, table, inputs)
-        there = 0 if repair or not self.exists(at, table) else held.count
-        left = parts(table, at.settings)[there:]
+        missing = held.missing(rebuild=repair or not self.exists(at, table))
         chunks: list[Chunk] = []
         with track(f"chunked/{table.name}", None) as advance:
-            for number, part in enumerate(left, there + 1):
+            for part in missing:
                 if part.sequence == FIRST:
                     cut = self._copies(at, table, advance)
                 else:
                     cut = chunk.append(table, at.settings, part.sequence, advance)
-                held.record(number, _built(cut))
+                held.record(part, _built(cut))
                 chunks += cut
-        return replace(_built(chunks), unchanged=not left)
+        return replace(_built(chunks), unchanged=not missing)
 
     def _copies(self, at: Context, table: Table, advance: Callable[[int], None]) -> list[Chunk]:
         """Cut the copies; the chunks of deliveries are gone then, and follow."""
@@ -89,15 +88,13 @@ class ChunkedLayer(ChunkSource):
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
         """Names, sizes and times of all files: one look at the folder, and a touched chunk is noticed."""
-        return self._chain(at, table)[-1]
+        return chain(list(self._states(at, table).values()))[-1]
 
-    def _chain(self, at: Context, table: Table) -> list[str]:
-        """Names of the chunks of the copies, of these and the first delivery's, and so on."""
-        by_sequence: dict[int, list[Any]] = {FIRST: []}
-        for state in states.folder_state(chunk.folder(table, at.settings)):
-            if not state[0].startswith("."):
-                by_sequence.setdefault(chunk.sequence_of(state[0]), []).append(state)
-        return chain([by_sequence[sequence] for sequence in sorted(by_sequence)])
+    def _states(self, at: Context, table: Table) -> dict[int, list[list[Any]]]:
+        """Names, sizes and times of the files of the copies, and of each delivery."""
+        found = states.folder_state(chunk.folder(table, at.settings))
+        complete = (state for state in found if not state[0].startswith("."))
+        return by_sequence(complete, lambda state: chunk.sequence_of(state[0]))
 
     @override
     def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:
@@ -109,15 +106,15 @@ class ChunkedLayer(ChunkSource):
     @override
     def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
         """Read the chunks alone that deliveries have added since, if all others are what they were."""
-        names = self._chain(at, table)
+        held = self._states(at, table)
+        names = chain(list(held.values()))
         count = behind(names, known.position)
         if count is None or self._problems(at, table):
             return None
-        paths = chunk.files(table, at.settings)
-        sequences = sorted({FIRST, *(chunk.sequence_of(path.name) for path in paths)})[count:]
+        new = set(list(held)[count:])
         with track(f"check: chunked/{table.name}", None) as advance:
-            new = [path for path in paths if chunk.sequence_of(path.name) in sequences]
-            found = chunk.measure_files(new, table, advance)
+            paths = [path for path in chunk.files(table, at.settings) if chunk.sequence_of(path.name) in new]
+            found = chunk.measure_files(paths, table, advance)
         return Measurement(table.name, self.name, known.measure.before + found, position=names[-1])
 
     def _problems(self, at: Context, table: Table) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, fold, states, unique
-from ecom_assets.csv.parts import FIRST, Held, behind, chain, parts, raw_chain
+from ecom_assets.csv.parts import FIRST, Held, behind, by_sequence, chain, raw_chain
 from ecom_assets.csv.plan import Plan, plan
 from ecom_assets.csv.raw import RawLayer
 from ecom_assets.dataset.model import MAX_KEY, Table
@@ -89,20 +89,19 @@ class ExpandedLayer(RowSource):
         if not self._raw.exists(at, table):
             raise NotBuiltError(self._raw.name, table.name)
         held = Held(at, self.name, table, self.inputs(at, table))
-        there = 0 if repair or not self.exists(at, table) else held.count
-        left = parts(table, settings)[there:]
+        missing = held.missing(rebuild=repair or not self.exists(at, table))
         done = expand.Expansion(0, 0, 1)
-        with track(f"expanded/{table.name}", sum(p.path.stat().st_size for p in left), "bytes") as advance:
-            for number, part in enumerate(left, there + 1):
+        with track(f"expanded/{table.name}", sum(p.path.stat().st_size for p in missing), "bytes") as advance:
+            for part in missing:
                 if part.sequence == FIRST:
                     added = self._copies(at, table, advance)
                 else:
                     added = expand.append(table, settings, part, expand.folder(table, settings), advance)
-                held.record(number, _built(added))
+                held.record(part, _built(added))
                 done = expand.Expansion(
                     done.rows + added.rows, done.quarantined + added.quarantined, max(done.copies, added.copies)
                 )
-        return replace(_built(done), unchanged=not left)
+        return replace(_built(done), unchanged=not missing)
 
     def _copies(self, at: Context, table: Table, advance: Callable[[int], None]) -> expand.Expansion:
         """Write the copies of the first file; what deliveries added is gone then, and follows."""
@@ -123,14 +122,13 @@ class ExpandedLayer(RowSource):
 
     def _chain(self, at: Context, table: Table) -> list[str]:
         """Names of the copies, of these and what the first delivery added, and so on."""
-        by_sequence: dict[int, list[Any]] = {FIRST: []}
-        for state in states.folder_state(expand.folder(table, at.settings)):
-            if state[0].endswith(".csv"):
-                by_sequence.setdefault(expand.place_of(state[0])[1], []).append(state)
-        for sequence, files in by_sequence.items():
+        found = states.folder_state(expand.folder(table, at.settings))
+        complete = (state for state in found if state[0].endswith(".csv"))
+        files: dict[int, list[Any]] = by_sequence(complete, lambda state: expand.place_of(state[0])[1])
+        for sequence, held in files.items():
             bad = expand.quarantine_file(table, at.settings, sequence)
-            files.append(states.file_state(bad) if bad.exists() else "")
-        return chain([by_sequence[sequence] for sequence in sorted(by_sequence)])
+            held.append(states.file_state(bad) if bad.exists() else "")
+        return chain(list(files.values()))
 
     @override
     def measure(self, at: Context, table: Table, cut: Cut) -> Measurement:

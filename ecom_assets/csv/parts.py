@@ -6,10 +6,11 @@ What belongs here: deciding what is new for a layer, so that its cost follows th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ecom_assets.core import delivery
 from ecom_assets.core.books import Build
@@ -19,6 +20,8 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.csv import states
 from ecom_assets.csv.plan import raw_file
 from ecom_assets.dataset.model import Table
+
+N = TypeVar("N")
 
 FIRST = 0
 """Sequence of the first file."""
@@ -30,7 +33,7 @@ class Part:
 
     Attributes:
         sequence: That of its delivery; ``FIRST`` of the file that the home was begun with.
-        path: Where it lies in the home.
+        path: Where it is stored in the home.
         name: What it is called where it came from, for people.
     """
 
@@ -57,7 +60,11 @@ def raw_chain(table: Table, settings: Settings) -> list[str]:
     Raises:
         FileNotFoundError: There is no first file.
     """
-    return chain([[part.sequence, states.file_state(part.path)] for part in parts(table, settings)])
+    return _named(parts(table, settings))
+
+
+def _named(of: Iterable[Part]) -> list[str]:
+    return chain([[part.sequence, states.file_state(part.path)] for part in of])
 
 
 def chain(contents: Sequence[Any]) -> list[str]:
@@ -82,9 +89,17 @@ def behind(names: Sequence[str], position: str) -> int | None:
     return names.index(position) + 1 if position in names else None
 
 
+def by_sequence(names: Iterable[N], sequence: Callable[[N], int]) -> dict[int, list[N]]:
+    """What a layer holds of the first files and of each delivery, in order; the former may be nothing."""
+    found: dict[int, list[N]] = {FIRST: []}
+    for name in names:
+        found.setdefault(sequence(name), []).append(name)
+    return dict(sorted(found.items()))
+
+
 @dataclass(frozen=True)
 class Held:
-    """How many of a table's parts a layer holds, as the books have it.
+    """How many of a table's parts a layer holds, as the books have it, and how they were when a build began.
 
     Attributes:
         at: The home.
@@ -98,19 +113,29 @@ class Held:
     table: Table
     inputs: str
 
-    @property
-    def count(self) -> int:
-        """How many, from the first on; 0 if the layer was built from others, or with other inputs."""
-        known = self.at.books.state(self._key)
-        if not known or known["inputs"] != self.inputs:
-            return 0
-        return behind(raw_chain(self.table, self.at.settings), known["position"]) or 0
+    @cached_property
+    def _parts(self) -> list[Part]:
+        return parts(self.table, self.at.settings)
 
-    def record(self, number: int, built: Built) -> None:
-        """Record a further part: how many there are now, and what was done for it."""
-        position = raw_chain(self.table, self.at.settings)[number - 1]
+    @cached_property
+    def _chain(self) -> list[str]:
+        return _named(self._parts)
+
+    def missing(self, *, rebuild: bool) -> list[Part]:
+        """The parts that the layer does not hold, in order; all if it was built from others, or with other inputs.
+
+        Args:
+            rebuild: All in any case.
+        """
+        known = self.at.books.state(self._key)
+        if rebuild or not known or known["inputs"] != self.inputs:
+            return self._parts
+        return self._parts[behind(self._chain, known["position"]) or 0 :]
+
+    def record(self, part: Part, built: Built) -> None:
+        """Record that the layer holds all parts up to one, and what was done for that one."""
+        position = self._chain[self._parts.index(part)]
         self.at.books.set_state(self._key, {"inputs": self.inputs, "position": position})
-        part = parts(self.table, self.at.settings)[number - 1]
         build = Build(self.layer, self.table.name, position, rows=built.rows, notes=built.notes)
         self.at.books.record_build(build, str(part.sequence))
 
