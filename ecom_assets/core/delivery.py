@@ -1,4 +1,4 @@
-"""The deliveries that a home has accepted after its first files: in which order, of which files, and where they lie.
+"""The deliveries that a home has accepted after its first files: their order, their files, and where these are stored.
 
 What belongs here: their record on disk. What does not: what is accepted, and copying it (``source.acceptance``).
 
@@ -29,7 +29,7 @@ class Origin:
     """A file of a source, as it was when it was looked at.
 
     Attributes:
-        path: Where it lies in the source, ``/`` between folders.
+        path: Its path within the source, ``/`` between folders.
         bytes: Its size there.
         mtime_ns: When it was last written, nanoseconds since 1970.
     """
@@ -94,7 +94,7 @@ class Delivery:
 
 
 def folder(settings: Settings, sequence: int | None = None) -> Path:
-    """Where all deliveries lie, or one of them."""
+    """Where all deliveries are stored, or one of them."""
     whole = settings.raw / "deliveries"
     return whole if sequence is None else whole / f"{sequence:0{DIGITS}d}"
 

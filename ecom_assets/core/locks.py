@@ -126,6 +126,16 @@ def layer(settings: Settings, layer: str, table: str, timeout: float = BUILD_TIM
     return _held(_file(settings, f"{layer}.{table}"), settings, what, timeout, note, exclusive=True)
 
 
+def acceptance(settings: Settings) -> AbstractContextManager[None]:
+    """Accept files of the source alone: builds of several tables' raw layers may begin at once.
+
+    Raises:
+        HomeError: Another process did not release it in time; names who holds it. Transient.
+    """
+    what = "the acceptance of deliveries"
+    return _held(_file(settings, "acceptance"), settings, what, BUILD_TIMEOUT, note, exclusive=True)
+
+
 def holders(settings: Settings) -> list[Holder]:
     """Who holds the home."""
     return _holders(_file(settings, "home"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,11 @@ def is_folder(settings: Settings) -> bool:
     return settings.source not in ("synthetic", "kaggle")
 
 
+def source_folder(settings: Settings) -> Path:
+    """The source of a home that is a folder."""
+    return Path(settings.source).expanduser().resolve()
+
+
 def _acquire_first(
     settings: Settings, dataset: Dataset, progress: Callable[[str, int, int], None] | None
 ) -> dict[str, Path]:
@@ -135,8 +141,7 @@ def waiting(settings: Settings, dataset: Dataset) -> list[tuple[str, str]]:
 
 def first_files(settings: Settings) -> list[Accepted]:
     """The files of a source folder that a home was begun with."""
-    held = _read(settings.raw / RECORD).get("copied", {})
-    return [Accepted(table, Origin(*each["origin"]), each["bytes"], each["sha256"]) for table, each in held.items()]
+    return list(map(Accepted.from_json, _read(settings.raw / RECORD).get("copied", {}).values()))
 
 
 def recorded(settings: Settings) -> dict[str, dict[str, int]]:
@@ -159,8 +164,8 @@ def _requested(settings: Settings) -> dict[str, Any]:
             return {"source": "synthetic", "scale": settings.scale, "seed": settings.seed}
         case "kaggle":
             return {"source": "kaggle"}
-        case path:
-            return {"source": str(Path(path).expanduser().resolve())}
+        case _:
+            return {"source": str(source_folder(settings))}
 
 
 def _described(source: dict[str, Any]) -> str:
@@ -211,40 +216,40 @@ def _take(
         synthetic.generate(settings.raw, settings.scale, settings.seed, progress)
         return {}
     from_kaggle = requested["source"] == "kaggle"
-    found = kaggle.download(dataset) if from_kaggle else folder.locate(Path(requested["source"]), dataset)
+    found = kaggle.download(dataset) if from_kaggle else folder.locate(source_folder(settings), dataset)
     begin()
     if not from_kaggle:
-        source = Path(requested["source"])
-        copied = {n: _copied(found[n], settings.raw / t.csv, source, before.get(n)) for n, t in wanted.items()}
-        return {"copied": before | copied}
+        first = {file.table: file for file in first_files(settings)}
+        copied = [_copied(found[name], table, settings, first.get(name)) for name, table in wanted.items()]
+        return {"copied": before | {file.table: asdict(file) for file in copied}}
     for name, table in wanted.items():
         folder.link(found[name], settings.raw / table.csv)
     return {"published": kaggle.recognize({name: settings.raw / t.csv for name, t in dataset.tables.items()}, dataset)}
 
 
-def _copied(file: Path, at: Path, source: Path, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Copy a file of a folder, of one that was copied before as much as was there then; returns what is recorded.
+def _copied(file: Path, table: Table, settings: Settings, before: Accepted | None) -> Accepted:
+    """Copy the first file of a table, of one that was copied before as much as was there then.
 
     Raises:
         SourceChangedError: It was copied before, and is another one now.
     """
     from ecom_assets.source import acceptance
 
-    partial, state = at.with_name(f".{at.name}.partial"), file.stat()
+    at, state = settings.raw / table.csv, file.stat()
+    partial = at.with_name(f".{at.name}.partial")
     try:
-        size, sha256 = acceptance.copy(file, partial, before["bytes"] if before else None)
-        if before and (size, sha256) != (before["bytes"], before["sha256"]):
+        size, sha256 = acceptance.copy(file, partial, before.bytes if before else None)
+        if before and (size, sha256) != (before.bytes, before.sha256):
             raise SourceChangedError(
-                f"{file}: expected the {before['bytes']:,} bytes with which this home was built (SHA-256"
-                f" {before['sha256'][:12]}…), got others, and the home's own copy is gone or was changed",
+                f"{file}: expected the {before.bytes:,} bytes with which this home was built (SHA-256"
+                f" {before.sha256[:12]}…), got others, and the home's own copy is gone or was changed",
                 "bring the old file back, or build the new data in another home (--home, ECOM_HOME)",
             )
         partial.replace(at)
     finally:
         partial.unlink(missing_ok=True)
-    place = file.relative_to(source).as_posix()
-    origin = before["origin"] if before else [place, state.st_size, state.st_mtime_ns]
-    return {"origin": origin, "bytes": size, "sha256": sha256}
+    place = file.relative_to(source_folder(settings)).as_posix()
+    return before or Accepted(table.name, Origin(place, state.st_size, state.st_mtime_ns), size, sha256)
 
 
 def _measure(file: Path) -> dict[str, int]:

@@ -12,7 +12,6 @@ read at every look.
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import os
@@ -21,18 +20,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
-from ecom_assets.core import delivery
+from ecom_assets.core import delivery, locks
 from ecom_assets.core.delivery import Accepted, Delivery, Origin
 from ecom_assets.core.expansion import Target
 from ecom_assets.core.files import read_json, write_json
 from ecom_assets.core.progress import note
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.source import arrival
+from ecom_assets.source import arrival, source_folder
 from ecom_assets.source.arrival import Arrived
 
 BLOCK = 4 << 20
@@ -102,7 +101,7 @@ def waiting(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> 
     Raises:
         OSError: The source cannot be read.
     """
-    source, known = folder(settings), Known.of(settings, first)
+    source, known = source_folder(settings), Known.of(settings, first)
     # The home has copies of all that it has accepted. Tables that grow do so by the sizes of their first files.
     if not source.is_dir() or grows(settings):
         return []
@@ -113,11 +112,6 @@ def waiting(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> 
 def grows(settings: Settings) -> bool:
     """Whether tables grow beyond their files."""
     return Target.parse(settings.expand) != Target()
-
-
-def folder(settings: Settings) -> Path:
-    """The source of a home that is a folder."""
-    return Path(settings.source).expanduser().resolve()
 
 
 def accept(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> list[Delivery]:
@@ -134,7 +128,7 @@ def accept(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> l
     Raises:
         OSError: The source cannot be read, or the home cannot be written.
     """
-    with _alone(settings):
+    with locks.acceptance(settings):
         new = _deliveries(waiting(settings, dataset, first))
         taken = [_Taker(settings, dataset, first).take(files) for files in new]
     return [each for each in taken if each]
@@ -161,7 +155,7 @@ class _Taker:
 
     def __init__(self, settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> None:
         self.settings, self.dataset = settings, dataset
-        self.source, self.known = folder(settings), Known.of(settings, first)
+        self.source, self.known = source_folder(settings), Known.of(settings, first)
         self.before = delivery.deliveries(settings)
         self.sequence = 1 + (self.before[-1].sequence if self.before else 0)
 
@@ -188,11 +182,11 @@ class _Taker:
                     repeated[place.path] = asdict(found)
                 else:
                     accepted.append(found)
-        looks = _looks(self.settings)
-        looks = {"repeated": looks["repeated"] | repeated, "refused": looks["refused"] | refused}
-        for file in accepted:
-            looks["repeated"].pop(file.origin.path, None)
-        write_json(_looked_at(self.settings), looks)
+        before = _looks(self.settings)
+        old = {path: each for path, each in before["repeated"].items() if path not in (f.origin.path for f in accepted)}
+        looks = {"repeated": old | repeated, "refused": before["refused"] | refused}
+        if looks != before:
+            write_json(_looked_at(self.settings), looks)
         if not accepted:
             shutil.rmtree(work)
             return None
@@ -219,17 +213,14 @@ class _Taker:
         last, table = self.known.accepted.get(place.path), self.dataset.tables[file.table]
         begin = last.bytes if last else 0
         with _steady(file.path) as content, target.open("wb") as out:
-            hashed = hashlib.sha256()
-            header, ended = _passed(content, last, hashed) if last else (b"", True)
-            size = begin
-            for data in _blocks(content):
-                if last and size == begin:
+            hashed, blocks = hashlib.sha256(), _blocks(content)
+            if last:
+                header, ended = _passed(content, last, hashed)
+                if more := next(blocks, None):
                     _refuse_growth(table, ended=ended)
                     out.write(header)
-                hashed.update(data)
-                size += out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
+                    blocks = chain([more], blocks)
+            size = begin + _written(blocks, out, hashed)
         found = Accepted(file.table, place, size, hashed.hexdigest(), begin)
         if same := self.known.contents.get((found.table, found.bytes, found.sha256)):
             target.unlink()
@@ -285,14 +276,21 @@ def copy(file: Path, target: Path, size: int | None = None) -> tuple[int, str]:
     Raises:
         OSError: It cannot be read, or the target cannot be written.
     """
-    hashed, copied = hashlib.sha256(), 0
+    hashed = hashlib.sha256()
     with _opened(file) as content, target.open("wb") as out:
-        for data in _blocks(content, size):
-            hashed.update(data)
-            copied += out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
+        copied = _written(_blocks(content, size), out, hashed)
     return copied, hashed.hexdigest()
+
+
+def _written(blocks: Iterable[bytes], out: BinaryIO, hashed: hashlib._Hash) -> int:
+    """Write blocks, hash them, and see that they are on the disk; returns their bytes."""
+    size = 0
+    for data in blocks:
+        hashed.update(data)
+        size += out.write(data)
+    out.flush()
+    os.fsync(out.fileno())
+    return size
 
 
 def _blocks(content: IO[bytes], size: int | None = None) -> Iterator[bytes]:
@@ -317,15 +315,6 @@ def _steady(file: Path) -> Generator[IO[bytes]]:
         raise _UnsteadyError(f"cannot be read ({error})") from error
     if any(getattr(before, of) != getattr(after, of) for of in ("st_ino", "st_size", "st_mtime_ns")):
         raise _UnsteadyError("it was changed while it was copied")
-
-
-@contextmanager
-def _alone(settings: Settings) -> Generator[None]:
-    """Keep other processes from accepting into the same home."""
-    delivery.folder(settings).mkdir(parents=True, exist_ok=True)
-    with (delivery.folder(settings) / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _looked_at(settings: Settings) -> Path:

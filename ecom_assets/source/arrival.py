@@ -25,6 +25,7 @@ QUIET_SECONDS = 5.0
 
 _ENDS = (".csv.gz", ".csv")
 _DEPTH = 2
+"""Parts of a path with a usual name, at most."""
 _DIGIT = re.compile(r"[0-9]")
 
 
@@ -72,8 +73,8 @@ def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
     Raises:
         OSError: The folder cannot be read.
     """
-    depth = max((pattern.count("/") for table in dataset.tables.values() for pattern in table.files), default=1)
-    found = [_arrived(path, folder, dataset) for path in _files(folder, max(depth, 1))]
+    depth = max([1, *(pattern.count("/") for table in dataset.tables.values() for pattern in table.files)])
+    found = [_arrived(path, folder, dataset) for path in _files(folder, depth)]
     order = list(dataset.tables)
     return sorted(
         found,

@@ -12,7 +12,7 @@ from ecom_assets.core import delivery
 from ecom_assets.core.delivery import Origin
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.source import acceptance, arrival, first_files, is_folder
+from ecom_assets.source import acceptance, arrival, first_files, is_folder, source_folder
 from ecom_assets.source.acceptance import Known
 from ecom_assets.source.arrival import Arrived
 
@@ -45,6 +45,11 @@ class Listed:
     sequence: int | None = None
     detail: str = ""
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the home holds its content."""
+        return self.state in (LOADED, REPEATED)
+
 
 def of(settings: Settings, dataset: Dataset) -> list[Listed]:
     """The files of a home's source; none where that is no folder.
@@ -54,7 +59,7 @@ def of(settings: Settings, dataset: Dataset) -> list[Listed]:
     """
     if not is_folder(settings):
         return []
-    source, first = acceptance.folder(settings), first_files(settings)
+    source, first = source_folder(settings), first_files(settings)
     known = Known.of(settings, first)
     sequences = {file.origin.path: 0 for file in first}
     sequences |= {f.origin.path: each.sequence for each in delivery.deliveries(settings) for f in each.files}
