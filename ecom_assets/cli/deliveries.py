@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -107,7 +106,7 @@ def waiting(settings: Settings) -> str:
         found = overview.of(settings, named(settings.dataset))
     except OSError:
         return ""
-    left = sum(each.state not in (overview.LOADED, overview.REPEATED) for each in found)
+    left = sum(not each.is_loaded for each in found)
     files = "one file" if left == 1 else f"{left:,} files"
     return f"{files} of the source not loaded: `{hint('deliveries', settings)}` lists them" if left else ""
 
@@ -131,21 +130,18 @@ def _print_deliveries(found: list[Progress]) -> None:
         known = {table: counts for table, counts in each.tables.items() if counts}
         rows = ", ".join(f"{table} {good:,}" for table, (good, _) in known.items())
         bad = ", ".join(f"{table} {bad:,}" for table, (_, bad) in known.items() if bad)
-        nothing = "nothing new" if not each.tables else "not expanded yet"
-        moment = each.at[:19].replace("T", " ")
-        grid.add_row(str(each.sequence), escape(each.name), moment, rows or nothing, bad, each.layer)
+        grid.add_row(str(each.sequence), escape(each.name), each.accepted, rows or "not expanded yet", bad, each.layer)
     console.print(grid)
 
 
 def _print_files(found: list[Listed], settings: Settings) -> None:
-    from ecom_assets.source import overview
+    from ecom_assets.source import overview, source_folder
 
-    folder = Path(settings.source).expanduser().resolve()
-    loaded = [each for each in found if each.state in (overview.LOADED, overview.REPEATED)]
-    left = [each for each in found if each not in loaded]
-    if len(loaded) > SHOWN:
-        inform(f"{len(loaded):,} files of {folder} are loaded; --json lists them")
-        found = left
+    folder = source_folder(settings)
+    loaded = sum(each.is_loaded for each in found)
+    if loaded > SHOWN:
+        inform(f"{loaded:,} files of {folder} are loaded; --json lists them")
+        found = [each for each in found if not each.is_loaded]
     if not found:
         return
     columns = ("file", "table", "delivery", right("bytes"), "written", "")
@@ -162,7 +158,7 @@ def _print_files(found: list[Listed], settings: Settings) -> None:
             "" if each.sequence is None else str(each.sequence),
             f"{file.bytes:,}",
             f"{datetime.fromtimestamp(file.modified, UTC):%Y-%m-%d %H:%M:%S}",
-            f"[green]{state}[/green]" if each in loaded else f"[yellow]{state}[/yellow]",
+            f"[green]{state}[/green]" if each.is_loaded else f"[yellow]{state}[/yellow]",
         )
     console.print(grid)
 

@@ -98,7 +98,7 @@ def execute(
     from ecom_assets.core.disk import room_for
     from ecom_assets.core.progress import bars
     from ecom_assets.defs import deliveries
-    from ecom_assets.paths import LAYERS, open_home
+    from ecom_assets.paths import LAYERS
     from ecom_assets.serving import history
 
     # Ctrl-C may fall into the closing of a connection to the event log, which then prints a traceback.
@@ -110,8 +110,7 @@ def execute(
     with room_for("the run", settings.home), dg.DagsterInstance.get() as instance, bars(console):
         fail_orphaned_runs(instance)
         tags = {"ecom/source": settings.source, "ecom/path": settings.path, PROCESS_TAG: process_tag(os.getpid())}
-        with open_home(settings) as at:
-            tags |= deliveries.tags(at)
+        tags |= deliveries.tags(settings)
         try:
             with repeated_interrupts():
                 result = job.execute_in_process(

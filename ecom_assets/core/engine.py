@@ -176,8 +176,12 @@ class Engine:
         return built
 
     def reached(self, name: str, table: Table) -> int:
-        """The sequence of the last delivery that a layer of a table was built after; 0 if it is of the first files."""
-        return self.at.books.state(f"{name}/{table.name}/reached") or 0
+        """The sequence of the last delivery that a layer of a table was built after; -1 if it was not built.
+
+        0 if it is of the first files.
+        """
+        sequence = self.at.books.state(f"{name}/{table.name}/reached")
+        return -1 if sequence is None else sequence
 
     def _reaches(self, name: str, table: Table) -> int:
         """The last delivery that the layer before has reached; of the first layer, the last one that was accepted."""

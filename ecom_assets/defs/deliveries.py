@@ -22,6 +22,7 @@ from ecom_assets.reconcile.deliveries import FIRST
 
 if TYPE_CHECKING:
     from ecom_assets.core.context import Context
+    from ecom_assets.core.settings import Settings
     from ecom_assets.dataset.model import Table
 
 PARTITION = "dagster/partition"
@@ -44,20 +45,20 @@ def partition(sequence: int, name: str) -> str:
     return f"{sequence:0{DIGITS}d} {quote(name, safe=SAFE)}"
 
 
-def known(at: Context) -> dict[int, str]:
+def known(settings: Settings) -> dict[int, str]:
     """Sequence -> partition of all deliveries of a home, the first files included, whether they are loaded or not."""
-    later = {each.sequence: partition(each.sequence, each.name) for each in delivery.deliveries(at.settings)}
+    later = {each.sequence: partition(each.sequence, each.name) for each in delivery.deliveries(settings)}
     return {0: partition(0, FIRST), **later}
 
 
-def tags(at: Context) -> dict[str, str]:
+def tags(settings: Settings) -> dict[str, str]:
     """Run tags of a run that is for the last delivery; what else it brings into a layer, ``passed`` says."""
-    return {PARTITION: list(known(at).values())[-1]}
+    return {PARTITION: list(known(settings).values())[-1]}
 
 
 def announce(instance: dg.DagsterInstance, at: Context, names: Names) -> None:
     """Let Dagster know all deliveries of a home; a table that one does not touch has passed all layers at once."""
-    name, found = names.of("deliveries"), known(at)
+    name, found = names.of("deliveries"), known(at.settings)
     there = set(instance.get_dynamic_partitions(name))
     new = {sequence: partition for sequence, partition in found.items() if partition not in there}
     if not new:
@@ -104,7 +105,7 @@ def passed(
         dagster.Failure: The run is for a delivery that the home does not have.
     """
     at = engine.at
-    of, reached = known(at), engine.reached(layer, table)
+    of, reached = known(at.settings), engine.reached(layer, table)
     own = set(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else set()
     if strange := sorted(own - set(of.values())):
         raise dg.Failure(

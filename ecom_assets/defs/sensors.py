@@ -233,7 +233,7 @@ def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource, names: N
         raise NotNowError("every file is in the topics")
     built = {names.group_of(key) for key in selection}
     _accepted(context, names, [name for name in (LAYERS[0], *INGESTION[:-1]) if name not in built], tables)
-    return gate(context.instance, names.of("ingest"), ", ".join(goals), selection, deliveries.tags(at))
+    return gate(context.instance, names.of("ingest"), ", ".join(goals), selection, deliveries.tags(at.settings))
 
 
 def new_files(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest | dg.SkipReason:
@@ -255,7 +255,9 @@ def _arrivals(context: dg.SensorEvaluationContext, home: HomeResource, names: Na
         raise NotNowError(f"this home uses the path {path_used(at)}: start the job `{names.of('bulk_load')}`")
     tables = [at.dataset.tables[name] for name in dict.fromkeys(table for table, _ in found)]
     keys = [names.asset_key(layer, table) for layer in (LAYERS[0], *INGESTION) for table in tables]
-    return gate(context.instance, names.of("ingest"), ", ".join(name for _, name in found), keys, deliveries.tags(at))
+    return gate(
+        context.instance, names.of("ingest"), ", ".join(name for _, name in found), keys, deliveries.tags(at.settings)
+    )
 
 
 def unread_records(
@@ -286,7 +288,9 @@ def _stream(context: dg.SensorEvaluationContext, home: HomeResource, names: Name
     goal += f" after {', '.join(p.version or 'nothing' for p in due.values())}"
     keys = [names.asset_key("streamed", table) for table in tables]
     offsets = json.dumps({topic: {str(p): end for p, end in to.items()} for topic, to in ends.items()})
-    return gate(context.instance, names.of("stream"), goal, keys, {"ecom/offsets": offsets, **deliveries.tags(at)})
+    return gate(
+        context.instance, names.of("stream"), goal, keys, {"ecom/offsets": offsets, **deliveries.tags(at.settings)}
+    )
 
 
 def _pause(instance: dg.DagsterInstance, job: str, seconds: float) -> float:
@@ -324,7 +328,7 @@ def _publication(context: dg.SensorEvaluationContext, home: HomeResource, names:
     goal += f" after {', '.join(_built(at, LAYERS[-1], table) for table in tables)}"
     keys = [names.asset_key(layer, t) for layer in ("merged", LAYERS[-1]) for t in due]
     keys += [names.report, *map(names.index_key, at.dataset.indexes.values()), names.precomputed, names.publication]
-    tags = {"ecom/versions": json.dumps(versions), **deliveries.tags(at)}
+    tags = {"ecom/versions": json.dumps(versions), **deliveries.tags(at.settings)}
     return gate(context.instance, names.of("publish"), goal, keys, tags)
 
 

@@ -34,6 +34,11 @@ class Progress:
     tables: dict[str, tuple[int, int] | None]
     layer: str
 
+    @property
+    def accepted(self) -> str:
+        """When it was accepted, to the second, for people."""
+        return self.at[:19].replace("T", " ")
+
 
 def progress(engine: Engine) -> list[Progress]:
     """The deliveries of a home in order, the first files included if they are loaded."""
@@ -60,8 +65,6 @@ def _passed(engine: Engine, sequence: int, tables: Sequence[str]) -> str:
     touched = [engine.at.dataset.tables[name] for name in tables if name in engine.at.dataset.tables]
     passed = ""
     for layer in engine.layers if touched else ():
-        if not all(engine.at.books.build(layer.name, table.name) for table in touched):
-            break
         if any(engine.reached(layer.name, table) < sequence for table in touched):
             break
         passed = layer.name

@@ -119,16 +119,14 @@ def _json_lines(path: Path, rows: int) -> list[dict[str, Any]]:
 
 def volume(engine: Engine, table: Table) -> Finding:
     """The last delivery brought about as many rows as those before it; one that lacks the table brought none."""
-    at, of = engine.at, delivery.deliveries(engine.at.settings)
+    at, reached = engine.at, engine.reached("expanded", table)
+    of = [each for each in delivery.deliveries(at.settings) if each.sequence <= reached]
     brought = at.books.builds_by_delivery("expanded")
-    counts = [
-        build.rows if (build := brought.get((table.name, str(each.sequence)))) else 0
-        for each in of[: engine.reached("expanded", table)]
-    ]
+    counts = [build.rows if (build := brought.get((table.name, str(each.sequence)))) else 0 for each in of]
     if len(counts) <= COMPARED:
         return Finding(True, {"deliveries": len(counts), "compared from the": COMPARED + 1}, warn=True)
     usual, last = median(counts[-1 - COMPARED : -1]), counts[-1]
-    figures = {"delivery": of[len(counts) - 1].name, "rows": last, "usual rows": usual}
+    figures = {"delivery": of[-1].name, "rows": last, "usual rows": usual}
     return Finding(not usual or usual / VOLUME <= last <= usual * VOLUME, figures, warn=True)
 
 

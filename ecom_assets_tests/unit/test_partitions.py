@@ -43,7 +43,7 @@ def at(tmp_path: Path) -> Iterator[Context]:
 
 def test_names_are_in_order_and_have_no_odd_character(at: Context) -> None:
     """If this fails, Dagster takes one partition for several, or a range of them is of other deliveries."""
-    assert list(deliveries.known(at).values()) == ["000000 first files", "000001 2026%7C11%2C28 %5Ba%5D"]
+    assert list(deliveries.known(at.settings).values()) == ["000000 first files", "000001 2026%7C11%2C28 %5Ba%5D"]
     assert deliveries.partition(9, "x") < deliveries.partition(10, "a")
 
 
@@ -52,11 +52,11 @@ def test_a_table_that_is_not_touched_has_passed_all_layers(at: Context) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(2):
             deliveries.announce(instance, at, NAMES)
-        assert instance.get_dynamic_partitions("deliveries") == list(deliveries.known(at).values())
+        assert instance.get_dynamic_partitions("deliveries") == list(deliveries.known(at.settings).values())
         for layer in deliveries.PARTITIONED:
             keys = {name: NAMES.asset_key(layer, table) for name, table in SHOP.tables.items()}
             assert instance.get_materialized_partitions(keys["customer"]) == set()
-            assert instance.get_materialized_partitions(keys["product"]) == {deliveries.known(at)[1]}
+            assert instance.get_materialized_partitions(keys["product"]) == {deliveries.known(at.settings)[1]}
 
 
 def test_files_to_merged_tables_are_partitioned() -> None:

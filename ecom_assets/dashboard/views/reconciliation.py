@@ -94,10 +94,10 @@ def delivered(found: Sequence[Progress]) -> None:
         {
             "#": each.sequence,
             "delivery": each.name,
-            "accepted": each.at[:19].replace("T", " "),
+            "accepted": each.accepted,
             "rows": sum(counts[0] for counts in each.tables.values() if counts),
             "quarantined": sum(counts[1] for counts in each.tables.values() if counts),
-            "tables": ", ".join(each.tables) or "nothing new",
+            "tables": ", ".join(each.tables),
             "up to": each.layer,
         }
         for each in reversed(found)

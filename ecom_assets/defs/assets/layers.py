@@ -69,7 +69,7 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
         engine = home.engine(config.path)
 
         def built_of(table: Table) -> tuple[Built, int]:
-            before = engine.reached(layer.name, table) if home.at.books.build(layer.name, table.name) else -1
+            before = engine.reached(layer.name, table)
             return engine.build(layer.name, table, repair=config.repair), before
 
         due = [t for t in tables if names.asset_key(layer.name, t) in context.selected_asset_keys]
