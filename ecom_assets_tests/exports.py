@@ -18,20 +18,26 @@ FRESH: dict[str, Callable[[int], str]] = {
 
 
 class Shop:
-    """A folder of exports that gets a folder more each day."""
+    """A folder of exports that gets a folder more each day.
 
-    def __init__(self, folder: Path, scale: float = 0.001) -> None:
-        self.folder, self.days = folder, 0
+    Args:
+        folder: The folder, empty.
+        scale: Size of the first files.
+        day: What each further folder is called.
+    """
+
+    def __init__(self, folder: Path, scale: float = 0.001, day: str = "2026-12-{:02}") -> None:
+        self.folder, self.day, self.days = folder, day, 0
         synthetic.generate(folder, scale, 7)
         self.lines = {
             name: (folder / table.csv).read_bytes().splitlines(keepends=True) for name, table in TABLES.items()
         }
         self.sent = {name: len(lines) - 1 for name, lines in self.lines.items()}
 
-    def deliver(self, rows: int, *tables: str, further: bytes = b"") -> None:
-        """Write the files of a day: rows as they came before, under keys of their own."""
+    def deliver(self, rows: int, *tables: str, further: bytes = b"") -> Path:
+        """Write the files of a day, rows as they came before, under keys of their own; returns its folder."""
         self.days += 1
-        day = self.folder / f"2026-12-{self.days:02}"
+        day = self.folder / self.day.format(self.days)
         day.mkdir()
         for name in tables:
             key, lines = TABLES[name].names.index(TABLES[name].primary_key[0]), self.lines[name]
@@ -42,6 +48,7 @@ class Shop:
                 made.append(b",".join(fields))
             self.sent[name] += rows
             (day / TABLES[name].csv).write_bytes(b"".join([lines[0], *made]) + further)
+        return day
 
     def rows(self, name: str) -> int:
         """Rows that were sent, each once."""

@@ -24,6 +24,7 @@ from ecom_assets.csv.plan import raw_file
 from ecom_assets.csv.raw import RawLayer
 from ecom_assets.dataset.model import Table
 from ecom_assets.source import SourceNotFoundError, acquire, waiting
+from ecom_assets_tests.offline import nowhere
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP, TRANSACTIONS
 
 RAW = RawLayer(acquire, waiting)
@@ -31,10 +32,6 @@ EXPANDED = ExpandedLayer(RAW)
 CHUNKED = ChunkedLayer(EXPANDED)
 LAYERS: list[Layer] = [RAW, EXPANDED, CHUNKED]
 NOW = Cut()
-
-
-def nowhere() -> Any:
-    raise AssertionError("no server is needed for CSV files")
 
 
 @pytest.fixture

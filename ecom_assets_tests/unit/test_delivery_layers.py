@@ -20,51 +20,29 @@ from ecom_assets.core.layer import Cut
 from ecom_assets.core.location import local
 from ecom_assets.core.settings import load
 from ecom_assets.csv import chunk, expand, raw
-from ecom_assets.csv.chunked import ChunkedLayer
-from ecom_assets.csv.expanded import ExpandedLayer
-from ecom_assets.csv.raw import RawLayer
+from ecom_assets.paths import CHUNKED, EXPANDED, RAW
 from ecom_assets.reconcile import quality
-from ecom_assets.source import acquire, synthetic, waiting
+from ecom_assets_tests.exports import Shop
+from ecom_assets_tests.offline import nowhere
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, SHOP
 
-RAW = RawLayer(acquire, waiting)
-EXPANDED = ExpandedLayer(RAW)
-CHUNKED = ChunkedLayer(EXPANDED)
 BAD = b"broken,row\n"
 
 
-def nowhere() -> Any:
-    raise AssertionError("no server is needed for CSV files")
-
-
-class Shop:
+class Home:
     """A home whose source is a folder that gets ever more files."""
 
     def __init__(self, folder: Path) -> None:
-        self.source, self.days = folder / "shop", 0
-        self.source.mkdir()
-        synthetic.generate(self.source, 0.001, 7)
-        self.rows = {t.name: (self.source / t.csv).read_bytes().splitlines(keepends=True) for t in SHOP.tables.values()}
-        self.left = {name: lines[len(lines) // 2 :] for name, lines in self.rows.items()}
-        for table in SHOP.tables.values():
-            lines = self.rows[table.name]
-            self.put(table.csv, b"".join(lines[: len(lines) // 2]))
-        self.at = Context(load(home=folder / "home", source=str(self.source), chunk_bytes=5000), SHOP, nowhere)
+        (folder / "shop").mkdir()
+        self.exports = Shop(folder / "shop", day="day-{}")
+        source = str(self.exports.folder)
+        self.at = Context(load(home=folder / "home", source=source, chunk_bytes=5000), SHOP, nowhere)
         self.engine = Engine(self.at, "stream", [RAW, EXPANDED, CHUNKED])
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write a file that has not changed for a while."""
-        path = self.source / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        os.utime(path, (time.time() - 60, time.time() - 60))
-
     def deliver(self, *tables: str, rows: int = 50, bad: bytes = b"") -> None:
-        """A further day."""
-        self.days += 1
-        for name in tables:
-            taken, self.left[name] = self.left[name][:rows], self.left[name][rows:]
-            self.put(f"day-{self.days}/{name}.csv", self.rows[name][0] + b"".join(taken) + bad)
+        """A further day, whose files have not changed for a while."""
+        for path in self.exports.deliver(rows, *tables, further=bad).iterdir():
+            os.utime(path, (time.time() - 60, time.time() - 60))
 
     def run(self) -> dict[str, bool]:
         """Build and check all, as a run does; layer and table -> whether there was something to build."""
@@ -84,19 +62,19 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    made = Shop(tmp_path)
+def shop(tmp_path: Path) -> Iterator[Home]:
+    made = Home(tmp_path)
     yield made
     made.at.close()
 
 
-def files(shop: Shop, table: str) -> dict[str, int]:
+def files(shop: Home, table: str) -> dict[str, int]:
     """Every file of the layers behind raw -> when it was written."""
     found = [expand.folder(SHOP.tables[table], shop.at.settings), chunk.folder(SHOP.tables[table], shop.at.settings)]
     return {str(path): path.stat().st_mtime_ns for folder in found for path in local(folder).iterdir()}
 
 
-def test_a_delivery_is_added(shop: Shop) -> None:
+def test_a_delivery_is_added(shop: Home) -> None:
     """If this fails, a second file is lost, or a small one costs as much as all that is there."""
     assert all(shop.run().values())
     before, first = files(shop, "click_stream"), shop.counts("click_stream")
@@ -117,7 +95,7 @@ def test_a_delivery_is_added(shop: Shop) -> None:
     assert not any(shop.run().values())
 
 
-def test_chunks_of_a_delivery_come_behind_the_others(shop: Shop) -> None:
+def test_chunks_of_a_delivery_come_behind_the_others(shop: Home) -> None:
     """If this fails, the topic takes chunks of an older state for missing, or new ones for known."""
     shop.run()
     before = CHUNKED.chunks(shop.at.settings, CUSTOMER)
@@ -132,7 +110,7 @@ def test_chunks_of_a_delivery_come_behind_the_others(shop: Shop) -> None:
     assert CHUNKED.rows(CUSTOMER, after, data).num_rows == sum(each.rows for each in after)
 
 
-def test_only_what_is_new_is_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_new_is_read(shop: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, looking up what a layer holds costs as much as all that is there, or gives another sum."""
     shop.run()
     shop.deliver("customer")
@@ -158,7 +136,7 @@ def test_only_what_is_new_is_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("layer", [EXPANDED, CHUNKED], ids=lambda layer: layer.name)
-def test_an_older_file_that_changed_is_read_again(shop: Shop, layer: Any) -> None:
+def test_an_older_file_that_changed_is_read_again(shop: Home, layer: Any) -> None:
     """If this fails, damage among the old rows hides behind a sum that was measured before it."""
     shop.run()
     known = layer.measure(shop.at, CUSTOMER, Cut())
@@ -174,7 +152,7 @@ def test_an_older_file_that_changed_is_read_again(shop: Shop, layer: Any) -> Non
     assert layer.derive(shop.at, CUSTOMER, known, Cut()) is None
 
 
-def test_a_first_file_that_changes_next_to_a_delivery(shop: Shop) -> None:
+def test_a_first_file_that_changes_next_to_a_delivery(shop: Home) -> None:
     """If this fails, damage to the first file hides behind what a delivery added; or touching a file is damage."""
     shop.run()
     shop.deliver("customer")
@@ -193,7 +171,7 @@ def test_a_first_file_that_changes_next_to_a_delivery(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("victim", ["delivery-000001.csv", "copy-000.csv"])
-def test_damage_is_repaired_with_all_deliveries(shop: Shop, victim: str) -> None:
+def test_damage_is_repaired_with_all_deliveries(shop: Home, victim: str) -> None:
     """If this fails, a repair forgets what deliveries have added."""
     shop.run()
     shop.deliver("customer")
@@ -208,7 +186,7 @@ def test_damage_is_repaired_with_all_deliveries(shop: Shop, victim: str) -> None
     assert shop.counts("customer") == before
 
 
-def test_any_number_of_deliveries_and_kills(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_deliveries_and_kills(shop: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a kill between two steps leaves rows out, or brings them in twice."""
 
     class Killed(BaseException):
@@ -239,7 +217,7 @@ def test_any_number_of_deliveries_and_kills(shop: Shop, monkeypatch: pytest.Monk
         assert shop.counts("customer")["chunked"] == (due, 0)
 
 
-def test_tables_that_grow_and_deliveries_do_not_go_together(shop: Shop) -> None:
+def test_tables_that_grow_and_deliveries_do_not_go_together(shop: Home) -> None:
     """If this fails, rows of a delivery are missing in each copy but the first."""
     shop.run()
     shop.deliver("customer")
@@ -249,7 +227,7 @@ def test_tables_that_grow_and_deliveries_do_not_go_together(shop: Shop) -> None:
         EXPANDED.build(grown, CUSTOMER)
 
 
-def test_a_delivery_of_an_odd_size_is_named(shop: Shop) -> None:
+def test_a_delivery_of_an_odd_size_is_named(shop: Home) -> None:
     """If this fails, half of a day is missing and nobody is warned."""
     check = next(each for each in quality.CHECKS if each.name == "volume")
     shop.run()

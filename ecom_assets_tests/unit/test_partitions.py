@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,13 +15,10 @@ from ecom_assets.defs import deliveries
 from ecom_assets.defs.assets.layers import layer_assets
 from ecom_assets.defs.names import Names
 from ecom_assets.source import acquire, synthetic
+from ecom_assets_tests.offline import nowhere
 from ecom_assets_tests.tables import SHOP
 
 NAMES = Names()
-
-
-def nowhere() -> Any:
-    raise AssertionError("no server is needed for files")
 
 
 @pytest.fixture
