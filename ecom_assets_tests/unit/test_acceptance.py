@@ -197,7 +197,7 @@ def test_a_file_that_changes_while_it_is_copied(home: Settings, shop: Path, monk
     assert accepted(home)[1:] == [(2, "1 (2)", {"order": HEADER + b"z,1\n"})]
 
 
-@pytest.mark.parametrize("packed", [b"\x1f\x8b", gzip.compress(b"a" * 9999)[:-9]])
+@pytest.mark.parametrize("packed", [b"\x1f\x8b", gzip.compress(b"a" * 9999)[:-9]], ids=["two bytes", "without its end"])
 def test_a_packed_file_that_is_cut(home: Settings, shop: Path, packed: bytes) -> None:
     """If this fails, a file that is not here as a whole is loaded, or stops all others."""
     put(shop / "order-1.csv.gz", packed)
