@@ -1,14 +1,14 @@
 """What a layer is: the protocol in front of every system's work, and the values that pass through it.
 
-What belongs here: ``Layer``, the few narrower protocols by which one room uses another's layer, ``Built``, ``Cut`` and
-``Measurement``. What does not: any work (each room has the class of its layer), any decision when to do it (``engine``)
-and any comparison (``reconcile.report``).
+What belongs here: ``Layer``, the few narrower protocols by which one room uses another's layer, ``Built``, ``Cut``,
+``Measurement`` and ``Changes``. What does not: any work (each room has the class of its layer), any decision when to do
+it (``engine``) and any comparison (``reconcile.report``).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -236,6 +236,22 @@ class Layer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Changes:
+    """How a source's rows at a cut differ from those at an earlier one; batches in schema order.
+
+    Attributes:
+        new: Rows that are there and were not: inserted ones, and those of updates as they are now. Called anew each
+            time.
+        old: Rows that were there and are not any more: deleted ones, and those of updates as they were.
+        replaced: How many rows ``old`` has; 0 if the table has only grown.
+    """
+
+    new: Callable[[], Iterable[pa.RecordBatch]]
+    old: Callable[[], Iterable[pa.RecordBatch]] = tuple
+    replaced: int = 0
+
+
 class RowSource(Layer, Protocol):
     """A layer that HBase can be loaded from: the merged tables, or the unique rows of the expanded files."""
 
@@ -244,8 +260,8 @@ class RowSource(Layer, Protocol):
         """Clean rows in schema order, each primary key once, at a cut."""
         ...
 
-    def added(self, at: Context, table: Table, since: Cut, cut: Cut) -> Iterable[pa.RecordBatch] | None:  # noqa: ARG002
-        """The rows at a cut that were not there at an earlier one, if none is gone or has changed; else ``None``."""
+    def changes(self, at: Context, table: Table, since: Cut, cut: Cut) -> Changes | None:  # noqa: ARG002
+        """How the rows at a cut differ from those at an earlier one; ``None`` if that cannot be named."""
         return None
 
     @abstractmethod

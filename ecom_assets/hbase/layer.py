@@ -73,9 +73,11 @@ class HBaseLayer(Layer):
         """
         cut = self.source.extend(at, table, Cut())
         last = None if repair else self._last(at, table)
-        if last and (added := self.source.added(at, table, Cut(merged=last.notes["cut"]["merged"]), cut)) is not None:
+        since_last = Cut(merged=last.notes["cut"]["merged"]) if last else Cut()
+        changes = self.source.changes(at, table, since_last, cut) if last else None
+        if last and changes and not changes.replaced:
             since = self._begin_adding(at, table, last)
-            rows = rebuild.append(at, table, added, max(since, int(time.time() * 1000)))
+            rows = rebuild.append(at, table, changes.new(), max(since, int(time.time() * 1000)))
             begun = {"position": _position(last), "timestamp": since}
             return Built(rows, notes={**last.notes, "cut": {"merged": cut.merged}, "added": begun})
         rows, regions = rebuild.rebuild(at, table, self.loader(at.settings), self.rows(at, table, cut))

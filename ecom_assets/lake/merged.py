@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from ecom_assets.core.errors import LakeError, NotBuiltError
-from ecom_assets.core.layer import Built, Cut, Layer, Measurement, Row, RowSource
+from ecom_assets.core.layer import Built, Changes, Cut, Layer, Measurement, Row, RowSource
 from ecom_assets.core.location import exists, remove
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.progress import track
@@ -179,12 +179,14 @@ class MergedLayer(RowSource):
         found = delta.at_version(merge.folder(table, at.settings), Version.parse(cut.merged or ""))
         return delta.batches(found, table.names)
 
-    def added(self, at: Context, table: Table, since: Cut, cut: Cut) -> Iterable[pa.RecordBatch] | None:
-        """The rows of the files that the table got since."""
+    def changes(self, at: Context, table: Table, since: Cut, cut: Cut) -> Changes | None:
+        """The rows of the files that the table got since, if it has only grown."""
         path = merge.folder(table, at.settings)
         versions = [Version.parse(each.merged or "") for each in (since, cut)]
         names = delta.added(path, *versions)
-        return None if names is None else delta.batches(delta.at_version(path, versions[1]), table.names, names=names)
+        if names is None:
+            return None
+        return Changes(lambda: delta.batches(delta.at_version(path, versions[1]), table.names, names=names))
 
     def sample(self, at: Context, table: Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of about 100,000 rows."""

@@ -55,8 +55,9 @@ def _build_index(at: Context, index: Index, hbase: HBaseLayer) -> Built:
         if last["position"] == position:
             return Built(last["rows"], unchanged=True)
         since = last.get("merged")
-        if since and (added := hbase.source.added(at, table, Cut(merged=since), cut)) is not None:
-            more = rebuild.append(at, index, _entries(index, added), int(time.time() * 1000))
+        changes = hbase.source.changes(at, table, Cut(merged=since), cut) if since else None
+        if changes and not changes.replaced:
+            more = rebuild.append(at, index, _entries(index, changes.new()), int(time.time() * 1000))
             at.books.set_state(state_key(index), now | {"rows": last["rows"] + more})
             return Built(more)
     rows = rebuild.Rows(
