@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import fastavro
+import pyarrow as pa
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyspark.sql import SparkSession
 
-from ecom_assets.core import row_hash
+from ecom_assets.core import avro, row_hash
 from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.context import Context
 from ecom_assets.core.layer import Built, Cut, Layer, Measurement
@@ -90,6 +91,15 @@ class Topic:
 
     def _measured(self, layer: Layer) -> Measurement:
         return layer.measure(self.at, self.table, layer.extend(self.at, self.table, Cut()))
+
+    def deliver(self, sequence: int, *rows: Row, first: int = 0) -> None:
+        """Send rows as those of a delivery, the first of which has a number there."""
+        batch = pa.RecordBatch.from_pylist(list(rows), schema=self.table.arrow)
+        places = [
+            pa.repeat(sequence, len(rows)).cast(pa.int64()),
+            pa.array(range(first, first + len(rows)), pa.int64()),
+        ]
+        self.send(*avro.encode(batch, self.table, pa.RecordBatch.from_arrays(places, schema=avro.PLACE)))
 
     def send(self, *rows: Row | bytes | None, commit: bool = True, partition: int | None = None) -> None:
         """Send rows (or raw values) as one transaction."""

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from ecom_assets.core.layer import Measurement
 from ecom_assets.core.measure import Measure
 
-LEFT_OUT = ("duplicates", "conflicts")
-"""Reasons for which a row of the layer before is not in the one after."""
+LEFT_OUT = ("duplicates", "conflicts", "stale", "superseded", "deleted", "deletions")
+"""Reasons for which a row of the layer before is not in the one after; ``deletions`` are rows that ask for one."""
+
+ALWAYS_SHOWN = LEFT_OUT[:2]
+"""Those that a measurement has also where there are none."""
 
 ADDED = ("replayed", "simulated")
 """Reasons for which a layer has rows that the one before has not: a simulation sent them again, or generated them."""
@@ -28,8 +31,8 @@ def mismatches(before: Measurement, after: Measurement) -> list[str]:
     """Compare two neighboring layers.
 
     Returns:
-        What differs, a sentence each; empty if ``before - pending + replayed + simulated = after + duplicates +
-        conflicts``, in rows and in checksum, and both sides agree on what is in quarantine.
+        What differs, a sentence each; empty if ``before - pending + replayed + simulated = after +`` the sum of
+        ``LEFT_OUT``, in rows and in checksum, and both sides agree on what is in quarantine.
     """
     where = f"{before.table}: {before.layer} -> {after.layer}"
     if after.problems:

@@ -75,7 +75,7 @@ class Measurement:
         table: Name of the table.
         layer: Name of the layer.
         measure: Its good rows.
-        excluded: Further rows by reason. ``duplicates`` and ``conflicts`` were left out at the boundary before this
+        excluded: Further rows by reason. Those of ``boundary.LEFT_OUT`` were left out at the boundary before this
             layer. A simulation sent ``replayed`` rows into the topic once more, or generated ``simulated`` ones, so
             they are among its rows and not among those of the layer before. ``pending`` rows are among the topic's rows
             and not among those of the layer behind it. ``quarantined`` rows could not be read: in raw and topic they
@@ -293,12 +293,16 @@ class Chunk:
         rows: Rows in it.
         bytes: Its size in bytes, header included.
         checksum: Sum of its row hashes modulo 2^64.
+        delivery: Sequence of the delivery that it is of; it follows from the name.
+        first_row: Number of its first row there, from 0; it follows from the chunks before.
     """
 
     name: str
     rows: int
     bytes: int
     checksum: int
+    delivery: int = field(default=0, compare=False)
+    first_row: int = field(default=0, compare=False)
 
 
 class ChunkSource(Layer, Protocol):

@@ -138,17 +138,41 @@ def spark_measure(frame: DataFrame, ids: Mapping[str, int]) -> tuple[int, int]:
     Returns:
         ``(rows, checksum)``.
     """
+    from pyspark.sql import functions as sf
+
+    return spark_measures(frame.withColumn("_all", sf.lit("")), ids, "_all").get("", (0, 0))
+
+
+def spark_measures(frame: DataFrame, ids: Mapping[str, int], by: str) -> dict[str, tuple[int, int]]:
+    """Count and checksum the groups of a Spark frame in one job; see ``spark_measure``.
+
+    Args:
+        frame: Has the columns.
+        ids: Column -> its permanent number.
+        by: The column that names the group of a row.
+
+    Returns:
+        Group -> ``(rows, checksum)``.
+    """
     numbers = dict(ids)
 
     def measured(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        rows = checksum = 0
+        sums: dict[str, tuple[int, int]] = {}
         for batch in batches:
-            rows += batch.num_rows
-            checksum += total(batch_hashes(batch, numbers))
-        yield pa.RecordBatch.from_pydict({"rows": [rows], "checksum": [str(checksum % MODULUS)]})
+            hashes, groups = batch_hashes(batch, numbers), batch.column(by)
+            for group in pc.unique(groups).to_pylist():
+                of = hashes[pc.equal(groups, group).to_numpy(zero_copy_only=False)]
+                rows, checksum = sums.get(group, (0, 0))
+                sums[group] = rows + len(of), (checksum + total(of)) % MODULUS
+        for group, (rows, checksum) in sums.items():
+            yield pa.RecordBatch.from_pydict({"group": [group], "rows": [rows], "checksum": [str(checksum)]})
 
-    parts = frame.select(*ids).mapInArrow(measured, "rows bigint, checksum string").collect()
-    return sum(part["rows"] for part in parts), sum(int(part["checksum"]) for part in parts) % MODULUS
+    found: dict[str, tuple[int, int]] = {}
+    wanted = frame.select(*ids, by).mapInArrow(measured, "group string, rows bigint, checksum string")
+    for part in wanted.collect():
+        rows, checksum = found.get(part["group"], (0, 0))
+        found[part["group"]] = rows + part["rows"], (checksum + int(part["checksum"])) % MODULUS
+    return found
 
 
 def total(hashes: np.ndarray) -> int:

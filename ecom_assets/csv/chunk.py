@@ -10,6 +10,7 @@ their own (``manifest-000001.jsonl``), which is written last: without it, they d
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,7 +51,7 @@ def files(table: Table, settings: Settings) -> list[Location]:
 
 
 def read_manifest(folder: Location) -> list[Chunk]:
-    """Read the manifest of a folder of chunks.
+    """Read the manifests of a folder of chunks, with the place of each chunk in its delivery.
 
     Raises:
         NotBuiltError: The folder has none: it was never built, or not to its end.
@@ -59,7 +60,15 @@ def read_manifest(folder: Location) -> list[Chunk]:
     if not (folder / MANIFEST).exists():
         raise NotBuiltError("chunked", folder.name)
     later = sorted(folder.glob("manifest-*.jsonl"), key=lambda path: path.name)
-    return [chunk for path in (folder / MANIFEST, *later) for chunk in _entries(path)]
+    return [chunk for path in (folder / MANIFEST, *later) for chunk in _placed(_entries(path))]
+
+
+def _placed(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Chunks of one delivery, each with the place that its rows have there."""
+    row = 0
+    for chunk in chunks:
+        yield dataclasses.replace(chunk, delivery=sequence_of(chunk.name), first_row=row)
+        row += chunk.rows
 
 
 def _entries(path: Location) -> list[Chunk]:

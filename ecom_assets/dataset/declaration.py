@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from ecom_assets.dataset.document import Document, Fault
 from ecom_assets.dataset.form import Form, fault
-from ecom_assets.dataset.model import KeyForm
+from ecom_assets.dataset.model import KeyForm, OnChange, WriteMode
 
 Columns = Annotated[list[str], Field(min_length=1)]
 OWNER = r"^(team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
@@ -101,6 +101,15 @@ class IndexForm(_Keyed):
     """Column family of its cells."""
 
 
+class DeletedForm(Form):
+    """Which rows ask for the deletion of their primary key's row, instead of bringing one."""
+
+    column: str
+    """The column that says so."""
+    values: Annotated[list[str], Field(min_length=1)]
+    """Its values in such rows, as they are in the file."""
+
+
 class PublishedForm(Form):
     """The file as its publisher provides it: others are loaded too, but said to differ."""
 
@@ -134,6 +143,18 @@ class TableForm(Form):
     """Column -> domain of keys. Expansion renews every key of a domain alike, so that copies still match."""
     references: list[ReferenceForm] = Field(default_factory=list)
     """What its values must find in other tables."""
+    write: WriteMode = "append"
+    """What a further row of a primary key does. `append`: nothing, since rows never change; one that differs is a
+    conflict. `merge`: it replaces the row that is there. `replace`: each delivery is the whole table; rows that it
+    does not have are deleted."""
+    version: str | None = None
+    """With `merge`: a column, or its typed companion, whose greatest value is the newest version of a row, whatever the
+    order of arrival; older ones that come late are counted as stale."""
+    deleted_if: DeletedForm | None = None
+    """With `merge`: rows that delete."""
+    history: bool = False
+    """Whether versions of rows that were replaced or deleted are kept, in `history/<table>`, with the time from which
+    and up to which each was valid."""
     conflicts_tolerated: Share = 0.0
     """Share of rows that may differ from another row of their primary key before that is an error."""
     hbase: HBaseForm
@@ -146,9 +167,10 @@ class TableForm(Form):
     """Name -> value of tags by which Dagster finds its assets."""
     freshness_hours: Annotated[int | None, Field(ge=1)] = None
     """Hours within which its rows should be verified in HBase again; a week if not given."""
-    on_change: Literal["append", "refuse"] = "append"
-    """What it means that a file which was loaded has grown in the source: `append`: what follows is new rows; `refuse`:
-    nothing of it is loaded. A file that was changed in any other way is refused."""
+    on_change: OnChange | None = None
+    """What it means that a file which was loaded is another one now. `append`: it has grown, and what follows is new
+    rows; any other change is refused. `replace`: it is delivered anew, as a whole. `refuse`: nothing of it is loaded.
+    If none is given: `replace` where deliveries are whole tables, else `append`."""
     published: PublishedForm | None = None
     """The file on Kaggle."""
 

@@ -102,7 +102,11 @@ def _table(name: str, table: TableForm, avro: Document, form: DatasetForm) -> Ta
         owners=tuple(table.owners),
         tags=dict(table.tags),
         freshness_hours=table.freshness_hours or 0,
-        on_change=table.on_change,
+        on_change=table.on_change or ("replace" if table.write == "replace" else "append"),
+        write=table.write,
+        version=table.version or "",
+        deleted_if=(table.deleted_if.column, tuple(table.deleted_if.values)) if table.deleted_if else None,
+        history=table.history,
         files=tuple(table.files),
         published=Published(table.published.bytes, table.published.sha256) if table.published else None,
     )

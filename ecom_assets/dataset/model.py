@@ -71,6 +71,12 @@ MAX_ROW_KEY = 32_767
 KeyForm = Literal["text", "int64", "fixed", "reversed_time"]
 """How a part of a key is written; see ``core.ordered_key``."""
 
+WriteMode = Literal["append", "merge", "replace"]
+"""What a further row of a primary key does: nothing; replace the row there; be part of a new state of the whole."""
+
+OnChange = Literal["append", "replace", "refuse"]
+"""What it means that a file which was loaded is another one now: more rows; a new delivery of all; a mistake."""
+
 
 def readable(name: str) -> str:
     """A name as a label: ``stock_items`` becomes ``Stock items``."""
@@ -160,7 +166,11 @@ class Table:
         tags: Name -> value of tags of its assets.
         freshness_hours: Hours within which it should be verified in HBase again; 0 for the usual.
         files: Patterns of the files that deliver it; empty for the usual names.
-        on_change: What it means that a file which was loaded has grown: new rows, or a mistake.
+        on_change: What it means that a file which was loaded is another one now.
+        write: What a further row of a primary key does.
+        version: The column whose greatest value is the newest version of a row; empty: the last one to come is.
+        deleted_if: A column and its values in rows that ask for a deletion; ``None``: no row does.
+        history: Whether former versions of rows are kept.
         published: Its file on Kaggle, if that is known.
     """
 
@@ -180,7 +190,11 @@ class Table:
     owners: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     freshness_hours: int = 0
-    on_change: Literal["append", "refuse"] = "append"
+    on_change: OnChange = "append"
+    write: WriteMode = "append"
+    version: str = ""
+    deleted_if: tuple[str, tuple[str, ...]] | None = None
+    history: bool = False
     files: tuple[str, ...] = ()
     published: Published | None = None
 

@@ -20,6 +20,7 @@ from ecom_assets.dataset.declaration import DatasetForm, HBaseForm, IndexForm, P
 from ecom_assets.dataset.document import Document, Fault, Key
 from ecom_assets.dataset.kind import AVRO_NAMES, Kind, is_nested, named
 from ecom_assets.dataset.model import OWN, declared_types, kind_of
+from ecom_assets.dataset.write_rules import write_faults
 
 TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 """What may be part of the name of a Kafka topic (https://kafka.apache.org/documentation/#topicconfigs), an HBase table
@@ -42,13 +43,13 @@ class Schema:
         document: Its file.
         nullable: Column -> whether a null is allowed, in the order of the CSV header.
         types: Column -> its type.
-        companions: Names of the typed companions.
+        companions: Typed companion -> its type.
     """
 
     document: Document
     nullable: dict[str, bool]
     types: dict[str, Kind]
-    companions: list[str]
+    companions: dict[str, str]
 
 
 def check(document: Document, form: DatasetForm, avro: dict[str, Document]) -> list[Fault]:
@@ -184,7 +185,7 @@ def _schema(file: Document) -> Schema:
         file,
         {f["name"]: "null" in declared_types(f) for f in fields},
         {f["name"]: kind for f in fields if (kind := kind_of(f))},
-        [companion for f in fields for companion in _column_names(f)[1:]],
+        {each["parsed_as"]["name"]: each["parsed_as"]["type"] for each in fields if "parsed_as" in each},
     )
 
 
@@ -239,6 +240,7 @@ def _table_faults(
                 f"expected a column of {' or '.join(RENEWABLE)}, got {column!r}, which is {kind.name}",
                 "no other keys can be renewed in copies of the data",
             )
+    yield from write_faults(document, here, table, schema.types, schema.companions)
     yield from _references(document, name, table, schemas, form)
     yield from _hbase(document, (*here, "hbase"), table, schema)
     for index, declared in table.indexes.items():

@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 from confluent_kafka import Producer
 
@@ -242,9 +243,16 @@ def load(upstream: ChunkSource, table: Table, chunks: Sequence[Chunk], data: Seq
 
 
 def encoded(batch: pa.RecordBatch, table: Table, chunks: Sequence[Chunk]) -> Load:
-    """Encode the rows of chunks."""
+    """Encode rows, with their places where they are those of chunks."""
     keys = ordered_key.encode([batch.column(name) for name in table.topic_key], ["text"] * len(table.topic_key))
-    return Load(chunks, keys.to_pylist(), avro.encode(batch, table))
+    return Load(chunks, keys.to_pylist(), avro.encode(batch, table, _places(chunks) if chunks else None))
+
+
+def _places(chunks: Sequence[Chunk]) -> pa.RecordBatch:
+    """The place of each row of chunks."""
+    deliveries = np.repeat([c.delivery for c in chunks], [c.rows for c in chunks])
+    rows = np.concatenate([np.arange(c.first_row, c.first_row + c.rows) for c in chunks])
+    return pa.RecordBatch.from_arrays([pa.array(each, pa.int64()) for each in (deliveries, rows)], schema=avro.PLACE)
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:

@@ -119,10 +119,16 @@ def opened(path: Location) -> DeltaTable:
 def added(path: Location, old: Version, new: Version) -> set[str] | None:
     """Files that a table got between two versions; ``None`` where it has not only grown, or nobody knows."""
     try:
-        before, now = (set(files(each)["path"].to_pylist()) for each in (at_version(path, old), at_version(path, new)))
+        gone, came = difference(at_version(path, old), at_version(path, new))
     except LakeError:
         return None  # another table, or the log of that time was cleaned up
-    return now - before if before <= now else None  # maintenance moves rows to other files
+    return None if gone else came  # maintenance moves rows to other files
+
+
+def difference(before: DeltaTable, now: DeltaTable) -> tuple[set[str], set[str]]:
+    """The files that the first of two versions alone has, and those that the second alone has."""
+    was, there = (set(files(each)["path"].to_pylist()) for each in (before, now))
+    return was - there, there - was
 
 
 def files(delta: DeltaTable) -> pa.Table:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from ecom_assets.core.boundary import ALWAYS_SHOWN
 from ecom_assets.core.errors import LakeError, NotBuiltError
 from ecom_assets.core.layer import Built, Changes, Cut, Layer, Measurement, Row, RowSource
 from ecom_assets.core.location import exists, remove
@@ -23,7 +24,7 @@ from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import reachable
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import companions, delta, merge, owner, quarantine, streamed
+from ecom_assets.lake import changes, companions, delta, history, merge, owner, quarantine, streamed
 from ecom_assets.lake.delta import Version
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from ecom_assets.core.context import Context
 
-FORM = 2
+FORM = 3
 """Raised when this room builds other rows or columns from the same input, so that tables are merged again."""
 
 
@@ -62,9 +63,10 @@ class MergedLayer(RowSource):
         return version
 
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:  # noqa: ARG002
-        """The primary key and the schema, companions included."""
+        """The primary key, what a further row of it does, and the schema, companions included."""
         schema = hashlib.sha256(repr((FORM, table.avsc)).encode()).hexdigest()[:16]
-        return {"primary key": table.key, "schema": schema}
+        mode = {"write": table.write, "version": table.version, "history": table.history}
+        return {"primary key": table.key, "schema": schema, **mode, "deleted_if": repr(table.deleted_if or "")}
 
     def exists(self, at: Context, table: Table) -> bool:
         """Whether there is a Delta table."""
@@ -82,11 +84,8 @@ class MergedLayer(RowSource):
             return Built(unchanged=True)
         with track(f"{self.name}/{table.name}", None), reachable(f"the merge of {table.name}"):
             left = (merge.rebuild if repair else merge.merge)(at, table, version)
-        notes = {
-            "duplicates": left.duplicates.rows,
-            "conflicts": left.conflicts.rows,
-            "unparsed": unparsed(table, at.settings),
-        }
+        counted = {reason: measure.rows for reason, measure in _shown(left).items()}
+        notes = {**counted, "unparsed": unparsed(table, at.settings)}
         return Built(delta.records(path), notes=notes)
 
     def extend(self, at: Context, table: Table, cut: Cut) -> Cut:
@@ -117,52 +116,43 @@ class MergedLayer(RowSource):
             found = delta.measure(table, held)
             problems = companions.mismatches(at.spark, table, path, held)
             left = merge.left_out(at, table, Version.parse(cut.streamed or ""))
-            kept = merge.in_quarantine(at.spark, table, at.settings)
-        if version == delta.rows_version(path) and not kept.same_rows(left.conflicts):
-            problem = (
-                f"merged/{table.name}: expected {left.conflicts.rows:,} conflicts with checksum {left.conflicts.hex} in"
-                f" {quarantine.folder(table, at.settings)}, got {kept.rows:,} with {kept.hex}"
-            )
-            problems.append(problem)
+            if version == delta.rows_version(path):
+                problems += _misplaced(at, table, left)
         return Measurement(
             table.name,
             self.name,
             found,
-            {"duplicates": left.duplicates, "conflicts": left.conflicts},
+            _shown(left),
             position=self.position(at, table, cut),
             problems=tuple(problems),
         )
 
     def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
-        """Read the files alone that the table got since, where every row that was streamed since is one of theirs.
-
-        If not, some of those rows were left out, and only ``measure`` finds which.
-        """
-        path, source = merge.folder(table, at.settings), streamed.folder(table, at.settings)
-        versions = [Version.parse(position) for position in (known.position, cut.merged or "")]
-        names = delta.added(path, *versions)
-        if names is None:
-            return None
-        held, now = delta.at_version(path, versions[1]), Version.parse(cut.streamed or "")
-        then = merge.merged_version(delta.at_version(path, versions[0]), now.id)
-        came = delta.added(source, then, now) if then else None
-        if came is None:
-            return None
-        with track(f"verification: {self.name}/{table.name}", None), reachable(f"the check of merged/{table.name}"):
-            found = delta.measure(table, held, names=names)
-            if not found.same_rows(delta.measure(table, delta.at_version(source, now), "_undecoded", came)):
-                return None
-            if companions.mismatches(at.spark, table, path, held, names):
-                return None
-            if not merge.in_quarantine(at.spark, table, at.settings).same_rows(known.excluded["conflicts"]):
-                return None
-        return replace(known, measure=known.measure.before + found, problems=())
+        """Read the files alone in which the table differs, and judge again what was streamed since."""
+        path, now = merge.folder(table, at.settings), Version.parse(cut.streamed or "")
+        try:
+            before, held = (
+                delta.at_version(path, Version.parse(position)) for position in (known.position, cut.merged or "")
+            )
+            gone, came = delta.difference(before, held)
+            with track(f"verification: {self.name}/{table.name}", None), reachable(f"the check of {table.name}"):
+                found, lost = delta.measure(table, held, names=came), delta.measure(table, before, names=gone)
+                more = merge.left_since(at, table, before, now)
+                if more is None or companions.mismatches(at.spark, table, path, held, came):
+                    return None
+                left = {reason: known.excluded.get(reason, Measure()) + each for reason, each in more.items()}
+                if _misplaced(at, table, left):
+                    return None
+        except (LakeError, FileNotFoundError):
+            return None  # another table, or files of that time were deleted
+        return replace(known, measure=known.measure.before + found - lost, excluded=_shown(left), problems=())
 
     def delete(self, at: Context, table: Table) -> None:
-        """Delete the table and its quarantine."""
+        """Delete the table, its history and its quarantine."""
         owner.register(at)
         quarantine.replace(None, table, at.settings, "merge")
         remove(merge.folder(table, at.settings))
+        history.replace(None, table, at.settings)
 
     def preview(self, at: Context, table: Table, rows: int) -> Sequence[Row]:
         """The first few rows, without companions."""
@@ -180,13 +170,13 @@ class MergedLayer(RowSource):
         return delta.batches(found, table.names)
 
     def changes(self, at: Context, table: Table, since: Cut, cut: Cut) -> Changes | None:
-        """The rows of the files that the table got since, if it has only grown."""
+        """The rows in which two versions of the table differ; ``None`` if it was rebuilt since."""
         path = merge.folder(table, at.settings)
-        versions = [Version.parse(each.merged or "") for each in (since, cut)]
-        names = delta.added(path, *versions)
-        if names is None:
+        try:
+            before, now = (delta.at_version(path, Version.parse(each.merged or "")) for each in (since, cut))
+        except LakeError:
             return None
-        return Changes(lambda: delta.batches(delta.at_version(path, versions[1]), table.names, names=names))
+        return changes.between(table, before, now)
 
     def sample(self, at: Context, table: Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of about 100,000 rows."""
@@ -201,6 +191,26 @@ class MergedLayer(RowSource):
     def left_out(self, at: Context, table: Table) -> Mapping[str, Measure]:  # noqa: ARG002
         """Nothing: what merging leaves out is part of this layer's own measurement."""
         return {}
+
+
+def _shown(left: merge.Left) -> dict[str, Measure]:
+    """The rows that were left out, as a measurement has them."""
+    return {reason: each for reason, each in left.items() if each.rows or reason in ALWAYS_SHOWN}
+
+
+def _misplaced(at: Context, table: Table, left: merge.Left) -> list[str]:
+    """Where quarantine or history hold other rows than those that merging leaves out."""
+    due = {"conflicts": (left["conflicts"], quarantine.folder(table, at.settings))}
+    kept = {"conflicts": merge.in_quarantine(at.spark, table, at.settings)}
+    if table.history:
+        due["former versions"] = left["superseded"] + left["deleted"], history.folder(table, at.settings)
+        kept["former versions"] = history.measure(table, at.settings)
+    return [
+        f"merged/{table.name}: expected {rows.rows:,} {what} with checksum {rows.hex} in {path}, got"
+        f" {kept[what].rows:,} with {kept[what].hex}"
+        for what, (rows, path) in due.items()
+        if not kept[what].same_rows(rows)
+    ]
 
 
 def unparsed(table: Table, settings: Settings) -> dict[str, int]:

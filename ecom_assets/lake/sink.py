@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 RECORDS = ("key", "value", "partition", "offset", "timestamp")
 """Columns of Spark's Kafka source that the sink takes."""
 
-PLACE = (
+RECORD = (
     pa.field("_topic", pa.string()),
     pa.field("_partition", pa.int32()),
     pa.field("_offset", pa.int64()),
     pa.field("_timestamp", pa.timestamp("us", "UTC")),
 )
-"""Where a row of the streamed table comes from."""
+"""The record that a row of the streamed table comes from."""
 
 UNDECODED = pa.struct([("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())])
 """A record that is not a row of the table; null next to a row."""
@@ -66,7 +66,7 @@ GROUP_BYTES = 64 << 20
 def columns(table: Table) -> pa.Schema:
     """The columns of a streamed table; all may be null, as Delta needs no second contract."""
     own = [field.with_nullable(True) for field in table.arrow]
-    return pa.schema([*own, *PLACE, pa.field("_undecoded", UNDECODED)])
+    return pa.schema([*own, *avro.PLACE, *RECORD, pa.field("_undecoded", UNDECODED)])
 
 
 @dataclass
@@ -209,11 +209,11 @@ def decoded(records: pa.RecordBatch, table: Table, topic: str) -> pa.RecordBatch
     if reasons:
         bad = np.array(sorted(reasons))
         good = np.setdiff1d(np.arange(count), bad)
-        rows = pa.RecordBatch.from_arrays([c.take(_places(good, count)) for c in rows.columns], names=table.names)
+        rows = pa.RecordBatch.from_arrays([c.take(_places(good, count)) for c in rows.columns], names=rows.schema.names)
         parts = [records["key"].take(bad), values.take(bad), pa.array([reasons[n] for n in bad.tolist()])]
         undecoded = pa.StructArray.from_arrays(parts, fields=list(UNDECODED)).take(_places(bad, count))
     place = [pa.repeat(topic, count), *(records[c] for c in ("partition", "offset", "timestamp"))]
-    arrays = [*rows.columns, *(c.cast(f.type) for c, f in zip(place, PLACE, strict=True)), undecoded]
+    arrays = [*rows.columns, *(c.cast(f.type) for c, f in zip(place, RECORD, strict=True)), undecoded]
     return pa.RecordBatch.from_arrays(arrays, schema=columns(table))
 
 
@@ -232,11 +232,14 @@ def _parquet(file: object, table: Table) -> pq.ParquetWriter:
     Texts that differ in each row, as keys do, gain nothing from a dictionary.
     """
     schema = columns(table)
+    counted = ("_row", "_offset")  # each value is a little more than the last one
+    plain = {*table.key_columns, *counted, "_timestamp"}
     return pq.ParquetWriter(
         file,
         schema,
         compression="zstd",
         write_statistics=False,
         store_schema=False,
-        use_dictionary=[name for name in schema.names if name not in {*table.key_columns, "_offset", "_timestamp"}],
+        use_dictionary=[name for name in schema.names if name not in plain],
+        column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
     )

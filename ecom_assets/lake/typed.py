@@ -6,6 +6,7 @@ have a companion; the schema declares that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as sf
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
-def typed(rows: DataFrame, table: Table) -> DataFrame:
-    """The table's own columns, and the typed companions next to them."""
-    frame = rows.select(*table.names)
+def typed(rows: DataFrame, table: Table, more: Sequence[str] = ()) -> DataFrame:
+    """The table's own columns, further ones, and the typed companions next to them."""
+    frame = rows.select(*table.names, *more)
     for column in table.columns:
         if column.parsed_as:
             frame = with_parsed(frame, column.name, *column.parsed_as)

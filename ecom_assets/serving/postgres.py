@@ -20,6 +20,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from ecom_assets.core import locks, values
+from ecom_assets.core.boundary import ALWAYS_SHOWN
 from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
@@ -63,8 +64,7 @@ class Loaded:
 
     Attributes:
         rows: Rows loaded.
-        duplicates: Equal rows of one key that were left out.
-        conflicts: Different rows of one key that were left out and quarantined.
+        left: Reason -> rows that were left out.
         unparsed: Values whose text is not of the column's type, null now, by column.
         orphans: Rows that refer to a row that is not there, by column.
         keyed: Whether the table has its primary key. It has a unique index by hash instead where a value is longer
@@ -72,8 +72,7 @@ class Loaded:
     """
 
     rows: int
-    duplicates: int
-    conflicts: int
+    left: dict[str, int]
     unparsed: dict[str, int] = field(default_factory=dict)
     orphans: dict[str, int] = field(default_factory=dict)
     keyed: bool = True
@@ -240,7 +239,8 @@ def _load_table(
     for statement in statements:
         connection.execute(statement)
     lost = {n: c for n, c in unparsed.items() if c}
-    return Loaded(rows, clean.duplicates.rows, clean.conflicts.rows, lost, keyed=keyed)
+    left = {reason: each.rows for reason, each in clean.left.items() if each.rows or reason in ALWAYS_SHOWN}
+    return Loaded(rows, left, lost, keyed=keyed)
 
 
 def _index(connection: psycopg.Connection, statement: sql.Composed, otherwise: sql.Composed) -> bool:

@@ -16,14 +16,20 @@ from pyspark.sql import functions as sf
 
 from ecom_assets.core import row_hash
 from ecom_assets.core.addresses import Addresses
+from ecom_assets.core.boundary import LEFT_OUT
 from ecom_assets.core.layer import Built, Cut
 from ecom_assets.core.measure import Measure
-from ecom_assets.lake import companions, delta, maintenance, merge, quarantine, repeats, streamed
+from ecom_assets.lake import companions, delta, maintenance, merge, quarantine, repeats, streamed, target
+from ecom_assets.lake.fates import Deliveries
 from ecom_assets.lake.typed import with_parsed
 from ecom_assets.paths import MERGED
 from ecom_assets.serving import postgres
-from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT
+from ecom_assets_tests.tables import CLICK_STREAM
+from ecom_assets_tests.tables import PRODUCT as DECLARED
 from ecom_assets_tests.topics import MakeTopic, Row, event, held, product
+
+PRODUCT = dataclasses.replace(DECLARED, write="append", history=False)
+"""Products that never change; ``test_write_modes`` has others."""
 
 
 def test_merge(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,11 +132,14 @@ def test_a_merge_killed_before_its_commit_counts_nothing_twice(make_topic: MakeT
     topic.stream()
     version = delta.rows_version(streamed.folder(PRODUCT, topic.settings))
     assert version
-    left = merge.Left(held(PRODUCT, [product(1), product(2)]), Measure())
-    merge._remember(topic.at, PRODUCT, version, left)  # and then it was killed
+    repeated = held(PRODUCT, [product(1), product(2)])
+    left = dict.fromkeys(LEFT_OUT, Measure()) | {"duplicates": repeated}
+    target.remember(
+        topic.at.books, PRODUCT, version, left, Deliveries.of(PRODUCT, topic.settings)
+    )  # then it was killed
     assert topic.merge().notes["duplicates"] == 2
     assert topic.merged().measure.rows == 8
-    assert topic.merged().excluded["duplicates"].same_rows(left.duplicates)
+    assert topic.merged().excluded["duplicates"].same_rows(repeated)
 
 
 def test_a_foreign_note_in_the_log_stops_nothing(make_topic: MakeTopic) -> None:

@@ -75,7 +75,14 @@ def test_each_record_is_a_row_or_undecoded() -> None:
             expected.append({"key": b"k", "value": bad} if is_bad else product(n))
         made = sink.decoded(records(*values, first=7), TABLE, "shop.product").to_pylist()
         for n, (row, want) in enumerate(zip(made, expected, strict=True)):
-            place = {"_topic": "shop.product", "_partition": 3, "_offset": 7 + n, "_timestamp": WHEN}
+            place = {
+                "_delivery": None,
+                "_row": None,
+                "_topic": "shop.product",
+                "_partition": 3,
+                "_offset": 7 + n,
+                "_timestamp": WHEN,
+            }
             if "id" in want:
                 assert row == {**want, **place, "_undecoded": None}
             else:

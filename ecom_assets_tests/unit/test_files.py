@@ -354,8 +354,8 @@ def test_bulk_rows_come_once(home: Callable[..., Settings]) -> None:
     for batch in rows:
         out += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, CLICK_STREAM.ids)))
     assert out.same_rows(before)
-    assert (rows.duplicates.rows, rows.conflicts.rows) == (2, 1)
-    assert (out + rows.duplicates + rows.conflicts).same_rows(measured(CLICK_STREAM, settings).measure)
+    assert (rows.left["duplicates"].rows, rows.left["conflicts"].rows) == (2, 1)
+    assert sum(rows.left.values(), out).same_rows(measured(CLICK_STREAM, settings).measure)
     (reported,) = map(json.loads, (settings.quarantine / "click_stream.conflicts.jsonl").read_text().splitlines())
     assert reported["row"]["traffic_source"] == "X"
 
@@ -384,11 +384,11 @@ def test_memory_does_not_grow_with_repeated_keys(home: Callable[..., Settings]) 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(held) == rows
-    assert found.duplicates.rows == rows
-    assert found.conflicts.rows == len(range(0, rows, 3))
+    assert found.left["duplicates"].rows == rows
+    assert found.left["conflicts"].rows == len(range(0, rows, 3))
     assert peak < 12e6 + 150 * rows / 3  # the conflicts of one batch are written at once
     conflicts = unique.conflicts_file(CLICK_STREAM, settings).read_bytes().splitlines()
-    assert len(conflicts) == found.conflicts.rows
+    assert len(conflicts) == found.left["conflicts"].rows
 
 
 def test_two_readers_at_once_do_not_meet(home: Callable[..., Settings]) -> None:

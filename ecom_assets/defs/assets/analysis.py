@@ -37,8 +37,7 @@ def postgres_assets(dataset: Dataset, names: Names) -> dg.AssetsDefinition:
             if done:
                 metadata |= {
                     "dagster/row_count": dg.MetadataValue.int(done.rows),
-                    "duplicates": dg.MetadataValue.int(done.duplicates),
-                    "conflicts": dg.MetadataValue.int(done.conflicts),
+                    **{reason: dg.MetadataValue.int(rows) for reason, rows in done.left.items()},
                     "unparsed": dg.MetadataValue.json(done.unparsed),
                     "orphans": dg.MetadataValue.json(done.orphans),
                     "primary_key": dg.MetadataValue.bool(done.keyed),

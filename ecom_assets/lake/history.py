@@ -1,0 +1,64 @@
+"""History: former versions of rows, each with the time from which and up to which it was valid (SCD 2).
+
+What belongs here: the table ``history/<table>``, next to the merged one. What does not: which rows ended, and by what;
+see ``fates``. A merge of all rows writes it anew, so it can be rebuilt from the topic at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deltalake import DeltaTable
+from pyspark.sql import functions as sf
+
+from ecom_assets.core.location import Location, exists, remove
+from ecom_assets.core.measure import Measure
+from ecom_assets.core.settings import Settings
+from ecom_assets.dataset.model import Table
+from ecom_assets.lake import delta
+from ecom_assets.lake.fates import PLACED, UNTIL
+from ecom_assets.lake.typed import typed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+NAMES = {
+    "_since": "valid_from",
+    "_until": "valid_to",
+    "_delivery": "delivery",
+    "_until_delivery": "ended_by",
+    "_fate": "ended_as",
+}
+"""Column of a judged row -> its name here: when the version was valid, the sequences of the deliveries that brought and
+ended it, and whether it was superseded or deleted."""
+
+
+def folder(table: Table, settings: Settings) -> Location:
+    """Folder of a table's history."""
+    return settings.lake / "history" / table.name
+
+
+def append(ended: DataFrame, table: Table, settings: Settings) -> None:
+    """Add versions that ended, as ``fates.judged`` has them."""
+    _columns(ended, table).write.format("delta").mode("append").save(str(folder(table, settings)))
+
+
+def replace(ended: DataFrame | None, table: Table, settings: Settings) -> None:
+    """Write all versions that ended, in place of those there; ``None`` for none."""
+    if ended is None:
+        remove(folder(table, settings))
+        return
+    writer = _columns(ended, table).write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+    writer.save(str(folder(table, settings)))
+
+
+def measure(table: Table, settings: Settings) -> Measure:
+    """Count and checksum the versions that are kept."""
+    path = folder(table, settings)
+    return delta.measure(table, DeltaTable(str(path))) if exists(path) else Measure()
+
+
+def _columns(ended: DataFrame, table: Table) -> DataFrame:
+    rows = typed(ended, table, [*PLACED, *UNTIL, "_fate"])
+    own = [name for name in rows.columns if not name.startswith("_")]
+    return rows.select(*own, *(sf.col(name).alias(shown) for name, shown in NAMES.items()))
