@@ -14,7 +14,7 @@ import dagster as dg
 from pydantic import Field
 from typing_extensions import override
 
-from ecom_assets.core.settings import DATASET
+from ecom_assets.core.settings import BUCKET, DATASET
 
 
 class LakehouseScaffolder(dg.Scaffolder):
@@ -36,8 +36,8 @@ class Lakehouse(dg.Component, dg.Resolvable, dg.Model):
     )
     source: str | None = Field(
         None,
-        description="synthetic, kaggle, or a folder with the CSV files; a relative path starts in the project. Empty:"
-        " ECOM_SOURCE, or what the home remembers.",
+        description="synthetic, kaggle, s3://bucket/folder, or a folder with the CSV files; a relative path starts in"
+        " the project. Empty: ECOM_SOURCE, or what the home remembers.",
     )
     home: str = Field(
         ".ecom", description="Folder for all data, logs and state; a relative path starts in the project."
@@ -60,11 +60,15 @@ class Lakehouse(dg.Component, dg.Resolvable, dg.Model):
         root = context.project_root
         return build_defs(
             dataset=self.dataset if is_bundled(self.dataset) else _in_project(root, self.dataset),
-            source=self.source if self.source in (None, "synthetic", "kaggle") else _in_project(root, self.source),
+            source=_in_project(root, self.source) if self.source and _is_path(self.source) else self.source,
             home=_in_project(root, self.home),
             prefix=self.prefix,
             settings=self.settings,
         )
+
+
+def _is_path(source: str) -> bool:
+    return source not in ("synthetic", "kaggle") and not source.startswith(BUCKET)
 
 
 def _in_project(root: Path, path: str) -> Path:

@@ -52,7 +52,8 @@ def build_defs(
 
     Args:
         dataset: The name of a data set that comes along, or the folder of a declaration.
-        source: Where its files come from: ``synthetic``, ``kaggle``, or a folder.
+        source: Where its files come from: ``synthetic``, ``kaggle``, a folder, or a bucket
+            (``s3://bucket/folder``).
         home: The folder of its data, logs and state.
         prefix: First part of the assets' keys and beginning of the names of jobs, sensors, groups, pools and
             resources; also the namespace of topics and HBase tables, if ``settings`` has none.

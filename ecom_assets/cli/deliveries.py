@@ -12,6 +12,7 @@ from rich.table import Table as Grid
 
 from ecom_assets.cli.console import console, inform, right
 from ecom_assets.cli.options import AsJson, Home, configure_existing
+from ecom_assets.core.errors import SourceError
 
 if TYPE_CHECKING:
     from ecom_assets.core.settings import Settings
@@ -30,16 +31,16 @@ def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
     settings = configure_existing(home=home)
     from ecom_assets.core.home import hint
     from ecom_assets.dataset.loader import named
-    from ecom_assets.source import is_folder, overview
+    from ecom_assets.source import overview, receives_files
 
     found, accepted = overview.of(settings, named(settings.dataset)), _accepted(settings)
     _print_deliveries(accepted)
-    if is_folder(settings):
+    if receives_files(settings):
         _print_files(found, settings)
     else:
         inform(f"the source is {settings.source}: one delivery, which `{hint('run', settings)}` loads")
     if as_json:
-        files = [_json(each) for each in found]
+        files = [_json(each, settings.source) for each in found]
         print(json.dumps({"source": settings.source, "deliveries": list(map(_as_json, accepted)), "files": files}))
 
 
@@ -54,14 +55,14 @@ def settle(settings: Settings) -> None:
     while time.monotonic() < deadline:
         try:
             found = overview.of(settings, named(settings.dataset))
-        except OSError:
+        except (OSError, SourceError):
             return
         fresh = [each.file for each in found if each.state in overview.WAITING and not each.file.is_settled]
         if not fresh:
             return
         if not said:
             said = True
-            inform(f"waiting until {fresh[0].path} is complete: it was written a moment ago")
+            inform(f"waiting until {settings.source}/{fresh[0].path} is complete: it was written a moment ago")
         time.sleep(0.5)
 
 
@@ -69,14 +70,13 @@ def require_folder(settings: Settings) -> None:
     """Refuse to watch a source that gets no further files.
 
     Raises:
-        SourceError: It is no folder.
+        SourceError: It is neither a folder nor a bucket.
     """
-    from ecom_assets.core.errors import SourceError
-    from ecom_assets.source import is_folder
+    from ecom_assets.source import receives_files
 
-    if not is_folder(settings):
+    if not receives_files(settings):
         raise SourceError(
-            f"--watch: expected a source that is a folder, got {settings.source}", "set --source to a folder"
+            f"--watch: expected a source that is a folder or a bucket, got {settings.source}", "set --source to one"
         )
 
 
@@ -91,20 +91,20 @@ def await_files(settings: Settings, seconds: float | None) -> None:
         try:
             if files_waiting(settings, named(settings.dataset)):
                 return
-        except OSError as error:  # a share that is away for a while
+        except (OSError, SourceError) as error:  # a share or a store that is away for a while
             inform(f"{settings.source} cannot be read: {error}")
         time.sleep(2)
 
 
 def waiting(settings: Settings) -> str:
-    """A sentence about files of the source that are not loaded; empty if there are none, or the folder is away."""
+    """A sentence about files of the source that are not loaded; empty if there are none, or the source is away."""
     from ecom_assets.core.home import hint
     from ecom_assets.dataset.loader import named
     from ecom_assets.source import overview
 
     try:
         found = overview.of(settings, named(settings.dataset))
-    except OSError:
+    except (OSError, SourceError):
         return ""
     left = sum(not each.is_loaded for each in found)
     files = "one file" if left == 1 else f"{left:,} files"
@@ -135,17 +135,16 @@ def _print_deliveries(found: list[Progress]) -> None:
 
 
 def _print_files(found: list[Listed], settings: Settings) -> None:
-    from ecom_assets.source import overview, source_folder
+    from ecom_assets.source import overview
 
-    folder = source_folder(settings)
     loaded = sum(each.is_loaded for each in found)
     if loaded > SHOWN:
-        inform(f"{loaded:,} files of {folder} are loaded; --json lists them")
+        inform(f"{loaded:,} files of {settings.source} are loaded; --json lists them")
         found = [each for each in found if not each.is_loaded]
     if not found:
         return
     columns = ("file", "table", "delivery", right("bytes"), "written", "")
-    grid = Grid(*columns, title=f"Files of {folder}", title_justify="left")
+    grid = Grid(*columns, title=f"Files of {settings.source}", title_justify="left")
     for each in found:
         file, state = each.file, each.state
         if each.state in overview.WAITING and not file.is_settled:
@@ -153,7 +152,7 @@ def _print_files(found: list[Listed], settings: Settings) -> None:
         if each.detail:
             state += f": {escape(each.detail)}"
         grid.add_row(
-            escape(str(file.path.relative_to(folder))),
+            escape(str(file.path)),
             file.table,
             "" if each.sequence is None else str(each.sequence),
             f"{file.bytes:,}",
@@ -177,13 +176,13 @@ def _as_json(each: Progress) -> dict[str, Any]:
     }
 
 
-def _json(each: Listed) -> dict[str, object]:
+def _json(each: Listed, source: str) -> dict[str, object]:
     file = each.file
     return {
         "delivery": each.sequence,
         "name": file.delivery,
         "table": file.table,
-        "file": str(file.path),
+        "file": f"{source}/{file.path}",
         "bytes": file.bytes,
         "written_at": datetime.fromtimestamp(file.modified, UTC).isoformat(),
         "settled": file.is_settled,

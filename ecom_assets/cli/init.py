@@ -73,8 +73,14 @@ def init(
 
 
 def _files(source: Path, existing: Existing) -> dict[str, Path]:
+    from ecom_assets.core.settings import BUCKET
     from ecom_assets.dataset.discovery import discover, draft
 
+    if str(source).startswith(BUCKET.rstrip("/")):
+        raise draft.DraftError(
+            f"--from: expected a folder of this machine, got a bucket ({source}); copy some of its files to a folder,"
+            " and declare these; `ecom run --source` reads the bucket"
+        )
     if not source.is_dir():
         what = "a file" if source.exists() else "nothing of that name"
         raise draft.DraftError(f"{source}: expected a folder with CSV files, found {what}; correct --from")

@@ -60,7 +60,10 @@ def run(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(help="synthetic, kaggle, or a folder with the CSV files.", show_default="synthetic"),
+        typer.Option(
+            help="synthetic, kaggle, or a folder or bucket (s3://bucket/folder) with the CSV files.",
+            show_default="synthetic",
+        ),
     ] = None,
     expand: Annotated[
         str | None,

@@ -43,7 +43,7 @@ class HBaseError(EcomError):
 
 
 class SourceError(EcomError):
-    """The place where raw files come from: a folder, Kaggle, or what a home took from them before."""
+    """The place where raw files come from: a folder, a bucket, Kaggle, or what a home took from them before."""
 
 
 class CsvError(EcomError):

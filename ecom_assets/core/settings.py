@@ -32,6 +32,9 @@ DATASET = "shop"
 """The data set of a home that names none: one that comes along."""
 
 
+BUCKET = "s3://"
+"""What the address of a bucket begins with."""
+
 SMALL_SCALE = 0.02
 """Synthetic data up to this scale count as small."""
 
@@ -92,7 +95,9 @@ class Settings(BaseSettings):
     dataset: str = Field(
         DATASET, description="Data set: the name of one that comes along, or a folder with its dataset.yaml"
     )
-    source: str = Field("synthetic", description="synthetic, kaggle, or a folder with the CSV files")
+    source: str = Field(
+        "synthetic", description="synthetic, kaggle, or a folder or bucket (s3://bucket/folder) with the CSV files"
+    )
     scale: float = Field(0.01, gt=0, description="Size of the synthetic data; 1.0 is the full 13.8M rows")
     seed: int = Field(20220731, description="Seed of the synthetic data")
     expand: str = Field("none", description="none, a size per table (500MB), 3GB in all, or a factor (2.5)")
@@ -341,7 +346,7 @@ def load(**overrides: object) -> Settings:
     if is_path or (folder / "dataset.yaml").is_file():  # any other name is that of a bundled one
         settings = settings.model_copy(update={"dataset": str(folder.resolve())})
     if settings.source not in ("synthetic", "kaggle"):
-        settings = settings.model_copy(update={"source": str(Path(settings.source).expanduser().resolve())})
+        settings = settings.model_copy(update={"source": _resolved(settings.source)})
     known = _known(settings.home)
     if known:  # a home from before there were others holds the default
         known = {"dataset": DATASET} | known
@@ -358,6 +363,24 @@ def load(**overrides: object) -> Settings:
         else:
             settings = settings.model_copy(update={name: known[name]})
     return settings
+
+
+def _resolved(source: str) -> str:
+    """A folder or bucket by its one full name.
+
+    Raises:
+        SettingsError: It is another address, or one with more than bucket and folder; errors and logs name it whole.
+    """
+    if "://" not in source:
+        return str(Path(source).expanduser().resolve())
+    if not re.fullmatch(r"s3://[a-zA-Z0-9._-]+(/[^?#]*)?", source):
+        scheme = source.partition("://")[0]
+        raise SettingsError(
+            f"source (ECOM_SOURCE): expected a folder or s3://bucket/folder, got another address ({scheme}://…)",
+            "server, region and keys are set by AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY",
+        )
+    return source.rstrip("/")
 
 
 def remember(settings: Settings, *, begun: bool = False) -> None:

@@ -237,7 +237,7 @@ def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource, names: N
 
 
 def new_files(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest | dg.SkipReason:
-    """Further files are complete in the source folder: accept them as deliveries, and carry them into the topics."""
+    """Further files are complete in the source: accept them as deliveries, and carry them into the topics."""
     deliveries.announce(context.instance, home.at, names)
     return _decided(lambda: _arrivals(context, home, names))
 

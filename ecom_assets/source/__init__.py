@@ -1,4 +1,4 @@
-"""Where the raw files come from: Kaggle, a folder, or the generator.
+"""Where the raw files come from: Kaggle, a folder, a bucket, or the generator.
 
 What belongs here: putting the first CSV files under the home's ``raw`` folder and
 remembering whose they are. Each source has a module of its own; files that come later
@@ -13,14 +13,26 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ecom_assets.core.delivery import Accepted, Origin
+from ecom_assets.core.delivery import Accepted
 from ecom_assets.core.errors import SourceError
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.source.places import SourceAwayError, place
 
-__all__ = ["KaggleError", "SourceChangedError", "SourceMismatchError", "SourceNotFoundError", "acquire", "recorded"]
+if TYPE_CHECKING:
+    from ecom_assets.source.arrival import Arrived
+
+__all__ = [
+    "KaggleError",
+    "SourceAwayError",
+    "SourceChangedError",
+    "SourceMismatchError",
+    "SourceNotFoundError",
+    "acquire",
+    "recorded",
+]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +61,7 @@ def acquire(
 ) -> dict[str, Path]:
     """Put the raw files under ``settings.raw``, or find that they are there already; then accept what else came.
 
-    Files of Kaggle are linked where the file system allows it, those of a folder copied: what becomes of them there
+    Files of Kaggle are linked where the file system allows it, all others copied: what becomes of them there
     does not matter any more.
 
     Args:
@@ -64,26 +76,22 @@ def acquire(
         SourceMismatchError: The home holds data of another source, scale or seed, or of none that is known.
         SourceChangedError: A file of the source has another size than when the home was built.
         SourceNotFoundError: The folder or one of its files is missing.
+        SourceAwayError: The store of a bucket does not answer.
         KaggleError: Kaggle did not provide the data set.
         ValueError: The scale is too small, or the seed negative.
         OSError: The home can't be written.
     """
     files = _acquire_first(settings, dataset, progress)
-    if is_folder(settings):
+    if receives_files(settings):
         from ecom_assets.source import acceptance
 
         acceptance.accept(settings, dataset, first_files(settings))
     return files
 
 
-def is_folder(settings: Settings) -> bool:
-    """Whether a home's source is a folder, into which further files may come."""
+def receives_files(settings: Settings) -> bool:
+    """Whether further files may come into a home's source: it is a folder or a bucket."""
     return settings.source not in ("synthetic", "kaggle")
-
-
-def source_folder(settings: Settings) -> Path:
-    """The source of a home that is a folder."""
-    return Path(settings.source).expanduser().resolve()
 
 
 def _acquire_first(
@@ -96,7 +104,7 @@ def _acquire_first(
     _refuse_other(settings, held, requested, files)
     known: dict[str, dict[str, int]] = held.get("files", {})
     changes = {table: change for table, file in files.items() if (change := _change(file, known.get(table)))}
-    if known and is_folder(settings):
+    if known and receives_files(settings):
         copied = held.get("copied", {})
         changes |= {t: f"{f}: not copied" for t, f in files.items() if t in known and t not in copied}
     if known and not changes:
@@ -130,8 +138,9 @@ def waiting(settings: Settings, dataset: Dataset) -> list[tuple[str, str]]:
 
     Raises:
         OSError: The source cannot be read.
+        SourceAwayError: The store of a bucket does not answer.
     """
-    if not is_folder(settings) or not recorded(settings):
+    if not receives_files(settings) or not recorded(settings):
         return []
     from ecom_assets.source import acceptance
 
@@ -140,7 +149,7 @@ def waiting(settings: Settings, dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def first_files(settings: Settings) -> list[Accepted]:
-    """The files of a source folder that a home was begun with."""
+    """The files of a source that a home was begun with, if further ones may come."""
     return list(map(Accepted.from_json, _read(settings.raw / RECORD).get("copied", {}).values()))
 
 
@@ -165,13 +174,13 @@ def _requested(settings: Settings) -> dict[str, Any]:
         case "kaggle":
             return {"source": "kaggle"}
         case _:
-            return {"source": str(source_folder(settings))}
+            return {"source": str(place(settings))}
 
 
 def _described(source: dict[str, Any]) -> str:
     if source["source"] == "synthetic":
         return f"synthetic data of scale {source['scale']} and seed {source['seed']}"
-    return "the data of Kaggle" if source["source"] == "kaggle" else f"the data of folder {source['source']}"
+    return "the data of Kaggle" if source["source"] == "kaggle" else f"the data of {source['source']}"
 
 
 def _refuse_other(settings: Settings, held: dict[str, Any], requested: dict[str, Any], files: dict[str, Path]) -> None:
@@ -201,6 +210,7 @@ def _take(
     from ecom_assets.source import folder, kaggle
 
     requested, before = _requested(settings), held.get("copied", {})
+    from_kaggle = requested["source"] == "kaggle"
 
     def begin() -> None:
         # Written before the first file, so that files of an interrupted run are known as ours, and a run without
@@ -215,41 +225,47 @@ def _take(
         begin()
         synthetic.generate(settings.raw, settings.scale, settings.seed, progress)
         return {}
-    from_kaggle = requested["source"] == "kaggle"
-    found = kaggle.download(dataset) if from_kaggle else folder.locate(source_folder(settings), dataset)
-    begin()
     if not from_kaggle:
+        located = folder.locate(place(settings), dataset)
+        begin()
         first = {file.table: file for file in first_files(settings)}
-        copied = [_copied(found[name], table, settings, first.get(name)) for name, table in wanted.items()]
+        copied = [_copied(located[name], table, settings, first.get(name)) for name, table in wanted.items()]
         return {"copied": before | {file.table: asdict(file) for file in copied}}
+    found = kaggle.download(dataset)
+    begin()
     for name, table in wanted.items():
         folder.link(found[name], settings.raw / table.csv)
     return {"published": kaggle.recognize({name: settings.raw / t.csv for name, t in dataset.tables.items()}, dataset)}
 
 
-def _copied(file: Path, table: Table, settings: Settings, before: Accepted | None) -> Accepted:
+def _copied(file: Arrived, table: Table, settings: Settings, before: Accepted | None) -> Accepted:
     """Copy the first file of a table, of one that was copied before as much as was there then.
 
     Raises:
-        SourceChangedError: It was copied before, and is another one now.
+        SourceChangedError: It was copied before, and is another one now; or it was replaced meanwhile (transient).
     """
     from ecom_assets.source import acceptance
 
-    at, state = settings.raw / table.csv, file.stat()
+    at, source = settings.raw / table.csv, place(settings)
     partial = at.with_name(f".{at.name}.partial")
     try:
-        size, sha256 = acceptance.copy(file, partial, before.bytes if before else None)
+        size, sha256 = acceptance.copy(source, file.path, partial, before.bytes if before else None)
         if before and (size, sha256) != (before.bytes, before.sha256):
             raise SourceChangedError(
-                f"{file}: expected the {before.bytes:,} bytes with which this home was built (SHA-256"
+                f"{source}/{file.path}: expected the {before.bytes:,} bytes with which this home was built (SHA-256"
                 f" {before.sha256[:12]}…), got others, and the home's own copy is gone or was changed",
                 "bring the old file back, or build the new data in another home (--home, ECOM_HOME)",
             )
         partial.replace(at)
+    except acceptance.UnsteadyError as error:
+        raise SourceChangedError(
+            f"{source}/{file.path}: expected an object that stays while it is copied, got one that does not: {error}",
+            "run again when all objects are there",
+            transient=True,
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
-    place = file.relative_to(source_folder(settings)).as_posix()
-    return before or Accepted(table.name, Origin(place, state.st_size, state.st_mtime_ns), size, sha256)
+    return before or Accepted(table.name, acceptance.origin(file), size, sha256)
 
 
 def _measure(file: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Acceptance: new files of a source folder are copied into the home, once, as deliveries.
+"""Acceptance: new files of a source are copied into the home, once, as deliveries.
 
 What belongs here: which files are taken, what a changed one means, and copying. What does not: which file is of which
 table (``arrival``), and what is in it.
@@ -16,23 +16,26 @@ import gzip
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from ecom_assets.core import delivery, locks
 from ecom_assets.core.delivery import Accepted, Delivery, Origin
+from ecom_assets.core.errors import SourceError
 from ecom_assets.core.expansion import Target
 from ecom_assets.core.files import read_json, write_json
 from ecom_assets.core.progress import note
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.source import arrival, source_folder
+from ecom_assets.source import arrival, places
 from ecom_assets.source.arrival import Arrived
+from ecom_assets.source.places import Place
 
 BLOCK = 4 << 20
 """Bytes copied at a time."""
@@ -77,7 +80,7 @@ class Known:
         return not (known and known.origin == origin) and not (refused and refused[0] == origin)
 
 
-class _UnsteadyError(Exception):
+class UnsteadyError(Exception):
     """A file was changed, or taken away, while it was copied."""
 
 
@@ -85,28 +88,29 @@ class _RefusedError(Exception):
     """A file that changed in a way that is not declared."""
 
 
-def origin(file: Arrived, source: Path) -> Origin:
-    """A file as it is now, by its place in its source."""
-    return Origin(file.path.relative_to(source).as_posix(), file.bytes, file.modified_ns)
+def origin(file: Arrived) -> Origin:
+    """A file as it is now."""
+    return Origin(str(file.path), file.bytes, file.modified_ns)
 
 
 def waiting(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> list[Arrived]:
     """The files of a home's source that a call of ``accept`` would look at, in order; no file is read.
 
     Args:
-        settings: The home; its source is a folder.
+        settings: The home; its source is a folder or a bucket.
         dataset: Its data set.
         first: The files that the home was begun with.
 
     Raises:
         OSError: The source cannot be read.
+        SourceAwayError: The store of a bucket does not answer.
     """
-    source, known = source_folder(settings), Known.of(settings, first)
+    source, known = places.place(settings), Known.of(settings, first)
     # The home has copies of all that it has accepted. Tables that grow do so by the sizes of their first files.
-    if not source.is_dir() or grows(settings):
+    if grows(settings) or source.lacks():
         return []
     found = arrival.scan(source, dataset)
-    return [f for f in found if f.table and f.is_settled and f.is_complete and known.is_new(origin(f, source))]
+    return [f for f in found if f.table and f.is_settled and f.is_complete and known.is_new(origin(f))]
 
 
 def grows(settings: Settings) -> bool:
@@ -118,7 +122,7 @@ def accept(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> l
     """Accept what is new in the source of a home, file by file; safe to repeat, and after a crash.
 
     Args:
-        settings: The home; its source is a folder.
+        settings: The home; its source is a folder or a bucket.
         dataset: Its data set.
         first: The files that the home was begun with.
 
@@ -127,6 +131,7 @@ def accept(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> l
 
     Raises:
         OSError: The source cannot be read, or the home cannot be written.
+        SourceAwayError: The store of a bucket does not answer.
     """
     with locks.acceptance(settings):
         new = _deliveries(waiting(settings, dataset, first))
@@ -155,7 +160,7 @@ class _Taker:
 
     def __init__(self, settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> None:
         self.settings, self.dataset = settings, dataset
-        self.source, self.known = source_folder(settings), Known.of(settings, first)
+        self.source, self.known = places.place(settings), Known.of(settings, first)
         self.before = delivery.deliveries(settings)
         self.sequence = 1 + (self.before[-1].sequence if self.before else 0)
 
@@ -167,16 +172,16 @@ class _Taker:
         work.mkdir(parents=True)
         accepted, repeated, refused = [], {}, {}
         for file in files:
-            place, copy = origin(file, self.source), work / self.dataset.tables[file.table].csv
+            place, copy = origin(file), work / self.dataset.tables[file.table].csv
             try:
                 found = self._copied(file, copy)
-            except _UnsteadyError as error:
+            except UnsteadyError as error:
                 copy.unlink(missing_ok=True)
-                note(f"  {file.path}: {error}; it is left for the next run")
+                note(f"  {self.source}/{file.path}: {error}; it is left for the next run")
             except _RefusedError as error:
                 copy.unlink(missing_ok=True)
                 refused[place.path] = {"origin": asdict(place), "why": str(error)}
-                note(f"  {file.path}: {error}; nothing of it is loaded")
+                note(f"  {self.source}/{file.path}: {error}; nothing of it is loaded")
             else:
                 if found.same_as:
                     repeated[place.path] = asdict(found)
@@ -206,13 +211,13 @@ class _Taker:
         """Copy what is new in a file.
 
         Raises:
-            _UnsteadyError: It was changed meanwhile.
+            UnsteadyError: It was changed meanwhile.
             _RefusedError: It was accepted before, and is another one now.
         """
-        place = origin(file, self.source)
+        place = origin(file)
         last, table = self.known.accepted.get(place.path), self.dataset.tables[file.table]
         begin = last.bytes if last else 0
-        with _steady(file.path) as content, target.open("wb") as out:
+        with _steady(self.source, file.path) as content, target.open("wb") as out:
             hashed, blocks = hashlib.sha256(), _blocks(content)
             if last:
                 header, ended = _passed(content, last, hashed)
@@ -262,11 +267,12 @@ def _refuse_growth(table: Table, *, ended: bool) -> None:
         raise _RefusedError("expected a line feed at the end of what was accepted before, got further bytes")
 
 
-def copy(file: Path, target: Path, size: int | None = None) -> tuple[int, str]:
-    """Copy a file's content, unpacked.
+def copy(source: Place, file: PurePosixPath, target: Path, size: int | None = None) -> tuple[int, str]:
+    """Copy a file's content, unpacked; of a folder, where it may be written to meanwhile, as it is at the moment.
 
     Args:
-        file: The file.
+        source: Where it is.
+        file: The file, by its place there.
         target: Where to; what is there is lost.
         size: How many bytes, from its beginning on; all if not given.
 
@@ -275,9 +281,12 @@ def copy(file: Path, target: Path, size: int | None = None) -> tuple[int, str]:
 
     Raises:
         OSError: It cannot be read, or the target cannot be written.
+        SourceAwayError: The store of a bucket does not answer.
+        UnsteadyError: An object of a bucket was replaced meanwhile.
     """
     hashed = hashlib.sha256()
-    with _opened(file) as content, target.open("wb") as out:
+    opened = _steady if source.appears_whole else _opened
+    with opened(source, file) as content, target.open("wb") as out:
         copied = _written(_blocks(content, size), out, hashed)
     return copied, hashed.hexdigest()
 
@@ -299,22 +308,32 @@ def _blocks(content: IO[bytes], size: int | None = None) -> Iterator[bytes]:
         yield data
 
 
-def _opened(file: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
+@contextmanager
+def _opened(source: Place, file: PurePosixPath) -> Generator[IO[bytes]]:
+    with source.open(file) as stored:
+        if file.suffix.lower() != ".gz":
+            yield stored
+            return
+        with gzip.open(stored) as content:
+            yield cast("IO[bytes]", content)
 
 
 @contextmanager
-def _steady(file: Path) -> Generator[IO[bytes]]:
+def _steady(source: Place, file: PurePosixPath) -> Generator[IO[bytes]]:
     """A file to be read, seen to be the same one before and after."""
     try:
-        before = file.stat()
-        with _opened(file) as content:
-            yield content
-        after = file.stat()
-    except (FileNotFoundError, EOFError, gzip.BadGzipFile) as error:
-        raise _UnsteadyError(f"cannot be read ({error})") from error
-    if any(getattr(before, of) != getattr(after, of) for of in ("st_ino", "st_size", "st_mtime_ns")):
-        raise _UnsteadyError("it was changed while it was copied")
+        before = source.state(file)
+        with _opened(source, file) as content:
+            try:
+                yield content
+            except SourceError:  # the object that took its place may be shorter
+                if source.state(file) == before:
+                    raise
+        after = source.state(file)
+    except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UnsteadyError(f"cannot be read ({error})") from error
+    if before != after:
+        raise UnsteadyError("it was changed while it was copied")
 
 
 def _looked_at(settings: Settings) -> Path:

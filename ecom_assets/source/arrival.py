@@ -1,4 +1,4 @@
-"""What a source folder holds: files by table and delivery, and files that are of no table.
+"""What a source holds: files by table and delivery, and files that are of no table.
 
 What belongs here: recognizing a file by its name and place, without a look into it. What does not: which files a home
 has loaded, and copying them.
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from ecom_assets.dataset.model import Dataset
+from ecom_assets.source.places import Place, is_hidden
 
 QUIET_SECONDS = 5.0
 """Seconds without a change after which a file counts as complete."""
@@ -34,20 +34,22 @@ class Arrived:
     """A file of a source.
 
     Attributes:
-        path: Where it is.
+        path: Where it is in the source.
         table: Whose rows it has; empty if it is not recognized.
         delivery: Name of its delivery; empty for a file that is named as the table alone.
         bytes: Its size.
         modified_ns: When it was last written, nanoseconds since 1970.
         is_complete: Whether the marker of a complete folder is next to it, where the data set declares one.
+        is_whole: Whether it appeared as a whole, as the objects of a bucket do.
     """
 
-    path: Path
+    path: PurePosixPath
     table: str
     delivery: str
     bytes: int
     modified_ns: int
     is_complete: bool = True
+    is_whole: bool = False
 
     @property
     def modified(self) -> float:
@@ -56,15 +58,15 @@ class Arrived:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it has not been written to for ``QUIET_SECONDS``."""
-        return time.time() - self.modified >= QUIET_SECONDS
+        """Whether it is whole, or has not been written to for ``QUIET_SECONDS``."""
+        return self.is_whole or time.time() - self.modified >= QUIET_SECONDS
 
 
-def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
-    """All files of a source folder and its folders, as deep as patterns go, hidden ones left out.
+def scan(place: Place, dataset: Dataset) -> list[Arrived]:
+    """All files of a source and its folders, as deep as patterns go, hidden ones left out.
 
     Args:
-        folder: The folder.
+        place: The source.
         dataset: Whose tables are looked for.
 
     Returns:
@@ -72,9 +74,20 @@ def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
 
     Raises:
         OSError: The folder cannot be read.
+        SourceAwayError: The store of a bucket does not answer.
     """
     depth = max([1, *(pattern.count("/") for table in dataset.tables.values() for pattern in table.files)])
-    found = [_arrived(path, folder, dataset) for path in _files(folder, depth)]
+    entries = list(place.entries(depth))
+    marked = {each.path.parent for each in entries if each.path.name == dataset.marker}
+    found = []
+    for each in entries:
+        if is_hidden(each.path.name):
+            continue
+        table, delivery = recognized(each.path, dataset)
+        complete = not dataset.marker or each.path.parent in marked
+        found.append(
+            Arrived(each.path, table, delivery, each.bytes, each.modified_ns, complete, is_whole=place.appears_whole)
+        )
     order = list(dataset.tables)
     return sorted(
         found,
@@ -87,24 +100,7 @@ def scan(folder: Path, dataset: Dataset) -> list[Arrived]:
     )
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "_")):
-            continue
-        if path.is_file():
-            yield path
-        elif depth and path.is_dir():
-            yield from _files(path, depth - 1)
-
-
-def _arrived(path: Path, folder: Path, dataset: Dataset) -> Arrived:
-    table, delivery = recognized(path.relative_to(folder), dataset)
-    state = path.stat()
-    complete = not dataset.marker or (path.parent / dataset.marker).exists()
-    return Arrived(path, table, delivery, state.st_size, state.st_mtime_ns, complete)
-
-
-def recognized(path: Path, dataset: Dataset) -> tuple[str, str]:
+def recognized(path: PurePosixPath, dataset: Dataset) -> tuple[str, str]:
     """Table and delivery that a file is of by its path within the source; two empty texts if it is of none."""
     for table in dataset.tables.values():
         for pattern in table.files:
@@ -113,7 +109,7 @@ def recognized(path: Path, dataset: Dataset) -> tuple[str, str]:
     return _by_usual_name(path, dataset)
 
 
-def _by_usual_name(path: Path, dataset: Dataset) -> tuple[str, str]:
+def _by_usual_name(path: PurePosixPath, dataset: Dataset) -> tuple[str, str]:
     end = next((end for end in _ENDS if path.name.lower().endswith(end)), None)
     if end is None or len(path.parts) > _DEPTH:
         return "", ""

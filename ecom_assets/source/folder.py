@@ -1,4 +1,4 @@
-"""The files of the data set in a folder of the user's.
+"""The first files of a home, in a folder or bucket of the user's.
 
 What belongs here: finding the files and placing them elsewhere without touching
 them. What they contain is not looked at.
@@ -11,13 +11,15 @@ from pathlib import Path
 
 from ecom_assets.dataset.model import Dataset
 from ecom_assets.source import SourceNotFoundError, arrival
+from ecom_assets.source.arrival import Arrived
+from ecom_assets.source.places import Place
 
 
-def locate(folder: Path, dataset: Dataset) -> dict[str, Path]:
+def locate(place: Place, dataset: Dataset) -> dict[str, Arrived]:
     """Find the first file of every table: ``<table>.csv``, ``<table>.csv.gz``, or that of its earliest delivery.
 
     Args:
-        folder: The folder.
+        place: The folder or bucket.
         dataset: Its tables.
 
     Returns:
@@ -25,26 +27,29 @@ def locate(folder: Path, dataset: Dataset) -> dict[str, Path]:
 
     Raises:
         SourceNotFoundError: The folder or one of the files is missing.
+        SourceAwayError: The store of a bucket does not answer.
     """
-    if not folder.is_dir():
-        what = "a file" if folder.exists() else "nothing of that name"
+    if instead := place.lacks():
         raise SourceNotFoundError(
-            f"{folder}: expected a folder with {_expected(dataset)}, found {what}; "
+            f"{place}: expected a folder with {_expected(dataset)}, found {instead}; "
             "set --source (ECOM_SOURCE) to that folder, to kaggle, or to synthetic"
         )
+    arrived = arrival.scan(place, dataset)
     # Plain files sort after .gz, and so take their place.
-    present = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: (p.suffix.lower() != ".gz", p.name))
-    by_name = {p.name.lower().removesuffix(".gz"): p for p in present}
+    present = sorted(
+        (each for each in arrived if len(each.path.parts) == 1),
+        key=lambda each: (each.path.suffix.lower() != ".gz", each.path.name),
+    )
+    by_name = {each.path.name.lower().removesuffix(".gz"): each for each in present}
     found = {t.name: by_name[t.csv.lower()] for t in dataset.tables.values() if t.csv.lower() in by_name}
-    if len(found) < len(dataset.tables):
-        for file in arrival.scan(folder, dataset):
-            found.setdefault(file.table, file.path)
+    for file in arrived:
+        found.setdefault(file.table, file)
     missing = [t.csv for t in dataset.tables.values() if t.name not in found]
     if missing:
-        names = sorted(p.name for p in folder.iterdir())
-        there = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "an empty folder"
+        names = sorted({each.path.parts[0] for each in arrived})
+        there = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "no file"
         raise SourceNotFoundError(
-            f"{folder}: expected {_expected(dataset)}, each plain or as .csv.gz; {', '.join(missing)} "
+            f"{place}: expected {_expected(dataset)}, each plain or as .csv.gz; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing, found {there}; "
             "put the missing files there, or set --source (ECOM_SOURCE) to another folder, to kaggle, or to synthetic"
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.source import KaggleError
 from ecom_assets.source.folder import locate
+from ecom_assets.source.places import Folder
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def download(dataset: Dataset) -> dict[str, Path]:
         import kagglehub
 
         folder = Path(kagglehub.dataset_download(dataset.kaggle))
-    return locate(folder, dataset)
+    return {table: folder / file.path for table, file in locate(Folder(folder), dataset).items()}
 
 
 def recognize(files: dict[str, Path], dataset: Dataset) -> dict[str, bool]:

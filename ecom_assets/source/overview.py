@@ -12,7 +12,7 @@ from ecom_assets.core import delivery
 from ecom_assets.core.delivery import Origin
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.source import acceptance, arrival, first_files, is_folder, source_folder
+from ecom_assets.source import acceptance, arrival, first_files, places, receives_files
 from ecom_assets.source.acceptance import Known
 from ecom_assets.source.arrival import Arrived
 
@@ -52,20 +52,21 @@ class Listed:
 
 
 def of(settings: Settings, dataset: Dataset) -> list[Listed]:
-    """The files of a home's source; none where that is no folder.
+    """The files of a home's source; none where it gets no further ones.
 
     Raises:
         OSError: The folder cannot be read.
+        SourceAwayError: The store of a bucket does not answer.
     """
-    if not is_folder(settings):
+    if not receives_files(settings):
         return []
-    source, first = source_folder(settings), first_files(settings)
+    first = first_files(settings)
     known = Known.of(settings, first)
     sequences = {file.origin.path: 0 for file in first}
     sequences |= {f.origin.path: each.sequence for each in delivery.deliveries(settings) for f in each.files}
     found = []
-    for file in arrival.scan(source, dataset):
-        place = acceptance.origin(file, source)
+    for file in arrival.scan(places.place(settings), dataset):
+        place = acceptance.origin(file)
         state, detail = _state(file, place, known)
         if state in WAITING and acceptance.grows(settings):
             state = LATER

@@ -14,7 +14,7 @@ import pytest
 from ecom_assets.core import delivery
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.source import acceptance, acquire, first_files, overview, source_folder, waiting
+from ecom_assets.source import acceptance, acquire, first_files, overview, waiting
 from ecom_assets_tests.tables import CUSTOMER, PRODUCT
 
 SET = Dataset.of("d", replace(CUSTOMER, name="order"), replace(PRODUCT, name="item"))
@@ -63,11 +63,7 @@ def accepted(home: Settings, dataset: Dataset = SET) -> list[tuple[int, str, dic
 
 def states(home: Settings, dataset: Dataset = SET) -> dict[str, tuple[str, int | None, str]]:
     """File -> what the overview says of it."""
-    source = source_folder(home)
-    return {
-        str(each.file.path.relative_to(source)): (each.state, each.sequence, each.detail)
-        for each in overview.of(home, dataset)
-    }
+    return {str(each.file.path): (each.state, each.sequence, each.detail) for each in overview.of(home, dataset)}
 
 
 def test_files_that_come_later_are_deliveries(home: Settings, shop: Path) -> None:

@@ -18,6 +18,7 @@ from ecom_assets.dataset.loader import FILE, load
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.source import synthetic
 from ecom_assets.source.folder import locate
+from ecom_assets.source.places import Folder
 from ecom_assets_tests.tables import TABLES
 
 ORDERS = range(1000, 1400)
@@ -245,6 +246,7 @@ def test_nothing_to_declare_is_an_error(tmp_path: Path) -> None:
     assert "found none; nothing was written" in done.stderr
     assert not (tmp_path / "out").exists()
     assert "correct --from" in init(tmp_path / "out", tmp_path / "none").stderr
+    assert "got a bucket" in init(tmp_path / "out", Path("s3://shop-exports/daily")).stderr
 
 
 def test_words_that_yaml_takes_for_something_else(tmp_path: Path) -> None:
@@ -361,8 +363,8 @@ def test_a_run_finds_the_files_that_were_declared(tmp_path: Path) -> None:
     table(tmp_path / "files", "VISITS", "id,v", (f"{n},x" for n in range(200)))
     (tmp_path / "files" / "VISITS.csv").rename(tmp_path / "files" / "VISITS.CSV")
     init(tmp_path / "out", tmp_path / "files")
-    found = locate(tmp_path / "files", loaded(tmp_path / "out"))
-    assert {name: file.name for name, file in found.items()} == {"Orders": "Orders.csv", "VISITS": "VISITS.CSV"}
+    found = locate(Folder(tmp_path / "files"), loaded(tmp_path / "out"))
+    assert {name: file.path.name for name, file in found.items()} == {"Orders": "Orders.csv", "VISITS": "VISITS.CSV"}
 
 
 def test_packed_files_and_a_folder_that_holds_both(tmp_path: Path) -> None:
@@ -381,7 +383,8 @@ def test_of_two_copies_of_a_file_the_plain_one_counts(tmp_path: Path) -> None:
     found = discover.files(tmp_path / "files", {})
     assert found == {"t": tmp_path / "files" / "t.csv"}
     init(tmp_path / "out", tmp_path / "files")
-    assert locate(tmp_path / "files", loaded(tmp_path / "out")) == found
+    located = locate(Folder(tmp_path / "files"), loaded(tmp_path / "out"))
+    assert {name: tmp_path / "files" / file.path for name, file in located.items()} == found
 
 
 def test_hashes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

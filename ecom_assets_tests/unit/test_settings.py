@@ -9,7 +9,15 @@ import pytest
 
 from ecom_assets.core.errors import HomeError
 from ecom_assets.core.home import create, hint
-from ecom_assets.core.settings import SECRETS, HomeMismatchError, SecretFileError, Settings, load, remember
+from ecom_assets.core.settings import (
+    SECRETS,
+    HomeMismatchError,
+    SecretFileError,
+    Settings,
+    SettingsError,
+    load,
+    remember,
+)
 from ecom_assets.dataset.model import Table
 from ecom_assets_tests.tables import TABLES
 
@@ -41,6 +49,26 @@ def test_a_folder_of_the_working_directory_is_remembered_whole(tmp_path: Path, m
     assert load(home=tmp_path, dataset="mine").dataset == str(tmp_path / "mine")
     assert load(home=tmp_path, dataset=".").dataset == str(tmp_path)
     assert load(home=tmp_path, dataset="shop").dataset == "shop"
+
+
+def test_a_bucket_has_one_name(tmp_path: Path) -> None:
+    """If this fails, a bucket is taken for a folder, or a run that adds a slash is refused as another source."""
+    remember(load(home=tmp_path, source="s3://shop-exports/daily/"))
+    assert load(home=tmp_path).source == "s3://shop-exports/daily"
+    assert load(home=tmp_path, source="s3://shop-exports/daily").source == "s3://shop-exports/daily"
+    with pytest.raises(HomeMismatchError, match=r"expected source 's3://shop-exports/daily', with which"):
+        load(home=tmp_path, source="s3://shop-exports/weekly")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["s3://", "s3://key:hidden@bucket/x", "s3://bucket/x?secret_key=hidden", "gs://bucket", "https://hidden/x"],
+)
+def test_an_address_that_is_no_bucket_is_refused(tmp_path: Path, source: str) -> None:
+    """If this fails, a key in an address gets into the home and its logs, or a folder named `gs:` is looked for."""
+    with pytest.raises(SettingsError, match="expected a folder or s3://bucket/folder, got another address") as raised:
+        load(home=tmp_path, source=source)
+    assert "hidden" not in str(raised.value)
 
 
 def test_a_home_from_before_data_sets_holds_the_shop(tmp_path: Path) -> None:

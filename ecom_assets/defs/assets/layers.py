@@ -29,7 +29,7 @@ class LayerConfig(dg.Config):
 
 def source_asset(dataset: Dataset, names: Names) -> dg.AssetSpec:
     """Where the raw files come from."""
-    places = ["a folder"]
+    places = ["a folder or bucket"]
     if dataset.kaggle:
         places.append(f"Kaggle's {dataset.kaggle}")
     if dataset.generator:

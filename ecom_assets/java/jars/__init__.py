@@ -170,9 +170,6 @@ def of(sets: Iterable[str] = SERVERS) -> list[Jar]:
 def fetch(progress: Callable[[int, int], None] | None = None, sets: Iterable[str] = SERVERS) -> None:
     """Bring the lock's jars into Maven's local repository and verify them.
 
-    A digest is checked once: a stamp, named after these jars, remembers that, and
-    from then on only presence and size are looked at.
-
     Args:
         progress: Called with (bytes done, bytes in all) after each jar.
         sets: Which of ``SETS``.
@@ -180,7 +177,22 @@ def fetch(progress: Callable[[int, int], None] | None = None, sets: Iterable[str
     Raises:
         ServiceError: A jar cannot be fetched, or is not the one in the lock.
     """
-    jars = of(sets)
+    bring(of(sets), progress)
+
+
+def bring(jars: list[Jar], progress: Callable[[int, int], None] | None = None) -> None:
+    """Bring some jars into Maven's local repository and verify them.
+
+    A digest is checked once: a stamp, named after these jars, remembers that, and
+    from then on only presence and size are looked at.
+
+    Args:
+        jars: The jars.
+        progress: Called with (bytes done, bytes in all) after each jar.
+
+    Raises:
+        ServiceError: A jar cannot be fetched, or is another one.
+    """
     stamp = cache_folder() / f"verified-{hashlib.sha256(repr(jars).encode()).hexdigest()[:16]}"
     if stamp.exists() and not missing(jars):
         return
