@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis
 from pyspark.sql import SparkSession
 from typing_extensions import override
 from xdist.remote import Producer
@@ -20,6 +21,10 @@ from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.hdfs import Hdfs, hdfs_in
 from ecom_assets_tests.shop import open_shop, settings_for
 from ecom_assets_tests.topics import MakeTopic, Topic
+
+# How long an example takes depends on what else the machine does.
+hypothesis.register_profile("untimed", deadline=None)
+hypothesis.load_profile("untimed")
 
 SHOP = {"test_checks.py", "test_dashboard.py", "test_serving.py"}
 """Files whose tests start from the fixture ``shop``."""

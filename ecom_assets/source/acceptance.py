@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
@@ -50,11 +50,13 @@ class Known:
     Attributes:
         accepted: Path in the source -> the file as it was accepted last from there, or found to repeat another.
         contents: Table, size and SHA-256 -> path of the file that had this content first.
+        last: Table -> its file that was accepted last.
         refused: Path in the source -> the file as it was when it was refused, and why.
     """
 
     accepted: dict[str, Accepted]
     contents: dict[tuple[str, int, str], str]
+    last: dict[str, Accepted]
     refused: dict[str, tuple[Origin, str]]
 
     @classmethod
@@ -71,6 +73,7 @@ class Known:
         return cls(
             {file.origin.path: file for file in files} | repeated,
             {(f.table, f.bytes, f.sha256): f.origin.path for f in reversed(files)},
+            {file.table: file for file in files},
             {path: (Origin(**each["origin"]), each["why"]) for path, each in looks["refused"].items()},
         )
 
@@ -195,10 +198,17 @@ class _Taker:
         if not accepted:
             shutil.rmtree(work)
             return None
-        taken = Delivery(self.sequence, self._name(files), datetime.now(UTC).isoformat(), tuple(accepted))
+        taken = Delivery(self.sequence, self._name(files), self._now().isoformat(), tuple(accepted))
         write_json(work / delivery.RECORD, taken.to_json())
         work.rename(target)
         return taken
+
+    def _now(self) -> datetime:
+        """The time, later than that of any delivery before, whatever the clock says: rows are ordered by it."""
+        now = datetime.now(UTC)
+        if not self.before:
+            return now
+        return max(now, datetime.fromisoformat(self.before[-1].at) + timedelta(milliseconds=1))
 
     def _name(self, files: list[Arrived]) -> str:
         """A name that no other delivery of the home has; of files without one, when they were written."""
@@ -215,7 +225,9 @@ class _Taker:
             _RefusedError: It was accepted before, and is another one now.
         """
         place = origin(file)
-        last, table = self.known.accepted.get(place.path), self.dataset.tables[file.table]
+        table = self.dataset.tables[file.table]
+        before = self.known.accepted.get(place.path)
+        last = None if table.on_change == "replace" else before
         begin = last.bytes if last else 0
         with _steady(self.source, file.path) as content, target.open("wb") as out:
             hashed, blocks = hashlib.sha256(), _blocks(content)
@@ -227,10 +239,22 @@ class _Taker:
                     blocks = chain([more], blocks)
             size = begin + _written(blocks, out, hashed)
         found = Accepted(file.table, place, size, hashed.hexdigest(), begin)
-        if same := self.known.contents.get((found.table, found.bytes, found.sha256)):
+        if same := self._repeated(found, table, before):
             target.unlink()
             return replace(found, begin=0, same_as=same)
         return found
+
+    def _repeated(self, found: Accepted, table: Table, before: Accepted | None) -> str:
+        """The file whose content one repeats; empty for new content.
+
+        A table may come back to a state that it had: where each file is a state, only the last one counts.
+        """
+        if table.write == "replace":
+            before = self.known.last.get(table.name)
+        elif table.on_change != "replace" or not before:
+            return self.known.contents.get((found.table, found.bytes, found.sha256), "")
+        same = before and (before.bytes, before.sha256) == (found.bytes, found.sha256)
+        return before.origin.path if before and same else ""
 
 
 def _passed(content: IO[bytes], last: Accepted, hashed: hashlib._Hash) -> tuple[bytes, bool]:

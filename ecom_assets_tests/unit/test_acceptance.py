@@ -7,7 +7,9 @@ import json
 import os
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Literal, Self
 
 import pytest
 
@@ -259,3 +261,38 @@ def test_a_record_that_is_damaged(home: Settings, shop: Path) -> None:
     record.write_text(json.dumps({"sequence": 1}))
     with pytest.raises(Exception, match="expected the record of a delivery"):
         delivery.deliveries(home)
+
+
+@pytest.mark.parametrize("write", ["replace", "merge"])
+def test_a_file_that_is_written_anew_each_day(write: Literal["replace", "merge"], home: Settings, shop: Path) -> None:
+    """If this fails, a list that a shop overwrites is refused, or one that came back to an earlier state is skipped."""
+    table = replace(CUSTOMER, name="order", write=write, history=False, on_change="replace")
+    dataset = Dataset.of("d", table, replace(PRODUCT, name="item"))
+    first = (shop / "order.csv").read_bytes()
+    states = [HEADER + b"1,2\n3,4\n", HEADER + b"5,6\n", first]
+    for number, state in enumerate(states, 1):
+        put(shop / "order.csv", state, 1000.0 - number)
+        assert [files["order"] for _, _, files in accepted(home, dataset)] == states[:number]
+    put(shop / "order.csv", first, 10.0)  # touched
+    put(shop / "2026-12-01" / "order.csv", first)  # the same under another name
+    assert len(accepted(home, dataset)) == len(states)
+
+
+def test_times_of_deliveries_follow_their_order(home: Settings, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, rows of a delivery count before those of an earlier one once the clock was set back."""
+    put(shop / "order-1.csv", HEADER + b"1,1\n")
+    accepted(home)
+    monkeypatch.setattr(acceptance, "datetime", Yesterday)
+    put(shop / "order-2.csv", HEADER + b"2,1\n")
+    accepted(home)
+    before, after = (datetime.fromisoformat(each.at) for each in delivery.deliveries(home))
+    assert timedelta() < after - before < timedelta(minutes=1)
+
+
+class Yesterday(datetime):
+    """A clock that was set back."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        """A day ago."""
+        return super().now(tz) - timedelta(days=1)
