@@ -122,7 +122,7 @@ def _accepted(settings: Settings) -> list[Progress]:
 def _print_deliveries(found: list[Progress]) -> None:
     if not found:
         return
-    columns = (right("#"), "delivery", "accepted", "rows", "quarantined", "up to")
+    columns = (right("#"), "delivery", "accepted", "rows", "quarantined", "what they did", "up to")
     grid = Grid(*columns, title="Deliveries", title_justify="left")
     if len(found) > SHOWN:
         inform(f"{len(found) - SHOWN:,} earlier deliveries; --json lists them")
@@ -130,7 +130,12 @@ def _print_deliveries(found: list[Progress]) -> None:
         known = {table: counts for table, counts in each.tables.items() if counts}
         rows = ", ".join(f"{table} {good:,}" for table, (good, _) in known.items())
         bad = ", ".join(f"{table} {bad:,}" for table, (_, bad) in known.items() if bad)
-        grid.add_row(str(each.sequence), escape(each.name), each.accepted, rows or "not expanded yet", bad, each.layer)
+        did = "; ".join(
+            f"{table} {', '.join(f'{count:,} {what}' for what, count in counts.items())}"
+            for table, counts in each.counted().items()
+        )
+        number, name = str(each.sequence), escape(each.name)
+        grid.add_row(number, name, each.accepted, rows or "not expanded yet", bad, did, each.layer)
     console.print(grid)
 
 
@@ -173,6 +178,7 @@ def _as_json(each: Progress) -> dict[str, Any]:
         "accepted_at": each.at,
         "tables": tables,
         "layer": each.layer,
+        "accounts": {table: account.to_json() for table, account in each.accounts.items()},
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecom_assets.core import boundary, delivery, locks, memory
+from ecom_assets.core import accounts, boundary, delivery, locks, memory
 from ecom_assets.core.books import Build, Verification
 from ecom_assets.core.context import Context
 from ecom_assets.core.disk import room_for
@@ -342,6 +342,9 @@ class Engine:
 
     def _verified(self, found: Measurement, before: Measurement | None, wrong: list[str]) -> Verified:
         self.record(found, wrong)
+        if not wrong:
+            reached = self.reached(found.layer, self.at.dataset.tables[found.table])
+            accounts.record(self.at.books, found, reached)
         sign = "✗" if wrong else "✓"
         note(
             f"{sign} {found.layer}/{found.table}: {found.measure.rows:,} rows verified in {found.measure.seconds:.1f} s"

@@ -10,6 +10,8 @@ from typing import Any
 
 import dagster as dg
 
+from ecom_assets.core import accounts
+from ecom_assets.core.accounts import Account
 from ecom_assets.core.engine import Verified
 from ecom_assets.core.layer import Layer
 from ecom_assets.core.progress import note
@@ -59,7 +61,9 @@ def _checks(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetChecksDefin
             name, table = due
             engine, key = home.engine_of(layer.name, table), names.asset_key(layer.name, table)
             if name == PARITY:
-                return _parity(key, engine.verify(layer.name, table, whole=whole), context.log)
+                verified = engine.verify(layer.name, table, whole=whole)
+                last = accounts.of(engine.at.books, layer.name, table)[-1:]
+                return _parity(key, verified, last[0] if last else None, context.log)
             return _quality(key, name, kinds[name].run(engine, table))
 
         chosen = {(key.name, key.asset_key) for key in context.selected_asset_check_keys}
@@ -70,7 +74,7 @@ def _checks(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetChecksDefin
     return check
 
 
-def _parity(key: dg.AssetKey, verified: Verified, log: Any) -> dg.AssetCheckResult:
+def _parity(key: dg.AssetKey, verified: Verified, account: Account | None, log: Any) -> dg.AssetCheckResult:
     for sentence in verified.mismatches:
         log.error(sentence)
     found = verified.measurement
@@ -82,6 +86,10 @@ def _parity(key: dg.AssetKey, verified: Verified, log: Any) -> dg.AssetCheckResu
         "rows_per_second": dg.MetadataValue.float(round(found.measure.rows / max(found.measure.seconds, 1e-3), 1)),
     }
     shown |= {reason: dg.MetadataValue.int(m.rows) for reason, m in found.excluded.items()}
+    if account and account.last:
+        did = {"received": account.received, "inserted": account.inserted, **account.left}
+        lines = [{"": what, "rows": m.rows, "checksum": m.hex} for what, m in did.items() if m.rows]
+        shown["last_delivery"] = dg.MetadataValue.md(markdown(["", "rows", "checksum"], lines))
     if verified.before:
         shown["rows_before"] = dg.MetadataValue.int(verified.before.measure.rows)
     if verified.mismatches:

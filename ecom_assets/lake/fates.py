@@ -25,6 +25,7 @@ from pyspark.sql import Window
 from pyspark.sql import functions as sf
 
 from ecom_assets.core import delivery
+from ecom_assets.core.accounts import ENDED
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake.typed import with_parsed
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, WindowSpec
 
 STAYS = "stays"
-ENDED = ("superseded", "deleted")
-"""Reasons of rows that were in the table before."""
 
 PLACED = ("_delivery", "_row", "_since")
 """Columns that a merged table has besides: the sequence of the delivery that brought the row, its number there (null

@@ -19,12 +19,13 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import functions as sf
 
+from ecom_assets.core.accounts import ENDED
 from ecom_assets.core.boundary import LEFT_OUT
 from ecom_assets.core.location import move, remove
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, fates, history, streamed, target
 from ecom_assets.lake.delta import Version
-from ecom_assets.lake.fates import ENDED, PLACED, STAYS, Deliveries
+from ecom_assets.lake.fates import PLACED, STAYS, Deliveries
 from ecom_assets.lake.repeats import KeysOf, repeats
 from ecom_assets.lake.target import Left
 

@@ -13,7 +13,7 @@ from ecom_assets.core import locks
 from ecom_assets.core.location import Location, exists
 from ecom_assets.core.progress import note, track
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, merge, quarantine, streamed
+from ecom_assets.lake import delta, history, merge, quarantine, streamed
 from ecom_assets.lake.delta import Version
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def compact_lake(at: Context) -> dict[str, dict[str, int]]:
         places |= {
             f"streamed/{name}": (streamed.folder(table, at.settings), _merged_from(at, table)),
             f"merged/{name}": (merge.folder(table, at.settings), _loaded_from(at, table)),
+            f"history/{name}": (history.folder(table, at.settings), []),
             f"quarantine/{name}": (quarantine.folder(table, at.settings), []),
         }
     with (

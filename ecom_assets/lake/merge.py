@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as sf
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.accounts import ENDED
 from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.location import replace as swap
@@ -24,7 +25,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, fates, history, quarantine, streamed, target
 from ecom_assets.lake.delta import Version
-from ecom_assets.lake.fates import ENDED, STAYS, Deliveries
+from ecom_assets.lake.fates import STAYS, Deliveries
 from ecom_assets.lake.increment import Increment
 from ecom_assets.lake.repeats import KeysOf, repeats
 from ecom_assets.lake.target import LastMerge, Left, folder, merged_version

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecom_assets.core import delivery
+from ecom_assets.core import accounts, delivery
+from ecom_assets.core.accounts import Account
 from ecom_assets.core.engine import Engine
 
 FIRST = "first files"
@@ -26,6 +27,7 @@ class Progress:
         at: When it was accepted, ISO 8601 in UTC; empty for the first files.
         tables: Table -> good rows and quarantined records that it brought; ``None`` where they are not known yet.
         layer: The last layer that all its tables have passed; empty if there is none.
+        accounts: Table -> what it did to the table, as far as that was verified.
     """
 
     sequence: int
@@ -33,6 +35,17 @@ class Progress:
     at: str
     tables: dict[str, tuple[int, int] | None]
     layer: str
+    accounts: dict[str, Account]
+
+    def counted(self) -> dict[str, dict[str, int]]:
+        """Table -> rows that it inserted, and those that were left out or ended, by reason; zeros are left out."""
+        return {
+            table: {
+                "inserted": account.inserted.rows,
+                **{reason: m.rows for reason, m in account.left.items() if m.rows},
+            }
+            for table, account in self.accounts.items()
+        }
 
     @property
     def accepted(self) -> str:
@@ -48,9 +61,17 @@ def progress(engine: Engine) -> list[Progress]:
         for key, build in at.books.builds_by_delivery("expanded").items()
     }
 
+    known = {
+        (table.name, account.last): account
+        for table in at.dataset.tables.values()
+        for layer in engine.layers
+        for account in accounts.of(at.books, layer.name, table)
+    }
+
     def of(sequence: int, name: str, accepted: str, tables: Sequence[str]) -> Progress:
         rows = {table: brought.get((table, str(sequence))) for table in tables}
-        return Progress(sequence, name, accepted, rows, _passed(engine, sequence, tables))
+        did = {table: known[table, sequence] for table in tables if (table, sequence) in known}
+        return Progress(sequence, name, accepted, rows, _passed(engine, sequence, tables), did)
 
     first = [table for table in at.dataset.tables if at.books.build(engine.layers[0].name, table)]
     later = delivery.deliveries(at.settings)

@@ -13,14 +13,14 @@ from typing import Any
 
 from ecom_assets.core import boundary
 from ecom_assets.core.books import Books
-from ecom_assets.core.boundary import HOLDS_BAD_ROWS
+from ecom_assets.core.boundary import ADDED, HOLDS_BAD_ROWS, LEFT_OUT, PENDING
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import EcomError, NotBuiltError, is_transient
 from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import Table
 
-COUNTED = ("quarantined", "duplicates", "conflicts", "replayed", "simulated", "pending")
+COUNTED = ("quarantined", *LEFT_OUT, *ADDED, *PENDING)
 """Reasons that the report names, in this order."""
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import streamlit as st
 from deltalake import DeltaTable
 
+from ecom_assets.core.boundary import LEFT_OUT
 from ecom_assets.core.home import hint
 from ecom_assets.core.location import exists
 from ecom_assets.csv import expand, unique
@@ -97,17 +98,24 @@ def delivered(found: Sequence[Progress]) -> None:
             "accepted": each.accepted,
             "rows": sum(counts[0] for counts in each.tables.values() if counts),
             "quarantined": sum(counts[1] for counts in each.tables.values() if counts),
+            **{what: sum(c.get(what, 0) for c in each.counted().values()) for what in ("inserted", *LEFT_OUT)},
             "tables": ", ".join(each.tables),
             "up to": each.layer,
         }
         for each in reversed(found)
     ]
+    lines = [{name: value for name, value in line.items() if name in _shown(lines)} for line in lines]
     number = st.column_config.NumberColumn(format="localized")
-    config = {"rows": number, "quarantined": number}
+    config = dict.fromkeys(("rows", "quarantined", "inserted", *LEFT_OUT), number)
     with card(
         "deliveries", f"{len(lines):,} deliveries, the first files included, and the last layer that each passed"
     ):
         st.dataframe(lines[:SHOWN], hide_index=True, column_config=config, height=min(420, 35 * (len(lines) + 1) + 3))
+
+
+def _shown(lines: Sequence[dict[str, Any]]) -> set[str]:
+    """The columns that say something: a reason for which no row was ever left out is none."""
+    return {name for line in lines for name, value in line.items() if value or name not in LEFT_OUT}
 
 
 def _pairs(count: int) -> list[Any]:
