@@ -32,6 +32,9 @@ from ecom_assets.java.program import JAVA, LOG4J, OPENS, class_archive
 
 T = TypeVar("T")
 
+VERSIONS = 1000
+"""Versions of a cell that are kept: deliveries that may change a row before the first of them can be read no more."""
+
 POLL_MS = 2
 """HBase's pause before the second look whether a table has been created, deleted or cloned; it grows to a hundredfold.
 
@@ -151,7 +154,7 @@ class HBaseAdmin:
 
         Args:
             name: Its name.
-            families: Its column families; one version of a cell is kept.
+            families: Its column families; ``VERSIONS`` of a cell are kept, and deleted cells for readers of the past.
             splits: First keys of the second, third, … region.
             compression: Of the files that HBase writes itself: ``none``, ``gz`` or ``snappy``.
             values: What its descriptor carries besides, by name.
@@ -164,10 +167,12 @@ class HBaseAdmin:
         client = self._jvm.org.apache.hadoop.hbase.client
         codecs = self._jvm.org.apache.hadoop.hbase.io.compress.Compression
         algorithm = codecs.getCompressionAlgorithmByName(compression)
+        kept = self._jvm.org.apache.hadoop.hbase.KeepDeletedCells.TRUE
         descriptor = client.TableDescriptorBuilder.newBuilder(self._name(name))
         for family in families:
             column = client.ColumnFamilyDescriptorBuilder.newBuilder(family.encode())
-            descriptor.setColumnFamily(column.setCompressionType(algorithm).build())
+            column.setCompressionType(algorithm).setMaxVersions(VERSIONS).setKeepDeletedCells(kept)
+            descriptor.setColumnFamily(column.build())
         for key, value in (values or {}).items():
             descriptor.setValue(key, value)
         keys = sorted(set(splits))
@@ -212,6 +217,13 @@ class HBaseAdmin:
 
         found = self._call("HBase's tables", work)
         return {d.getTableName().getNameAsString(): d.getValue(key) for d in found}
+
+    def kept_deleted_cells(self, name: str) -> dict[str, str]:
+        """Family -> its ``KEEP_DELETED_CELLS``, which Thrift does not report; no family if there is no such table."""
+        if not self.table_exists(name):
+            return {}
+        found = self._call(f"HBase table {name}, descriptor", lambda: self._admin.getDescriptor(self._name(name)))
+        return {f.getNameAsString(): f.getKeepDeletedCells().toString() for f in found.getColumnFamilies()}
 
     def snapshots(self) -> set[str]:
         """Names of all complete snapshots."""

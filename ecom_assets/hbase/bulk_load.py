@@ -1,4 +1,4 @@
-"""Whole tables into HBase as files: rows sorted on disk, cut where regions end, loaded by HBase's own bulk load.
+"""Many rows into HBase as files: rows sorted on disk, cut where regions end, loaded by HBase's own bulk load.
 
 What belongs here: the path of the rows from batches in any order to one file per region and family. What does not: the
 bytes of a file (see ``hfile``), and how rows are stored in HBase (see ``layout``). For a few rows ``write.load`` is
@@ -14,10 +14,10 @@ rows make equal cells. No file crosses a region's boundary: HBase would have to 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -33,7 +33,7 @@ from ecom_assets.core.location import Location, emptied, rmtree
 from ecom_assets.core.progress import Advance
 from ecom_assets.core.settings import Settings
 from ecom_assets.hbase.admin import HBaseAdmin
-from ecom_assets.hbase.hfile import Files
+from ecom_assets.hbase.hfile import Files, Keys
 from ecom_assets.hbase.layout import Layout, Target, split_keys
 
 T = TypeVar("T")
@@ -49,6 +49,8 @@ SPILL_ROWS = 1 << 16
 """Rows parted at once: fewer make many small pieces."""
 WRITE_ROWS = 1 << 16
 """Rows written at once."""
+GONE = pa.field("_gone", pa.bool_(), nullable=False)
+"""Column next to a row's own, while it is sorted: whether it is one that is to be hidden."""
 
 
 def folder(name: str, settings: Settings) -> Location:
@@ -74,20 +76,23 @@ def load(
     settings: Settings,
     admin: HBaseAdmin,
     *,
+    gone: Iterable[pa.RecordBatch] | None = None,
     progress: Advance | None = None,
 ) -> int:
-    """Write rows; safe to repeat.
+    """Write rows, and hide others; safe to repeat.
 
     Args:
-        target: The table; it must exist. Rows that are there and not in ``batches`` stay.
+        target: The table; it must exist. Rows that are there and in neither ``batches`` nor ``gone`` stay.
         batches: Clean rows in schema order, in any order of rows, each row key once.
         sample: Row keys of rows spread evenly over them, for parts of equal size.
         settings: For the folders and the compression.
         admin: HBase's Admin, open.
+        gone: Rows as they were, for those that have changed or are to be there no more: all that HBase holds under
+            their keys is hidden one millisecond before the target's timestamp.
         progress: Called with the rows done since the last call.
 
     Returns:
-        Rows written.
+        Rows written and hidden; a row that is both counts twice.
 
     Raises:
         HBaseError: HBase cannot hold a row (see ``Layout``), a row key comes twice, HBase could not load a file, or a
@@ -97,13 +102,17 @@ def load(
     regions = admin.regions(name)
     splits = [start for start, _ in regions[1:]]
     cuts = sorted({*splits, *split_keys(sample, min(PARTS, 1 + len(sample) // 1000))})
-    steps = Steps(progress)
+    steps, schema = Steps(progress), layout.table.arrow
+    if gone is not None:
+        schema = schema.append(GONE)
+        batches = chain(_marked(batches, schema, gone=False), _marked(gone, schema, gone=True))
+    spill = spill_folder(name, settings)
 
     with (
         emptied(folder(name, settings)) as staging,
         ThreadPoolExecutor(len(layout.families)) as writers,
         loading(name, admin, steps) as hand_over,
-        closing(_ahead(_sorted(layout, steps.reading(batches), cuts, spill_folder(name, settings)))) as parts,
+        closing(_ahead(_sorted(layout, steps.reading(batches), cuts, spill, schema))) as parts,
     ):
         for region, chunks in groupby(parts, lambda part: bisect_right(splits, part[0][0].as_py())):
             path, rows = staging / f"region-{region:05}", 0
@@ -111,13 +120,49 @@ def load(
                 path, "rows", layout.families, target.timestamp, compression=settings.hbase_compression, pool=writers
             ) as files:
                 for keys, part in chunks:
-                    for start in range(0, len(part), WRITE_ROWS):
-                        piece = part.slice(start, WRITE_ROWS)
-                        files.write(keys.slice(start, WRITE_ROWS), layout.values(piece))
-                        steps.written(len(piece))
-                        rows += len(piece)
+                    _write(files, layout, keys, part, steps)
+                    rows += len(part)
             hand_over(path, regions[region], rows)
     return steps.total
+
+
+def _marked(batches: Iterable[pa.RecordBatch], schema: pa.Schema, *, gone: bool) -> Iterator[pa.RecordBatch]:
+    """Rows with the column ``GONE``."""
+    for batch in batches:
+        yield pa.RecordBatch.from_arrays([*batch.columns, pa.repeat(pa.scalar(gone), len(batch))], schema=schema)
+
+
+def _write(files: Files, layout: Layout, keys: pa.Array, part: pa.RecordBatch, steps: Steps) -> None:
+    """Write sorted rows, and markers before those that are to be hidden.
+
+    Raises:
+        UnsortedError: A row key comes twice among the rows to be written.
+    """
+    hidden = None
+    values: Mapping[str, pa.Array] | None = None
+    if GONE.name in part.schema.names:
+        hidden = part.column(GONE.name)
+        new, there = part.filter(pc.invert(hidden)), keys.filter(pc.invert(hidden))
+        values = layout.values(new)
+        old = pc.unique(keys.filter(hidden))
+        if len(there):
+            Keys(there)  # for below a key that comes twice would count once
+        keys = pc.unique(keys)
+        hidden = pc.is_in(keys, old)
+        places = pc.index_in(keys, there)
+        values = {column: cells.take(places) for column, cells in values.items()}
+    for start in range(0, len(keys), WRITE_ROWS):
+        cells = (
+            layout.values(part.slice(start, WRITE_ROWS))
+            if values is None
+            else {column: each.slice(start, WRITE_ROWS) for column, each in values.items()}
+        )
+        files.write(
+            keys.slice(start, WRITE_ROWS),
+            cells,
+            gone=None if hidden is None else hidden.slice(start, WRITE_ROWS),
+        )
+    steps.written(len(part))
 
 
 @contextmanager
@@ -183,7 +228,7 @@ def _load_region(name: str, path: Location, region: Region, admin: HBaseAdmin) -
 
 
 def _sorted(
-    layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes], spill: Path
+    layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes], spill: Path, schema: pa.Schema | None = None
 ) -> Generator[tuple[pa.Array, pa.RecordBatch]]:
     """Sort rows by row key, in bounded memory.
 
@@ -192,17 +237,18 @@ def _sorted(
         batches: The rows in any order.
         cuts: Keys that no part crosses, increasing.
         spill: A folder to be made and removed.
+        schema: Of the rows: the table's, as a rule; or the same with the column ``GONE`` behind.
 
     Yields:
         Parts in the order of their keys, as ``(row keys, rows)``.
     """
     with emptied(spill):
-        files = _spill(layout, batches, cuts, spill)
+        files = _spill(layout, batches, cuts, spill, schema or layout.table.arrow)
         for path in files:
             rows = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
             within = _cuts_within(layout, rows)
             if within:
-                yield from _sorted(layout, rows.to_batches(), within, path.with_suffix(".parts"))
+                yield from _sorted(layout, rows.to_batches(), within, path.with_suffix(".parts"), schema)
             elif len(rows):
                 part = _sort(layout, rows)
                 del rows  # or its pages stay in memory while the sorted copy is written
@@ -225,7 +271,9 @@ def _sort(layout: Layout, rows: pa.Table) -> tuple[pa.Array, pa.RecordBatch]:
     return keys.take(order), batch.take(order)
 
 
-def _spill(layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes], spill: Path) -> list[Path]:
+def _spill(
+    layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes], spill: Path, schema: pa.Schema
+) -> list[Path]:
     """Write each row into the file of its range of keys.
 
     Returns:
@@ -233,14 +281,14 @@ def _spill(layout: Layout, batches: Iterable[pa.RecordBatch], cuts: list[bytes],
     """
     boundaries = pl.Series(cuts, dtype=pl.Binary)
     paths = [spill / f"{n:05}" for n in range(len(cuts) + 1)]
-    writers = [pa.ipc.new_stream(str(path), layout.table.arrow) for path in paths]
+    writers = [pa.ipc.new_stream(str(path), schema) for path in paths]
     try:
         for batch in map(pa.concat_batches, gathered(batches, SPILL_ROWS, PART_BYTES)):
             keys = pl.Series(layout.keys(batch))
             at = boundaries.search_sorted(keys, side="right").to_numpy().astype(np.uint16)
             order = np.argsort(at, kind="stable")
             # Of one schema: a Delta table's columns, for instance, may all be null as far as Arrow knows.
-            rows = pa.RecordBatch.from_arrays(batch.take(pa.array(order)).columns, schema=layout.table.arrow)
+            rows = pa.RecordBatch.from_arrays(batch.take(pa.array(order)).columns, schema=schema)
             ends = np.cumsum(np.bincount(at, minlength=len(paths))).tolist()
             for writer, start, stop in zip(writers, [0, *ends], ends, strict=False):
                 if stop > start:

@@ -1,6 +1,7 @@
 """Whether a table's descriptor in HBase is the declared one: a family with a lifetime loses its rows without a word.
 
-What belongs here: families, versions and lifetimes as HBase reports them. What does not: rows (see ``scan``).
+What belongs here: families, versions, lifetimes and whether deleted cells are kept, as HBase reports them. What does
+not: rows (see ``scan``).
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ from ecom_assets.core.home import hint
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase import thrift
+from ecom_assets.hbase.admin import VERSIONS, HBaseAdmin
 
 if TYPE_CHECKING:
     from ecom_assets.core.addresses import Addresses
 
 FOREVER = 2**31 - 1
 """HBase's number of seconds for a family whose cells never expire."""
-VERSIONS = 1
-"""Versions of a cell that are kept."""
 
 
-def problems(table: Table, settings: Settings, addresses: Addresses) -> list[str]:
+def problems(table: Table, settings: Settings, addresses: Addresses, admin: HBaseAdmin | None = None) -> list[str]:
     """Compare a table's descriptor with the declared one.
 
     Args:
         table: The table.
         settings: For the namespace.
         addresses: Where HBase is.
+        admin: HBase's Admin, open: whether deleted cells are kept is compared too, which Thrift does not report.
 
     Returns:
         What differs, a sentence each with the remedy.
@@ -49,10 +50,24 @@ def problems(table: Table, settings: Settings, addresses: Addresses) -> list[str
     found = thrift.retry(attempt, f"HBase table {name}, its descriptor")
     if found is None:
         return [f"HBase table {name}: expected a table, got none; `{hint('run --repair', settings)}` loads it"]
+    differ = _differences(table, found) + (_forgetful(admin.kept_deleted_cells(name)) if admin else [])
     return [
         f"HBase table {name}: expected {expected}, got {got}; run `alter '{name}', {change}` in HBase's shell, then"
         f" `{hint('run --repair', settings)}`"
-        for expected, got, change in _differences(table, found)
+        for expected, got, change in differ
+    ]
+
+
+def _forgetful(kept: dict[str, str]) -> list[tuple[str, str, str]]:
+    """As ``_differences``, of families that do not keep deleted cells for readers of the past."""
+    return [
+        (
+            f"deleted cells of the family {family} to be kept",
+            f"KEEP_DELETED_CELLS {setting}",
+            f"{{NAME => '{family}', KEEP_DELETED_CELLS => 'TRUE'}}",
+        )
+        for family, setting in sorted(kept.items())
+        if setting != "TRUE"
     ]
 
 
@@ -68,5 +83,5 @@ def _differences(table: Table, found: dict[str, dict[str, Any]]) -> list[tuple[s
             differ.append((f"cells of the family {family} to stay for ever", f"a TTL of {lifetime} s", change))
         if versions != VERSIONS:
             change = f"{{NAME => '{family}', VERSIONS => {VERSIONS}}}"
-            differ.append((f"{VERSIONS} version of a cell in the family {family}", f"{versions}", change))
+            differ.append((f"{VERSIONS} versions of a cell in the family {family}", f"{versions}", change))
     return differ

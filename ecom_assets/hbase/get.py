@@ -94,7 +94,9 @@ def exists(table: Table, settings: Settings, addresses: Addresses) -> bool:
     return thrift.retry(attempt, f"HBase table {name}, whether it exists")
 
 
-def get(table: Table, values: Sequence[str], settings: Settings, addresses: Addresses) -> dict[str, str | None] | None:
+def get(
+    table: Table, values: Sequence[str], settings: Settings, addresses: Addresses, before: int | None = None
+) -> dict[str, str | None] | None:
     """Read one row.
 
     Args:
@@ -102,6 +104,7 @@ def get(table: Table, values: Sequence[str], settings: Settings, addresses: Addr
         values: The values of the columns of its row key.
         settings: For the namespace.
         addresses: Where HBase is.
+        before: Read as of this time, milliseconds since the epoch: only earlier loads count.
 
     Returns:
         Column -> text (``None`` is null); ``None`` if there is no such row.
@@ -111,7 +114,7 @@ def get(table: Table, values: Sequence[str], settings: Settings, addresses: Addr
     """
 
     def read(source: happybase.Table) -> dict[str, str | None] | None:
-        cells = source.row(key)
+        cells = source.row(key, timestamp=before)
         return layout.record(key, cells) if cells else None
 
     layout, name = Layout(table), table.hbase_table(settings.namespace)
@@ -120,7 +123,13 @@ def get(table: Table, values: Sequence[str], settings: Settings, addresses: Addr
 
 
 def prefix(
-    table: Table, values: Sequence[str], settings: Settings, addresses: Addresses, limit: int = 1000
+    table: Table,
+    values: Sequence[str],
+    settings: Settings,
+    addresses: Addresses,
+    limit: int = 1000,
+    *,
+    before: int | None = None,
 ) -> list[dict[str, str | None]]:
     """Read the rows with some values in the first columns of their row key, in the order of their keys.
 
@@ -130,6 +139,7 @@ def prefix(
         settings: For the namespace.
         addresses: Where HBase is.
         limit: Most rows to read.
+        before: As of ``get``.
 
     Returns:
         The rows as ``get`` returns them.
@@ -139,7 +149,7 @@ def prefix(
     """
 
     def read(source: happybase.Table) -> list[dict[str, str | None]]:
-        found = source.scan(row_prefix=start, limit=limit)
+        found = source.scan(row_prefix=start, limit=limit, timestamp=before)
         return [layout.record(key, cells) for key, cells in found]
 
     layout, name = Layout(table), table.hbase_table(settings.namespace)

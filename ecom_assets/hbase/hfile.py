@@ -16,8 +16,10 @@ header and data, so the first covers 16,351 bytes of the data. Of compressed blo
 Hadoop frames Snappy, int32 size before compression, then int32 size and bytes of each piece of at most 128 KiB.
 
 **Cell.** int32 size of key, int32 size of value, key, value. Key: int16 size of row key, row key, int8 size of family,
-family, qualifier, int64 timestamp, int8 4 for "put". Tags and sequence numbers may follow a cell; files that do not
-announce them have none.
+family, qualifier, int64 timestamp, int8 4 for "put" or 14 for "delete family", a marker with an empty qualifier and an
+empty value that hides all cells of row and family up to its timestamp. Cells are sorted by row key, family and
+qualifier, so a marker comes before the cells of its row. Tags and sequence numbers may follow a cell; files that do
+not announce them have none.
 
 **Index.** An entry of the root: int64 offset of a block, int32 its size with header and checksums, the size of its
 first key as Hadoop's variable-length integer, that key. A root larger than 128 KiB is cut into leaf blocks, their root
@@ -64,7 +66,7 @@ MAX_KEY = 32767
 """Longest row key."""
 
 _HEADER = 33
-_PUT = b"\x04"
+_PUT, _DELETE_FAMILY = b"\x04", b"\x0e"
 _CODECS = {"gz": 1, "none": 2, "snappy": 3}
 """Compression -> its number in the trailer (``Compression.Algorithm``)."""
 _COMPARATOR = b"org.apache.hadoop.hbase.KeyValue$KVComparator"
@@ -200,24 +202,35 @@ class HFile:
             self._file.close()
             self.path.unlink(missing_ok=True)
 
-    def write(self, keys: Keys, columns: Cells, timestamps: pa.Array | None = None) -> None:
+    def write(
+        self, keys: Keys, columns: Cells, timestamps: pa.Array | None = None, gone: pa.Array | None = None
+    ) -> None:
         """Append rows.
 
         Args:
             keys: Row keys, all greater than those written before.
             columns: The family's cells of these rows, columns in any order.
             timestamps: Of the cells of each row, int64 without nulls, in place of the file's.
+            gone: Whether all that HBase holds of the row's family is to be hidden, by a marker one millisecond before
+                the file's timestamp; boolean without nulls.
 
         Raises:
             UnsortedError: The first key is not greater than the last one written.
+            ValueError: A column without a name would come before its row's marker.
         """
         if self._last_key >= keys.first:
             raise _unsorted(self._last_key, keys.first)
         values = [(name.encode(), column.cast(pa.binary())) for name, column in sorted(columns.items(), key=_encoded)]
+        if gone is not None and pc.any(gone).as_py():
+            if "" in columns:
+                raise ValueError(f"expected columns with names next to markers, got {sorted(columns)}")
+            # A column of empty values, without a name, so that it comes first.
+            values.insert(0, (b"", pc.if_else(gone, pa.scalar(b""), pa.scalar(None, pa.binary()))))
+            self._times = [min(self._times[0], self.timestamp - 1), max(self._times[1], self.timestamp - 1)]
         for start, rows in _slices(keys, [v for _, v in values]):
             part = [(name, column[start : start + rows]) for name, column in values]
             times = None if timestamps is None else timestamps[start : start + rows].to_numpy()
-            self._append(keys.slice(start, rows), part, times)
+            self._append(keys.slice(start, rows), part, times, marked=len(values) > len(columns))
         self._last_key = keys.last
 
     def close(self) -> bool:
@@ -244,8 +257,10 @@ class HFile:
         self._file.close()
         return True
 
-    def _append(self, keys: Keys, columns: list[tuple[bytes, pa.Array]], times: np.ndarray | None) -> None:
-        """Make the cells of some rows, one join for all of them, and cut it into blocks."""
+    def _append(
+        self, keys: Keys, columns: list[tuple[bytes, pa.Array]], times: np.ndarray | None, *, marked: bool
+    ) -> None:
+        """Make the cells of some rows, one join for all of them, and cut it into blocks; the first may be markers."""
         row_key = pc.binary_join_element_wise(_fixed(keys.sizes.astype(">i2")), keys.keys, b"")
         if times is None:
             stamp: bytes | pa.Array = struct.pack(">q", self.timestamp) + _PUT
@@ -256,13 +271,16 @@ class HFile:
             stamp = _fixed(stamps)
             self._times = [min(self._times[0], int(times.min())), max(self._times[1], int(times.max()))]
         parts: list[bytes | pa.Array] = []
-        for name, values in columns:
+        stamps_of = [stamp] * len(columns)
+        if marked:
+            stamps_of[0] = struct.pack(">q", self.timestamp - 1) + _DELETE_FAMILY
+        for (name, values), stamp_of in zip(columns, stamps_of, strict=True):
             column = bytes([len(self.family)]) + self.family + name
             key_sizes = keys.sizes + (2 + len(column) + 9)
             sizes = np.empty((len(keys), 2), ">i4")
             sizes[:, 0] = key_sizes
             sizes[:, 1] = pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False)
-            cell = (_fixed(sizes), row_key, *_scalars(column, stamp), values)
+            cell = (_fixed(sizes), row_key, *_scalars(column, stamp_of), values)
             if values.null_count:
                 there = values.is_valid().to_numpy(zero_copy_only=False)
                 self.cells += int(there.sum())
@@ -425,13 +443,16 @@ class Files:
         for file in self._files:
             file.__exit__(kind, error, trace)
 
-    def write(self, keys: pa.Array, rows: Cells, timestamps: pa.Array | None = None) -> None:
+    def write(
+        self, keys: pa.Array, rows: Cells, timestamps: pa.Array | None = None, gone: pa.Array | None = None
+    ) -> None:
         """Append rows.
 
         Args:
             keys: Row keys, binary, strictly increasing over all calls.
             rows: Column -> values, of all families.
             timestamps: See ``HFile.write``.
+            gone: See ``HFile.write``; of all families.
 
         Raises:
             UnsortedError: Keys are not strictly increasing.
@@ -442,7 +463,7 @@ class Files:
         checked = Keys(keys)
 
         def one(file: HFile) -> None:
-            file.write(checked, {c: rows[c] for c in self._columns[file.family.decode()]}, timestamps)
+            file.write(checked, {c: rows[c] for c in self._columns[file.family.decode()]}, timestamps, gone)
 
         list(self._map(one, self._files))
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,12 +22,13 @@ from ecom_assets.core.layer import Built, Cut, Layer, Measurement, Row, RowSourc
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.hbase import compare, descriptor, get, rebuild, scan
+from ecom_assets.hbase import compare, descriptor, get, loads, rebuild, scan, verify
+from ecom_assets.hbase.admin import admin_of
 from ecom_assets.hbase.layout import row_keys
 
 
 class HBaseLayer(Layer):
-    """The serving store, loaded from the merged tables or from the expanded files: as a whole, or what is new.
+    """The serving store, loaded from the merged tables or from the expanded files: as a whole, or what has changed.
 
     Args:
         upstream: The layer that rows come from.
@@ -67,42 +68,50 @@ class HBaseLayer(Layer):
 
     @override
     def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
-        """Add what has come in since the last load; where rows have changed, or with ``repair``, load all of them.
+        """Bring in what has changed since the last load; where that cannot be named, or with ``repair``, load all rows.
 
-        See ``rebuild.append`` and ``rebuild.rebuild``.
+        See ``rebuild.change`` and ``rebuild.rebuild``.
         """
+        # Before the cut: of what comes in between the two, the next load knows.
+        sequence = at.books.state(f"{self.source.name}/{table.name}/reached") or 0
         cut = self.source.extend(at, table, Cut())
         last = None if repair else self._last(at, table)
-        since_last = Cut(merged=last.notes["cut"]["merged"]) if last else Cut()
-        changes = self.source.changes(at, table, since_last, cut) if last else None
-        if last and changes and not changes.replaced:
-            since = self._begin_adding(at, table, last)
-            rows = rebuild.append(at, table, changes.new(), max(since, int(time.time() * 1000)))
-            begun = {"position": _position(last), "timestamp": since}
-            return Built(rows, notes={**last.notes, "cut": {"merged": cut.merged}, "added": begun})
+        built = self._change(at, table, last, cut) if last else None
+        if built is None:
+            built = self._load(at, table, cut)
+        loads.reached(at.books, table, sequence, built.notes["timestamp"])
+        return built
+
+    def _load(self, at: Context, table: Table, cut: Cut) -> Built:
+        last = at.books.build(self.name, table.name)
         rows, regions = rebuild.rebuild(at, table, self.loader(at.settings), self.rows(at, table, cut))
         fixed = {} if cut.merged is None else {"merged": cut.merged}
-        return Built(rows, notes={"cut": fixed, "regions": regions, "place": self._place(at)})
+        # What is published may be later than the cells; what is brought in next must be later than that.
+        timestamp = max(loads.begin_whole(at.books, table), _timestamp(last) if last else 0)
+        return Built(rows, notes={"cut": fixed, "regions": regions, "place": self._place(at), "timestamp": timestamp})
+
+    def _change(self, at: Context, table: Table, last: Build, cut: Cut) -> Built | None:
+        """Bring changes into the table that is there; ``None`` where only a load of all rows helps."""
+        since = Cut(merged=last.notes["cut"]["merged"])
+        changes = self.source.changes(at, table, since, cut)
+        if changes is None or 2 * changes.replaced > (self._count(at, table) or 2 * changes.replaced):
+            return None
+        steps = loads.begin(at.books, table, _position(last), str(cut.merged), _timestamp(last))
+        rows = loads.follow(
+            steps, since, lambda *cuts: self.source.changes(at, table, *cuts), partial(rebuild.change, at, table)
+        )
+        if rows is None:
+            return None
+        notes = {**last.notes, "cut": {"merged": cut.merged}, "timestamp": steps[-1].timestamp}
+        added = {"position": _position(last), "merged": since.merged, "timestamp": steps[0].timestamp}
+        return Built(rows, notes=notes | {"added": added if len(steps) == 1 else {}})
 
     def _last(self, at: Context, table: Table) -> Build | None:
-        """The last load, if rows can be added to what it loaded."""
+        """The last load, if changes can be brought into what it loaded."""
         last = at.books.build(self.name, table.name)
         if last is None or last.path != self.path or not last.notes["cut"].get("merged"):
             return None
         return last if last.notes.get("place") == self._place(at) and self.exists(at, table) else None
-
-    def _begin_adding(self, at: Context, table: Table, last: Build) -> int:
-        """A timestamp behind those of all that was loaded, and before those of what is added now.
-
-        Where an attempt broke off, it is that of the first one, whose cells are of this load too.
-        """
-        key, position = f"{self.name}/{table.name}/adding", _position(last)
-        known = at.books.state(key)
-        if known and known["position"] == position:
-            return int(known["timestamp"])
-        since = max(1 + int(last.at.timestamp() * 1000), int(time.time() * 1000))  # whatever the clock says
-        at.books.set_state(key, {"position": position, "timestamp": since})
-        return since
 
     def _place(self, at: Context) -> str:
         return f"{at.addresses.hbase_zookeeper} {at.settings.namespace}"
@@ -151,7 +160,7 @@ class HBaseLayer(Layer):
         excluded = self.source.left_out(at, table)
         with track(f"check: hbase/{table.name}", self._count(at, table)) as advance:
             found = scan.measure(table, at.settings, at.addresses, advance)
-        problems = [*descriptor.problems(table, at.settings, at.addresses), *found.problems]
+        problems = [*descriptor.problems(table, at.settings, at.addresses, admin_of(at)), *found.problems]
         if found.damaged > len(found.problems):
             problems.append(f"{found.damaged - len(found.problems):,} more damaged rows")
         return Measurement(
@@ -166,19 +175,16 @@ class HBaseLayer(Layer):
 
     @override
     def derive(self, at: Context, table: Table, known: Measurement, cut: Cut) -> Measurement | None:
-        """Read the cells alone that the last load has added to what is known."""
+        """Read the rows alone that the last load has changed, before it and after it; see ``verify.changed``."""
         built = self._build(at, table)
-        since = built.notes.get("added", {})
-        if since.get("position") != known.position or descriptor.problems(table, at.settings, at.addresses):
+        added = built.notes.get("added", {})
+        if added.get("position") != known.position or descriptor.problems(table, at.settings, at.addresses):
             return None
-        try:
-            with track(f"check: hbase/{table.name}", None) as advance:
-                found = scan.measure(table, at.settings, at.addresses, advance, since=since["timestamp"])
-        except scan.OutOfReachError:
+        changes = self.source.changes(at, table, Cut(merged=added["merged"]), Cut(merged=built.notes["cut"]["merged"]))
+        if changes is None:
             return None
-        if found.damaged:
-            return None
-        return replace(known, measure=known.measure.before + found.measure, build_seconds=built.seconds)
+        found = verify.changed(at, table, changes, added["timestamp"], known.measure.before)
+        return None if found is None else replace(known, measure=found, build_seconds=built.seconds)
 
     @override
     def differences(self, at: Context, table: Table, cut: Cut) -> Sequence[str]:
@@ -225,6 +231,11 @@ class HBaseLayer(Layer):
         """Rows of the layer before, as last measured; for a progress bar."""
         known = at.books.last_measurement(self.source.name, table.name)
         return known.measure.rows if known else None
+
+
+def _timestamp(built: Build) -> int:
+    """That of the load; those of earlier versions did not note it, but none was later than its end."""
+    return built.notes.get("timestamp", int(built.at.timestamp() * 1000))
 
 
 def _position(built: Build) -> str:

@@ -1,4 +1,4 @@
-"""How rows come into a table: all of them into a new one, which is then swapped in, or new ones into the one there.
+"""How rows come into a table: all of them into a new one, which is swapped in, or changes into the one there.
 
 What belongs here: the order of an entire load, the owner of a namespace, and what a load that broke off leaves behind.
 What does not: the loaders (``bulk_load``, ``spark_load``, ``importtsv``, ``write``) and the swap (``swap``).
@@ -6,7 +6,6 @@ What does not: the loaders (``bulk_load``, ``spark_load``, ``importtsv``, ``writ
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ecom_assets.core.context import Context
+from ecom_assets.core.layer import Changes
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.progress import Advance, track
 from ecom_assets.dataset.model import Table
-from ecom_assets.hbase import bulk_load, importtsv, spark_load, swap, write
+from ecom_assets.hbase import bulk_load, importtsv, loads, spark_load, swap, write
 from ecom_assets.hbase.admin import HBaseAdmin, admin_of
 from ecom_assets.hbase.get import exists, staged_name
 from ecom_assets.hbase.layout import Target, row_keys, split_keys
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 FILE_ROWS = 20_000
-"""Rows from which on they are added as files: fewer are written sooner than files are begun and loaded."""
+"""Rows, new and old, from which on they are brought in as files: fewer are sent sooner than files are loaded."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
     check_owner(at, admin)
     replaced = swap.recover(admin, name) and not _broke_off(at, table)
     splits = split_keys(rows.keys, at.settings.regions)
-    # One timestamp per attempt: each begins with an empty table, so cells of two attempts never meet.
-    target = Target(table, staged_name(name) if replaced else name, int(time.time() * 1000))
+    # Each attempt begins with an empty table, so cells of two attempts never meet.
+    target = Target(table, staged_name(name) if replaced else name, loads.begin_whole(at.books, table))
     if not replaced:
         at.books.set_state(_loading(table), value=True)
     write.create(target, at.settings, admin, splits, {owner_key(at): at.owner.to_text()})
@@ -80,6 +80,7 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
             loaded = spark_load.load(target, frame, at.settings, admin, progress=advance)
         else:
             loaded = _load(at, target, loader, rows, advance)
+    loads.forget_past(at.books, table)
     if replaced:
         swap.publish(admin, name)
     else:
@@ -87,19 +88,19 @@ def rebuild(at: Context, table: Table, loader: str, rows: Rows) -> tuple[int, in
     return loaded, len(splits) + 1
 
 
-def append(at: Context, table: Table, batches: Iterable[pa.RecordBatch], timestamp: int) -> int:
-    """Add rows to a table that people read; safe to repeat.
+def change(at: Context, table: Table, changes: Changes, timestamp: int) -> int:
+    """Bring changes into a table that people read; safe to repeat.
 
-    They see each new row as soon as it is in, and all others all the time.
+    Those who read up to an earlier timestamp see the table as it was, before, meanwhile and after; see ``loads``.
 
     Args:
         at: Connections and settings.
         table: The table; it must be complete.
-        batches: Clean rows in schema order, in any order of rows, each row key once.
-        timestamp: Of their cells, milliseconds since the epoch.
+        changes: Clean rows in schema order, in any order of rows, each row key once.
+        timestamp: Of the cells of new rows, milliseconds since the epoch; old ones are hidden one before it.
 
     Returns:
-        Rows added.
+        Rows written and hidden; an update is both.
 
     Raises:
         OwnedError: Another home owns the namespace.
@@ -108,13 +109,17 @@ def append(at: Context, table: Table, batches: Iterable[pa.RecordBatch], timesta
     admin = admin_of(at)
     check_owner(at, admin)
     target = Target.public(table, at.settings, timestamp)
-    rest = iter(batches)
-    first = list(_few(rest))
+    new, old = iter(changes.new()), iter(changes.old())
+    some, gone = list(_few(new)), list(_few(old))
     with track(f"hbase/{table.name}", None) as advance:
-        if sum(len(batch) for batch in first) < FILE_ROWS:
-            return write.load(target, first, at.addresses, advance)
-        keys = row_keys(pa.Table.from_batches(first).select(list(table.hbase.row_key)), table)
-        return bulk_load.load(target, chain(first, rest), keys, at.settings, admin, progress=advance)
+        if sum(len(batch) for batch in (*some, *gone)) < FILE_ROWS:
+            removed = write.remove(target, gone, at.addresses, advance)
+            return removed + write.load(target, some, at.addresses, advance)
+        names = list(table.hbase.row_key)
+        keys = row_keys(pa.Table.from_batches([batch.select(names) for batch in (some or gone)]), table)
+        hidden = chain(gone, old) if gone else None
+        rows = chain(some, new)
+        return bulk_load.load(target, rows, keys, at.settings, admin, gone=hidden, progress=advance)
 
 
 def _few(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,12 +1,13 @@
 """Whole tables read back from HBase, through the region servers or, where they are out of reach, through Thrift.
 
-What belongs here: scans of ranges of keys, page by page, and the measure of a table. What does not: single rows (see
-``get``), and what a measure is compared with.
+What belongs here: scans of ranges of keys, page by page, or of many rows, and the measure of a table. What does not:
+single rows (see ``get``), and what a measure is compared with.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,9 +27,9 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase import thrift
 from ecom_assets.hbase.layout import Layout
+from ecom_assets.hbase.rpc import FOREVER, Region
 from ecom_assets.hbase.rpc import Cells as CellColumns
 from ecom_assets.hbase.rpc import Connection as RegionConnection
-from ecom_assets.hbase.rpc import Region
 from ecom_assets.hbase.thrift import CONNECTIONS, Cells, Lend
 
 if TYPE_CHECKING:
@@ -170,6 +171,50 @@ def scan(
     return boundaries
 
 
+def rows(table: Table, settings: Settings, addresses: Addresses, keys: pa.Array, before: int) -> Page:
+    """Read some rows from the region servers, as they were at a time.
+
+    Args:
+        table: The table; it must exist.
+        settings: For the namespace.
+        addresses: Where HBase is.
+        keys: Their row keys, binary, strictly increasing.
+        before: Only cells with an earlier timestamp count, milliseconds since the epoch.
+
+    Returns:
+        Those that were there, in the order of their keys, but damaged ones behind.
+
+    Raises:
+        OutOfReachError: The region servers are out of reach.
+        HBaseError: HBase did not respond after several tries.
+    """
+    layout, name, wanted = Layout(table), table.hbase_table(settings.namespace), keys.to_pylist()
+
+    def attempt() -> list[Page]:
+        found = _regions(name, lend)
+        if not RegionConnection.reaches(found[0]):
+            raise OutOfReachError(f"HBase table {name}: expected region servers that can be read, got Thrift alone")
+        return [page for pages in pool.map(of_region, found) for page in pages]
+
+    def of_region(region: Region) -> list[Page]:
+        end = bisect_left(wanted, region.stop) if region.stop else None
+        own = wanted[bisect_left(wanted, region.start) : end]
+        if not own:
+            return []
+        with RegionConnection(region.server) as connection:
+            pages = connection.pages(region, own[0], region.stop, (0, before), own)
+            return [_hash_cells(layout, CellColumns(page, list(layout.cells))) for page in pages]
+
+    with thrift.connections(addresses.hbase_thrift) as lend, ThreadPoolExecutor(CONNECTIONS) as pool:
+        found = thrift.retry(attempt, f"HBase table {name}, {len(keys)} rows")
+    return Page(
+        pa.concat_arrays([pa.array([], pa.binary()), *(page.keys for page in found)]),
+        np.concatenate([np.empty(0, np.uint64), *(page.hashes for page in found)]),
+        found[-1].last if found else b"",
+        tuple(problem for page in found for problem in page.problems),
+    )
+
+
 def _regions(name: str, lend: Lend) -> list[Region]:
     with lend() as connection:
         return regions(name, connection.happybase)
@@ -206,7 +251,7 @@ def _scan_by_rpc(layout: Layout, name: str, lend: Lend, stop: bytes, start: byte
         if behind and first >= behind:
             continue
         with RegionConnection(region.server) as connection:
-            for page in connection.pages(region, first, behind, since):
+            for page in connection.pages(region, first, behind, (since, FOREVER) if since else None):
                 yield _hash_cells(layout, CellColumns(page, list(layout.cells)))
 
 

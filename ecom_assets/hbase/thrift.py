@@ -60,7 +60,7 @@ _MAP = struct.Struct(">5sI").unpack_from
 
 @dataclass(frozen=True)
 class Call:
-    """One ``mutateRowsTs`` call, ready to send.
+    """One ``mutateRowsTs`` call, ready to send; all its cells or markers get one timestamp.
 
     Attributes:
         rows: Its rows.
@@ -111,7 +111,7 @@ class Connection:
         self.happybase.close()
 
     def mutate(self, table: str, call: Call, timestamp: int) -> None:
-        """Write rows, all cells at one timestamp.
+        """Write or remove rows, all at one timestamp.
 
         Args:
             table: HBase's name of the table.
@@ -316,7 +316,32 @@ def calls(keys: pa.Array, columns: Sequence[tuple[bytes, pa.Array]], size: int) 
             cells += 1
             parts.extend(cell)
     parts[4] = _big_endian(cells)
-    body = pc.binary_join_element_wise(*parts, b"\x00", b"", null_handling="replace", null_replacement=b"")
+    yield from _cut(keys, [*parts, b"\x00"], size)
+
+
+def removals(keys: pa.Array, families: Sequence[str], size: int) -> Iterator[Call]:
+    """Make the calls that hide all cells of rows, up to the calls' timestamp, by a marker per family.
+
+    Args:
+        keys: Row keys, binary.
+        families: The families.
+        size: Bytes a call should have.
+
+    Yields:
+        The calls, in the order of the rows.
+    """
+    # A deletion of a column without a qualifier is one of the whole family.
+    markers = b"".join(
+        struct.pack(">BHBBHI", 2, 1, 1, 11, 2, len(family.encode())) + family.encode() + b"\x00" for family in families
+    )
+    head = b"\x0f\x00\x02\x0c" + struct.pack(">i", len(families))
+    yield from _cut(keys, [b"\x0b\x00\x01", _sizes(keys), keys, head + markers + b"\x00"], size)
+
+
+def _cut(keys: pa.Array, parts: Sequence[Any], size: int) -> Iterator[Call]:
+    """Join the parts of each row, and cut the rows into calls."""
+    rows = len(keys)
+    body = pc.binary_join_element_wise(*parts, b"", null_handling="replace", null_replacement=b"")
     offsets = np.frombuffer(body.buffers()[1], np.int32)[body.offset : body.offset + rows + 1]
     data = memoryview(body.buffers()[2])
     start = 0

@@ -1,13 +1,13 @@
-"""Tables created, and rows written through Thrift: a few rows, or all of them where HBase takes no files.
+"""Tables created, and rows written and removed through Thrift: a few, or all of them where HBase takes no files.
 
-What belongs here: an empty table with its regions, and puts in large calls. What does not: files (see ``bulk_load``),
-and the bytes of a call (see ``thrift``).
+What belongs here: an empty table with its regions, puts and delete markers in large calls. What does not: files (see
+``bulk_load``), and the bytes of a call (see ``thrift``).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,43 @@ def load(
     Raises:
         HBaseError: HBase cannot hold a row (see ``Layout``), refused rows, or did not respond after several tries.
     """
-    layout, name = Layout(target.table), target.name
+    layout = Layout(target.table)
+    calls = _calls(batches, lambda rows: thrift.calls(layout.keys(rows), layout.columns(rows), CALL_BYTES))
+    return _send(target.name, calls, target.timestamp, addresses, progress)
+
+
+def remove(
+    target: Target,
+    batches: Iterable[pa.RecordBatch],
+    addresses: Addresses,
+    progress: Advance | None = None,
+) -> int:
+    """Hide all that HBase holds under the row keys of rows, one millisecond before the target's timestamp.
+
+    So what is written under the same keys at that timestamp stays, and readers of an earlier time see what was there.
+    Safe to repeat.
+
+    Args:
+        target: The table; it must exist.
+        batches: The rows as they were.
+        addresses: Where HBase is.
+        progress: Called with the rows removed since the last call.
+
+    Returns:
+        Rows removed.
+
+    Raises:
+        HBaseError: As of ``load``.
+    """
+    layout = Layout(target.table)
+    calls = _calls(batches, lambda rows: thrift.removals(layout.keys(rows), list(layout.families), CALL_BYTES))
+    return _send(target.name, calls, target.timestamp - 1, addresses, progress)
+
+
+def _send(
+    name: str, calls: Iterable[thrift.Call], timestamp: int, addresses: Addresses, progress: Advance | None
+) -> int:
+    """Send calls over several connections; returns their rows."""
     total = 0
 
     def done(future: Future[int]) -> None:
@@ -86,13 +122,13 @@ def load(
         def send(call: thrift.Call) -> int:
             def attempt() -> int:
                 with lend() as connection:
-                    connection.mutate(name, call, target.timestamp)
+                    connection.mutate(name, call, timestamp)
                 return call.rows
 
             return thrift.retry(attempt, f"HBase table {name}, {call.rows} rows from key {call.first!r}")
 
         running: deque[Future[int]] = deque()
-        for call in _calls(layout, batches):
+        for call in calls:
             running.append(pool.submit(send, call))
             if len(running) > 2 * CONNECTIONS:
                 done(running.popleft())
@@ -101,8 +137,9 @@ def load(
     return total
 
 
-def _calls(layout: Layout, batches: Iterable[pa.RecordBatch]) -> Iterator[thrift.Call]:
+def _calls(
+    batches: Iterable[pa.RecordBatch], make: Callable[[pa.RecordBatch], Iterator[thrift.Call]]
+) -> Iterator[thrift.Call]:
     for batch in batches:
         for start in range(0, batch.num_rows, SLICE_ROWS):
-            rows = batch.slice(start, SLICE_ROWS)
-            yield from thrift.calls(layout.keys(rows), layout.columns(rows), CALL_BYTES)
+            yield from make(batch.slice(start, SLICE_ROWS))

@@ -3,22 +3,26 @@
 What belongs here: what is done with the whole index. What does not: reading it for a page (see ``lookup``).
 
 They are built like the layer hbase: rows stream through sorted files, so memory stays flat, and the new index is
-swapped in while people read the old one; where rows were only added, theirs are added to the index that is there.
+swapped in while people read the old one; where the changes of the table can be named, they are brought into the index
+that is there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
 from ecom_assets.core import locks, row_hash
 from ecom_assets.core.context import Context
-from ecom_assets.core.layer import Built, Cut
+from ecom_assets.core.layer import Built, Changes, Cut
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import Index
-from ecom_assets.hbase import descriptor, rebuild, scan
+from ecom_assets.hbase import descriptor, loads, rebuild, scan
+from ecom_assets.hbase.admin import admin_of
 from ecom_assets.hbase.layer import HBaseLayer
 from ecom_assets.hbase.layout import row_keys
 
@@ -47,26 +51,53 @@ def build_index(at: Context, index: Index, hbase: HBaseLayer) -> Built:
 
 def _build_index(at: Context, index: Index, hbase: HBaseLayer) -> Built:
     table = index.of
+    sequence = at.books.state(f"{hbase.name}/{table.name}/reached") or 0
     cut, position = hbase.extend(at, table, Cut()), hbase.position(at, table, Cut())
     last = at.books.state(state_key(index))
     declared = [list(index.hbase.row_key), list(index.hbase.forms), index.hbase.salt]
-    now = {"position": position, "row_key": declared, "merged": cut.merged, "mismatches": []}
+    now: dict[str, Any] = {"position": position, "row_key": declared, "merged": cut.merged, "mismatches": []}
     if last and last.get("row_key") == declared and not last["mismatches"] and rebuild.complete(at, index):
         if last["position"] == position:
             return Built(last["rows"], unchanged=True)
         since = last.get("merged")
-        changes = hbase.source.changes(at, table, Cut(merged=since), cut) if since else None
-        if changes and not changes.replaced:
-            more = rebuild.append(at, index, _entries(index, changes.new()), int(time.time() * 1000))
-            at.books.set_state(state_key(index), now | {"rows": last["rows"] + more})
-            return Built(more)
+        if since and (built := _change(at, index, hbase, last, cut)):
+            at.books.set_state(state_key(index), {**now, **built.notes})
+            loads.reached(at.books, index, sequence, built.notes["timestamp"])
+            return replace(built, notes={})
     rows = rebuild.Rows(
         lambda: _entries(index, hbase.source.batches(at, table, cut)),
         row_keys(hbase.source.sample(at, table, list(index.hbase.row_key)), index),
     )
     loaded, _ = rebuild.rebuild(at, index, hbase.loader(at.settings), rows)
-    at.books.set_state(state_key(index), now | {"rows": loaded})
+    timestamp = max(loads.begin_whole(at.books, index), (last or {}).get("timestamp", 0))
+    at.books.set_state(state_key(index), now | {"rows": loaded, "timestamp": timestamp})
+    loads.reached(at.books, index, sequence, timestamp)
     return Built(loaded)
+
+
+def _change(at: Context, index: Index, hbase: HBaseLayer, last: Mapping[str, Any], cut: Cut) -> Built | None:
+    """Bring changes of the table into the index that is there; ``None`` where only a build of all of it helps."""
+    rows = last["rows"]
+
+    def changes(since: Cut, until: Cut) -> Changes | None:
+        found = hbase.source.changes(at, index.of, since, until)
+        if found is None or 2 * found.replaced > last["rows"]:
+            return None
+        return Changes(lambda: _entries(index, found.new()), lambda: _entries(index, found.old()), found.replaced)
+
+    def change(found: Changes, timestamp: int) -> int:
+        nonlocal rows
+        done = rebuild.change(at, index, found, timestamp)
+        rows += done - 2 * found.replaced
+        return done
+
+    since = Cut(merged=last["merged"])
+    if changes(since, cut) is None:
+        return None
+    before = last.get("timestamp", int(time.time() * 1000))
+    steps = loads.begin(at.books, index, last["position"], str(cut.merged), before)
+    done = loads.follow(steps, since, changes, change)
+    return None if done is None else Built(done, notes={"rows": rows, "timestamp": steps[-1].timestamp})
 
 
 def check_index(at: Context, index: Index, hbase: HBaseLayer) -> list[str]:
@@ -92,7 +123,7 @@ def check_index(at: Context, index: Index, hbase: HBaseLayer) -> list[str]:
     for batch in _entries(index, hbase.source.batches(at, table, hbase.extend(at, table, Cut()))):
         due += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, index.ids)))
     found = scan.measure(index, at.settings, at.addresses)
-    mismatches = [*descriptor.problems(index, at.settings, at.addresses), *found.problems]
+    mismatches = [*descriptor.problems(index, at.settings, at.addresses, admin_of(at)), *found.problems]
     if not found.measure.same_rows(due):
         mismatches.append(
             f"{index.name}: expected {due.rows:,} rows with checksum {due.hex},"
