@@ -50,7 +50,7 @@ def problems(table: Table, settings: Settings, addresses: Addresses, admin: HBas
     found = thrift.retry(attempt, f"HBase table {name}, its descriptor")
     if found is None:
         return [f"HBase table {name}: expected a table, got none; `{hint('run --repair', settings)}` loads it"]
-    differ = _differences(table, found) + (_forgetful(admin.kept_deleted_cells(name)) if admin else [])
+    differ = _differences(table, found) + (_forgetful(table, admin.kept_deleted_cells(name)) if admin else [])
     return [
         f"HBase table {name}: expected {expected}, got {got}; run `alter '{name}', {change}` in HBase's shell, then"
         f" `{hint('run --repair', settings)}`"
@@ -58,7 +58,7 @@ def problems(table: Table, settings: Settings, addresses: Addresses, admin: HBas
     ]
 
 
-def _forgetful(kept: dict[str, str]) -> list[tuple[str, str, str]]:
+def _forgetful(table: Table, kept: dict[str, str]) -> list[tuple[str, str, str]]:
     """As ``_differences``, of families that do not keep deleted cells for readers of the past."""
     return [
         (
@@ -67,7 +67,7 @@ def _forgetful(kept: dict[str, str]) -> list[tuple[str, str, str]]:
             f"{{NAME => '{family}', KEEP_DELETED_CELLS => 'TRUE'}}",
         )
         for family, setting in sorted(kept.items())
-        if setting != "TRUE"
+        if family in table.hbase.families and setting != "TRUE"
     ]
 
 

@@ -24,7 +24,7 @@ KEPT = 300
 """Loads of a table that the books name, for readers of the past."""
 
 
-class TooOldError(HBaseError):
+class NotHeldError(HBaseError):
     """A state that HBase does not hold any more, or not yet."""
 
 
@@ -121,17 +121,28 @@ def reached(books: Books, table: Table, sequence: int, timestamp: int) -> None:
     books.set_state(_deliveries(table), [*known, [sequence, timestamp]][-KEPT:])
 
 
+def last_timestamp(books: Books, table: Table) -> int | None:
+    """The timestamp of the last complete load of a table or index; ``None`` before the first."""
+    known = _known(books, table)
+    return known[-1][1] if known else None
+
+
 def as_of(books: Books, table: Table, sequence: int) -> int:
     """The end of the time range in which readers see a table as a delivery left it.
 
     Raises:
-        TooOldError: The delivery is not loaded yet, or the table was loaded as a whole since.
+        NotHeldError: The delivery is not loaded yet, or the table was loaded as a whole since.
     """
-    known = _known(books, table)
+    known, newest = _known(books, table), books.state(f"hbase/{table.name}/reached")
+    if newest is None or sequence > newest:
+        raise NotHeldError(
+            f"HBase table {table.name}: expected its state as of delivery {sequence}, got"
+            f" {'no delivery' if newest is None else f'delivery {newest}'} as the last one that is loaded"
+        )
     until = [timestamp for loaded, timestamp in known if loaded <= sequence]
     if not until:
         oldest = f"that of delivery {known[0][0]}" if known else "none"
-        raise TooOldError(
+        raise NotHeldError(
             f"HBase table {table.name}: expected its state as of delivery {sequence}, got {oldest} as the oldest one;"
             " a load of the whole table leaves no earlier state"
         )

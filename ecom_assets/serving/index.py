@@ -46,12 +46,14 @@ def build_index(at: Context, index: Index, hbase: HBaseLayer) -> Built:
         HBaseError: HBase refused, or did not respond.
     """
     with locks.shared(at.settings, f"the build of serving/{index.name}"):
-        return _build_index(at, index, hbase)
+        sequence = at.books.state(f"{hbase.name}/{index.of.name}/reached") or 0
+        built = _build_index(at, index, hbase, sequence)
+        at.books.set_state(f"{hbase.name}/{index.name}/reached", sequence)
+        return built
 
 
-def _build_index(at: Context, index: Index, hbase: HBaseLayer) -> Built:
+def _build_index(at: Context, index: Index, hbase: HBaseLayer, sequence: int) -> Built:
     table = index.of
-    sequence = at.books.state(f"{hbase.name}/{table.name}/reached") or 0
     cut, position = hbase.extend(at, table, Cut()), hbase.position(at, table, Cut())
     last = at.books.state(state_key(index))
     declared = [list(index.hbase.row_key), list(index.hbase.forms), index.hbase.salt]

@@ -7,7 +7,7 @@ What belongs here: what rows can be found by, and point and prefix reads through
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = dict[str, str | None]
+Ends = Mapping[str, int | None]
+"""Table or index -> the end of the time range in which its cells are read; ``None``, or not there: all of them."""
 
 ATTEMPTS = 4
 """Tries per lookup, about three seconds in all: a person is waiting."""
@@ -74,48 +76,58 @@ def _keys_of(place: Table, dataset: Dataset) -> tuple[str, str]:
     return ("", domain) if domain else (table.name, column)
 
 
-def row(table: Table, key: str, settings: Settings, addresses: Addresses) -> Row | None:
+def row(table: Table, key: str, settings: Settings, addresses: Addresses, ends: Ends | None = None) -> Row | None:
     """The row under a row key of one column, or ``None`` if there is none."""
-    return next(iter(_get(table, [Layout(table).key([key])], settings, addresses)), None)
+    return next(iter(_get(table, [Layout(table).key([key])], settings, addresses, ends or {})), None)
 
 
-def under(table: Table, value: str, settings: Settings, addresses: Addresses, limit: int = MOST) -> list[Row]:
+def under(
+    table: Table, value: str, settings: Settings, addresses: Addresses, limit: int = MOST, *, ends: Ends | None = None
+) -> list[Row]:
     """The rows whose row key begins with a value of its first column, in the order of the row key."""
-    return _prefix(table, Layout(table).key([value]), settings, addresses, limit)
+    return _prefix(table, [value], settings, addresses, limit, ends=ends or {})
 
 
-def through(index: Index, value: str, settings: Settings, addresses: Addresses) -> list[Row]:
+def through(index: Index, value: str, settings: Settings, addresses: Addresses, ends: Ends | None = None) -> list[Row]:
     """The rows of a table that an index finds under a value of its first column, the last of the index first."""
-    found = under(index, value, settings, addresses)
+    found = under(index, value, settings, addresses, ends=ends)
     layout = Layout(index.of)
     keys = [layout.key([str(entry[name]) for name in index.of.hbase.row_key]) for entry in reversed(found)]
-    return _get(index.of, keys, settings, addresses)
+    return _get(index.of, keys, settings, addresses, ends or {})
 
 
-def examples(table: Table, settings: Settings, addresses: Addresses, count: int = 1) -> list[str]:
+def examples(
+    table: Table, settings: Settings, addresses: Addresses, count: int = 1, ends: Ends | None = None
+) -> list[str]:
     """Values of the first column of the row key that are there: those of the first rows."""
     first = table.hbase.row_key[0]
-    return list(dict.fromkeys(str(row[first]) for row in _prefix(table, b"", settings, addresses, count)))
+    return list(
+        dict.fromkeys(str(row[first]) for row in _prefix(table, [], settings, addresses, count, ends=ends or {}))
+    )
 
 
-def _get(table: Table, keys: list[bytes], settings: Settings, addresses: Addresses) -> list[Row]:
+def _get(table: Table, keys: list[bytes], settings: Settings, addresses: Addresses, ends: Ends) -> list[Row]:
     """Those rows that are there of some keys, in the order of these, in one call."""
-    layout = Layout(table)
+    layout, end = Layout(table), ends.get(table.name)
+    families = None if end is None else list(layout.families)  # without them happybase would ask for them each time
     if not keys:
         return []
 
     def read(source: happybase.Table) -> list[Row]:
-        found = dict(source.rows(keys))
+        found = dict(source.rows(keys, families, timestamp=end))
         return [layout.record(key, found[key]) for key in keys if found.get(key)]
 
     return _read(table, settings, addresses, read)
 
 
-def _prefix(table: Table, start: bytes, settings: Settings, addresses: Addresses, limit: int) -> list[Row]:
+def _prefix(
+    table: Table, values: list[str], settings: Settings, addresses: Addresses, limit: int, *, ends: Ends
+) -> list[Row]:
     layout = Layout(table)
+    start, end = layout.key(values), ends.get(table.name)
 
     def read(source: happybase.Table) -> list[Row]:
-        found = source.scan(row_prefix=start, limit=limit, batch_size=min(limit, 200))
+        found = source.scan(row_prefix=start, limit=limit, batch_size=min(limit, 200), timestamp=end)
         return [layout.record(key, cells) for key, cells in found]
 
     return _read(table, settings, addresses, read)

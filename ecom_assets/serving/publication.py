@@ -1,8 +1,8 @@
 """Which versions of the tables the pages are answered from.
 
 Tables are merged one after the other and HBase is loaded after that, so for a while a home holds new and old next to
-each other. A publication names one version of every table; it is replaced in a single step once all are verified, and
-all queries of one page are answered from one publication.
+each other. A publication names one version of every table, and how far HBase is read; it is replaced in a single step
+once all are verified, and all queries of one page are answered from one publication.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,8 @@ from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
 from ecom_assets.core.location import Location, last_commit
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Dataset
+from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.hbase import loads
 from ecom_assets.lake import delta, merge
 
 KEY = "publication"
@@ -40,12 +41,14 @@ class Publication:
         state: Table -> digest of what its layers were built from, HBase's included.
         ingestions: Table -> what its topic was last built from; empty if it has none.
         at: When it was published, ISO 8601, UTC.
+        loaded: Table or index -> timestamp of its last load into HBase, milliseconds since the epoch.
     """
 
     merged: dict[str, str]
     state: dict[str, str]
     ingestions: dict[str, str] = field(default_factory=dict)
     at: str = ""
+    loaded: dict[str, int] = field(default_factory=dict)
 
     def key(self, tables: tuple[str, ...]) -> str:
         """Name the versions of some tables, for the cache: equal names, equal rows."""
@@ -53,7 +56,15 @@ class Publication:
 
     def same_data(self, other: Publication | None) -> bool:
         """Whether both name the same versions."""
-        return other is not None and (self.merged, self.state) == (other.merged, other.state)
+        return other is not None and (self.merged, self.state, self.loaded) == (other.merged, other.state, other.loaded)
+
+    def end(self, place: Table, books: Books) -> int | None:
+        """The end of the time range in which HBase holds a table or index as published; ``None``: it never was.
+
+        A load of all rows has no past, so it is seen though it came later.
+        """
+        last = self.loaded.get(place.name)
+        return None if last is None else 1 + max(last, loads.whole_timestamp(books, place) or 0)
 
 
 def current(settings: Settings, dataset: Dataset, books: Books) -> Publication:
@@ -68,7 +79,10 @@ def current(settings: Settings, dataset: Dataset, books: Books) -> Publication:
             if build.layer == "topic":
                 ingestions[build.table] = build.fingerprint
     versions = {name: _merged_version(merge.folder(table, settings)) for name, table in dataset.tables.items()}
-    return Publication(versions, {name: _digest(parts) for name, parts in states.items()}, ingestions)
+    places = [*dataset.tables.values(), *dataset.indexes.values()]
+    loaded = {place.name: last for place in places if (last := loads.last_timestamp(books, place)) is not None}
+    digests = {name: _digest(parts) for name, parts in states.items()}
+    return Publication(versions, digests, ingestions, loaded=loaded)
 
 
 def publish(settings: Settings, dataset: Dataset, books: Books) -> tuple[Publication, bool]:
@@ -81,7 +95,7 @@ def publish(settings: Settings, dataset: Dataset, books: Books) -> tuple[Publica
     if before and now.same_data(before):
         return before, False
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    published = Publication(now.merged, now.state, now.ingestions, at)
+    published = replace(now, at=at)
     books.set_state(KEY, asdict(published))
     return published, True
 

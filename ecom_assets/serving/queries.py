@@ -23,6 +23,7 @@ from ecom_assets.core.errors import EcomError, ServiceError
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.loader import named
 from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.hbase import loads
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import lookup, publication
 from ecom_assets.serving.cache import Cache
@@ -96,13 +97,16 @@ class Queries:
         self._no_spark_until = 0.0
         self._cache: tuple[str, Cache] | None = None
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, as_of: int | None = None) -> Snapshot:
         """What is published now, to be asked several questions.
+
+        Args:
+            as_of: Sequence number of a delivery: rows are looked up in HBase as it left them.
 
         Raises:
             NotPublishedError: Nothing is published yet.
         """
-        return Snapshot(self, publication.latest(self.settings, self.books))
+        return Snapshot(self, publication.latest(self.settings, self.books), as_of)
 
     @property
     def books(self) -> Books:
@@ -174,53 +178,77 @@ class Snapshot:
     Args:
         service: Who answers.
         published: The publication.
+        as_of: Sequence number of a delivery: rows are looked up in HBase as it left them, not as published.
     """
 
-    def __init__(self, service: Queries, published: Publication) -> None:
+    def __init__(self, service: Queries, published: Publication, as_of: int | None = None) -> None:
         self.service = service
         self.published = published
+        self.as_of = as_of
 
     @cached_property
     def _cache(self) -> Cache:
         return self.service.cache
+
+    def ends(self, *places: Table) -> dict[str, int | None]:
+        """The end of the time range in which each of some tables and indexes is read.
+
+        Raises:
+            NotHeldError: HBase does not hold what ``as_of`` asks for, or not any more.
+        """
+        books = self.service.books
+        if self.as_of is not None:
+            return {place.name: loads.as_of(books, place, self.as_of) for place in places}
+        return {place.name: self.published.end(place, books) for place in places}
 
     def row(self, table: str, key: str) -> Answer:
         """The row of a table under a row key of one column, or none.
 
         Raises:
             BadQuestionError: No key can be like that.
+            NotHeldError: As of ``ends``.
             LookupUnavailableError: HBase cannot be read.
         """
         found, settings = self.service.dataset.tables[table], self.service.settings
-        value = _value(found, key)
+        value, ends = _value(found, key), self.ends(found)
 
         def read(at: Addresses) -> list[lookup.Row]:
-            row = lookup.row(found, value, settings, at)
+            row = lookup.row(found, value, settings, at, ends)
             return [row] if row else []
 
-        return self._from_hbase(table, value, found, read)
+        return self._from_hbase(table, f"{value} {ends}", found, read)
 
     def under(self, table: str, value: str) -> Answer:
         """The rows of a table whose row key begins with a value, in the order of the row key.
 
         Raises:
             BadQuestionError: No key can be like that.
+            NotHeldError: As of ``ends``.
             LookupUnavailableError: HBase cannot be read.
         """
         found, settings = self.service.dataset.tables[table], self.service.settings
-        value = _value(found, value)
-        return self._from_hbase(f"{table} under", value, found, lambda at: lookup.under(found, value, settings, at))
+        value, ends = _value(found, value), self.ends(found)
+
+        def read(at: Addresses) -> list[lookup.Row]:
+            return lookup.under(found, value, settings, at, ends=ends)
+
+        return self._from_hbase(f"{table} under", f"{value} {ends}", found, read)
 
     def through(self, index: str, value: str) -> Answer:
         """The rows of a table that an index finds under a value, the last of the index first.
 
         Raises:
             BadQuestionError: No key can be like that.
+            NotHeldError: As of ``ends``.
             LookupUnavailableError: HBase cannot be read.
         """
         found, settings = self.service.dataset.indexes[index], self.service.settings
-        value = _value(found, value)
-        return self._from_hbase(index, value, found.of, lambda at: lookup.through(found, value, settings, at))
+        value, ends = _value(found, value), self.ends(found, found.of)
+
+        def read(at: Addresses) -> list[lookup.Row]:
+            return lookup.through(found, value, settings, at, ends)
+
+        return self._from_hbase(index, f"{value} {ends}", found.of, read)
 
     def ask(self, name: str) -> Answer:
         """One of the questions, by its name."""
@@ -243,7 +271,7 @@ class Snapshot:
         return self._ask(name, question.digest, version, compute)
 
     def _from_hbase(self, name: str, key: str, table: Table, read: Callable[[Addresses], list[lookup.Row]]) -> Answer:
-        """Rows from HBase, which knows no versions: they are kept only if it held what is published all the time."""
+        """Rows from HBase, kept only if it held what is published all the time: a load of all rows has no past."""
 
         def held(version: Publication) -> tuple[str, str]:
             return version.state[table.name], version.merged[table.name]

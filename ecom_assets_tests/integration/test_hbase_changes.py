@@ -278,7 +278,7 @@ def test_many_changes_mean_a_load_of_all_rows(at: Context) -> None:
     assert last
     assert "added" not in last.notes
     assert read(at) == read(at, before=first + 1) == texts(source.versions[1])
-    with pytest.raises(loads.TooOldError, match="as of delivery 3, got that of delivery 4"):
+    with pytest.raises(loads.NotHeldError, match="as of delivery 3, got that of delivery 4"):
         loads.as_of(at.books, TABLE, 3)
     source.versions.append(rows.slice(10))
     at.books.record_measurement(Measurement(TABLE.name, "merged", measured(layer, at).measure, position="q"))

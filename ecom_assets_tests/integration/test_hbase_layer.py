@@ -231,7 +231,8 @@ def test_the_layer_from_build_to_delete(loader: str, opened: Open, admin: HBaseA
     began = int(time.time() * 1000)
     built = build(layer, at)
     place = f"{at.addresses.hbase_zookeeper} {at.settings.namespace}"
-    assert (built.rows, built.notes) == (ROWS, {"cut": {"merged": "t@0"}, "regions": 3, "place": place})
+    notes = {"cut": {"merged": "t@0"}, "regions": 3, "place": place, "timestamp": built.notes["timestamp"]}
+    assert (built.rows, built.notes) == (ROWS, notes)
     assert layer.exists(at, TRANSACTIONS)
     assert layer.fingerprint(at, TRANSACTIONS) == first
     source.versions.append(changed(source.versions[0]).slice(0, ROWS - 1))
@@ -253,7 +254,8 @@ def test_the_layer_from_build_to_delete(loader: str, opened: Open, admin: HBaseA
     assert layer.position(at, TRANSACTIONS, Cut()) != found.position
     new = stamps(at, key)
     assert len(old) == len(new) == 1
-    assert began <= min(old) < min(new) <= time.time() * 1000, "a build's cells are of the time of that build"
+    assert began <= min(old) <= time.time() * 1000, "cells are of the time of the first build"
+    assert new == old == {built.notes["timestamp"]}, "who reads up to some later load sees an entire one"
     assert len(admin.regions(layer.stored_as(at.settings, TRANSACTIONS))) == 3
     assert left_behind(at, admin) == []
 
@@ -392,7 +394,7 @@ def test_a_changed_descriptor_is_a_problem(opened: Open, admin: HBaseAdmin) -> N
     admin._admin.modifyTable(builder.build())
     problems = layer.measure(at, TRANSACTIONS, Cut()).problems
     assert len(problems) == 3
-    for part in ("'delete' => 'more'", "{NAME => 'payment_info', TTL => 'FOREVER'}", "VERSIONS => 1}"):
+    for part in ("'delete' => 'more'", "{NAME => 'payment_info', TTL => 'FOREVER'}", "VERSIONS => 1000}"):
         (problem,) = (p for p in problems if part in p)
         assert problem.startswith(f"HBase table {layer.stored_as(at.settings, TRANSACTIONS)}: expected ")
         assert f"`alter '{layer.stored_as(at.settings, TRANSACTIONS)}', " in problem

@@ -14,7 +14,7 @@ from ecom_assets.dashboard.common import card, dataset, guarded, header, plain, 
 from ecom_assets.dataset.model import Index, Table
 from ecom_assets.serving import lookup
 from ecom_assets.serving.lookup import Key
-from ecom_assets.serving.queries import Answer, Snapshot
+from ecom_assets.serving.queries import Answer, BadQuestionError, Snapshot
 
 SHOWN = 12
 """Rows that a table shows before it scrolls."""
@@ -25,14 +25,29 @@ def example(name: str) -> str:
     """A value that exists, as the default of the empty field."""
     held = dataset()
     table = held.indexes.get(name) or held.tables[name]
-    return next(iter(lookup.examples(table, service().settings, service().addresses)), "")
+    ends = service().snapshot().ends(table)
+    return next(iter(lookup.examples(table, service().settings, service().addresses, ends=ends)), "")
+
+
+def as_of() -> int | None:
+    """The delivery that rows are to be shown as of, from the page's address (``?as_of=3``).
+
+    Raises:
+        BadQuestionError: It is no number of a delivery.
+    """
+    text = st.query_params.get("as_of", "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise BadQuestionError(f"expected the number of a delivery as as_of, got {text[:60]!r}")
+    return int(text) if text else None
 
 
 def page() -> None:
     """The page."""
     header("Lookup", "Point reads and prefix scans on HBase.")
     with guarded("The lookup"):
-        asked = service().snapshot()
+        asked = service().snapshot(as_of())
+        if asked.as_of is not None:
+            st.info(f"Rows as of delivery {asked.as_of}.", icon=":material/history:")
         keys = lookup.keys(dataset())
         chosen = st.segmented_control(
             "What",
