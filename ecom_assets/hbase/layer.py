@@ -178,7 +178,9 @@ class HBaseLayer(Layer):
         """Read the rows alone that the last load has changed, before it and after it; see ``verify.changed``."""
         built = self._build(at, table)
         added = built.notes.get("added", {})
-        if added.get("position") != known.position or descriptor.problems(table, at.settings, at.addresses):
+        if "merged" not in added:  # of an earlier version, or several loads at once
+            return None
+        if added["position"] != known.position or descriptor.problems(table, at.settings, at.addresses):
             return None
         changes = self.source.changes(at, table, Cut(merged=added["merged"]), Cut(merged=built.notes["cut"]["merged"]))
         if changes is None:

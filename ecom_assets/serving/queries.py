@@ -22,7 +22,7 @@ from ecom_assets.core.books import Books
 from ecom_assets.core.errors import EcomError, ServiceError
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.loader import named
-from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.dataset.model import Dataset, Index, Table
 from ecom_assets.hbase import loads
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving import lookup, publication
@@ -249,6 +249,18 @@ class Snapshot:
             return lookup.through(found, value, settings, at, ends)
 
         return self._from_hbase(index, f"{value} {ends}", found.of, read)
+
+    def find(self, place: Table, value: str) -> Answer:
+        """The rows of a table, or those that an index finds, under a value of the first column of its row key.
+
+        Raises:
+            BadQuestionError: No key can be like that.
+            NotHeldError: As of ``ends``.
+            LookupUnavailableError: HBase cannot be read.
+        """
+        if isinstance(place, Index):
+            return self.through(place.name, value)
+        return (self.row if len(place.hbase.row_key) == 1 else self.under)(place.name, value)
 
     def ask(self, name: str) -> Answer:
         """One of the questions, by its name."""

@@ -109,6 +109,20 @@ def test_a_day_is_added_while_people_read(env: dict[str, str], shop: Shop, first
     assert found[1]["tables"] == {n: {"rows": 20, "quarantined": 0} for n in ("customer", "click_stream")}
 
 
+def test_rows_are_looked_up_as_of_a_delivery(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
+    """If this fails, nobody can see what HBase held yesterday, or gets the rows of today in its place."""
+    new = str(1_000_000 + len(shop.lines["customer"]) - 1)  # of the day above
+    for as_of, rows in (((), 1), (("--as-of", "1"), 1), (("--as-of", "0"), 0)):
+        code, reported, err = ecom(env, "lookup", "customer", new, "--json", *as_of)
+        assert code == 0, err
+        assert [row["customer_id"] for row in reported["rows"]] == [new] * rows
+    code, reported, _ = ecom(env, "lookup", "orders_by_customer", "1", "--json", "--as-of", "0")
+    assert code == 0
+    code, _, err = ecom(env, "lookup", "customer", new, "--json", "--as-of", "99")
+    assert code == 1
+    assert "as of delivery 99, got delivery 1 as the last one that is loaded" in err.replace("\n", " ")
+
+
 def test_rows_that_come_again_contradict_or_are_bad(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
     """If this fails, a row that is sent again counts twice, or one bad row stops a day."""
     again = shop.lines["click_stream"][1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.layer import HBaseLayer
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.servers.stack import Stack
-from ecom_assets.serving import index
+from ecom_assets.serving import index, publication
+from ecom_assets.serving.queries import Queries
 from ecom_assets_tests.integration.test_hbase import random_rows
 from ecom_assets_tests.integration.test_hbase_layer import Given
 from ecom_assets_tests.tables import CLICK_STREAM, ORDERS, TRANSACTIONS
@@ -103,11 +105,16 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(rebuild, "FILE_ROWS", request.param)
 
 
-def build(layer: HBaseLayer, at: Context, table: Table = TABLE, *, delivery: int = 0) -> int:
+def broken(*_: object) -> None:
+    """In the place of a step that is not reached."""
+    raise HBaseError("broke off", transient=True)
+
+
+def build(layer: HBaseLayer, at: Context, table: Table = TABLE, *, delivery: int = 0, repair: bool = False) -> int:
     """Build, and record it as the engine does; returns the load's timestamp."""
     at.books.set_state(f"merged/{table.name}/reached", delivery)
     fingerprint = f"{layer.fingerprint(at, table)} {delivery}"
-    built = layer.build(at, table)
+    built = layer.build(at, table, repair=repair)
     at.books.record_build(Build("hbase", table.name, fingerprint, path=layer.path, notes=built.notes))
     at.books.set_state(f"hbase/{table.name}/reached", delivery)
     return built.notes["timestamp"]
@@ -171,13 +178,8 @@ def test_a_load_that_broke_off_is_repeated(at: Context, monkeypatch: pytest.Monk
     first = build(layer, at)
     source.versions.append(states[2])
     real = rebuild.change
-
-    def breaks(*arguments: Any) -> int:
-        real(*arguments)
-        raise HBaseError("broke off", transient=True)
-
     with monkeypatch.context() as patch:
-        patch.setattr(rebuild, "change", breaks)
+        patch.setattr(rebuild, "change", lambda *arguments: (real(*arguments), broken()))
         with pytest.raises(HBaseError, match="broke off"):
             build(layer, at)
     assert read(at) == texts(states[2])
@@ -264,12 +266,69 @@ def test_an_index_follows(at: Context) -> None:
         assert read(at, TRANSACTIONS, loads.as_of(at.books, TRANSACTIONS, number)) == texts(rows)
 
 
+def test_people_read_what_is_published(at: Context, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, people see half of a delivery, table and index of two of them, or yesterday's rows as today's."""
+    states = versions(TRANSACTIONS, "promo_code", "created_at")
+    customer = str(states[0]["customer_id"][12].as_py())
+    source = Changing(states[0])
+    layer = HBaseLayer(source, "stream")
+    dataset = replace(at.dataset, indexes={ORDERS.name: ORDERS})
+    settings = at.settings.model_copy(update={"hbase_thrift": "{}:{}".format(*addresses.hbase_thrift)})
+    service = Queries(settings, dataset, books=at.books)
+
+    def seen(as_of: int | None = None) -> list[Rows]:
+        asked = service.snapshot(as_of)
+        keys = [str(states[0]["booking_id"][n].as_py()) for n in (0, 12, ROWS - 110)]
+        tables = [asked.row("transactions", key).table for key in keys]
+        tables += [asked.under("transactions", key).table for key in keys]
+        tables.append(asked.through(ORDERS.name, customer).table)
+        return [table.to_pylist() for table in tables]
+
+    def due(rows: pa.RecordBatch) -> list[Rows]:
+        whole = [{name: None if v is None else str(v) for name, v in row.items()} for row in rows.to_pylist()]
+        keys = [str(states[0]["booking_id"][n].as_py()) for n in (0, 12, ROWS - 110)]
+        found = [[row for row in whole if row["booking_id"] == key] for key in keys]
+        return [*found, *found, [row for row in whole if row["customer_id"] == customer]]
+
+    build(layer, at, TRANSACTIONS)
+    index.build_index(at, ORDERS, layer)
+    publication.publish(settings, dataset, at.books)
+    assert seen() == due(states[0])
+
+    source.versions.append(states[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "load", broken)
+        with pytest.raises(HBaseError, match="broke off"):
+            build(layer, at, TRANSACTIONS, delivery=1)
+    assert len(read(at, TRANSACTIONS)) < len(states[1]), "its old rows are hidden, its new ones not there yet"
+    assert seen() == due(states[0])
+    build(layer, at, TRANSACTIONS, delivery=1)
+    assert seen() == due(states[0]), "the table is ahead of its index, and of what is published"
+    index.build_index(at, ORDERS, layer)
+    assert seen() == due(states[0])
+    assert not publication.is_current(settings, dataset, at.books)
+    publication.publish(settings, dataset, at.books)
+    assert publication.is_current(settings, dataset, at.books)
+    assert seen() == due(states[1])
+    assert seen(as_of=0) == due(states[0])
+    assert seen(as_of=1) == due(states[1])
+    with pytest.raises(loads.NotHeldError, match="delivery 1 as the last one that is loaded"):
+        seen(as_of=2)
+
+    source.versions.append(states[2])
+    build(layer, at, TRANSACTIONS, delivery=2, repair=True)
+    assert seen()[:6] == due(states[2])[:6], "a load of all rows is seen, published or not"
+    with pytest.raises(loads.NotHeldError, match="as of delivery 1, got that of delivery 2 as the oldest"):
+        seen(as_of=1)
+    service.close()
+
+
 def test_many_changes_mean_a_load_of_all_rows(at: Context) -> None:
     """If this fails, half of a table is rewritten row by row, or a reader of a past that is gone gets other rows."""
     rows = random_rows(TABLE, 200)
     source = Changing(rows)
     layer = HBaseLayer(source, "stream")
-    first = build(layer, at, delivery=1)
+    first = build(layer, at, delivery=3)
     assert loads.as_of(at.books, TABLE, 3) == first + 1
     source.versions.append(with_values(rows, "event_name", {n: f"new {n}" for n in range(110)}))
     at.books.record_measurement(Measurement(TABLE.name, "merged", measured(layer, at).measure, position="p"))

@@ -14,7 +14,7 @@ from ecom_assets.dashboard.common import card, dataset, guarded, header, plain, 
 from ecom_assets.dataset.model import Index, Table
 from ecom_assets.serving import lookup
 from ecom_assets.serving.lookup import Key
-from ecom_assets.serving.queries import Answer, BadQuestionError, Snapshot
+from ecom_assets.serving.queries import Answer, BadQuestionError
 
 SHOWN = 12
 """Rows that a table shows before it scrolls."""
@@ -63,19 +63,12 @@ def page() -> None:
         if not value:
             st.info(f"Enter a value of {key.column} to see its rows.", icon=":material/search:")
             return
-        found = {place.name: ask(asked, place, value) for place in key.places}
+        found = {place.name: asked.find(place, value) for place in key.places}
         if not any(answer.table.num_rows for answer in found.values()):
             st.info(f"There is no row with {key.column} {plain(value[:60])}.", icon=":material/search_off:")
             return
         for place in key.places:
             show(key, place, value, found[place.name])
-
-
-def ask(asked: Snapshot, place: Table, value: str) -> Answer:
-    """The rows of a table or an index under a value."""
-    if isinstance(place, Index):
-        return asked.through(place.name, value)
-    return (asked.row if len(place.hbase.row_key) == 1 else asked.under)(place.name, value)
 
 
 def show(key: Key, place: Table, value: str, answer: Answer) -> None:
