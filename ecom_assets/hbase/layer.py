@@ -18,7 +18,7 @@ from typing_extensions import override
 from ecom_assets.core.books import Build
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import NotBuiltError
-from ecom_assets.core.layer import Built, Cut, Layer, Measurement, Row, RowSource
+from ecom_assets.core.layer import Built, Changes, Cut, Layer, Measurement, Row, RowSource
 from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
@@ -92,14 +92,16 @@ class HBaseLayer(Layer):
 
     def _change(self, at: Context, table: Table, last: Build, cut: Cut) -> Built | None:
         """Bring changes into the table that is there; ``None`` where only a load of all rows helps."""
-        since = Cut(merged=last.notes["cut"]["merged"])
-        changes = self.source.changes(at, table, since, cut)
+        since, until = Cut(merged=last.notes["cut"]["merged"]), Cut(merged=cut.merged)
+        changes = self.source.changes(at, table, since, until)
         if changes is None or 2 * changes.replaced > (self._count(at, table) or 2 * changes.replaced):
             return None
         steps = loads.begin(at.books, table, _position(last), str(cut.merged), _timestamp(last))
-        rows = loads.follow(
-            steps, since, lambda *cuts: self.source.changes(at, table, *cuts), partial(rebuild.change, at, table)
-        )
+
+        def between(*cuts: Cut) -> Changes | None:
+            return changes if cuts == (since, until) else self.source.changes(at, table, *cuts)
+
+        rows = loads.follow(steps, since, between, partial(rebuild.change, at, table))
         if rows is None:
             return None
         notes = {**last.notes, "cut": {"merged": cut.merged}, "timestamp": steps[-1].timestamp}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -81,6 +82,7 @@ def _change(at: Context, index: Index, hbase: HBaseLayer, last: Mapping[str, Any
     """Bring changes of the table into the index that is there; ``None`` where only a build of all of it helps."""
     rows = last["rows"]
 
+    @lru_cache(maxsize=1)  # to name them, files are read
     def changes(since: Cut, until: Cut) -> Changes | None:
         found = hbase.source.changes(at, index.of, since, until)
         if found is None or 2 * found.replaced > last["rows"]:
@@ -94,7 +96,7 @@ def _change(at: Context, index: Index, hbase: HBaseLayer, last: Mapping[str, Any
         return done
 
     since = Cut(merged=last["merged"])
-    if changes(since, cut) is None:
+    if changes(since, Cut(merged=cut.merged)) is None:
         return None
     before = last.get("timestamp", int(time.time() * 1000))
     steps = loads.begin(at.books, index, last["position"], str(cut.merged), before)

@@ -160,6 +160,8 @@ def test_each_state_is_read(at: Context, admin: HBaseAdmin) -> None:
             assert read(at, before=stamp + 1) == texts(rows), when
             assert read(at, before=behind) == texts(rows), when
         assert read(at, before=stamps[0]) == [], when
+        kept = [row for row in texts(states[0]) if row in texts(states[1])]
+        assert read(at, before=stamps[1]) == kept, f"{when}: markers are one millisecond before the cells"
 
     look("as written")
     admin.flush(name)
