@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 
 STAYS = "stays"
 
-PLACED = ("_delivery", "_row", "_since")
-"""Columns that a merged table has besides: the sequence of the delivery that brought the row, its number there (null
-for a row of another producer), and since when the row is valid."""
+PLACED = {
+    "_delivery": ("long", "sequence of the delivery that brought the row"),
+    "_row": ("long", "its number there; null for a row of another producer"),
+    "_since": ("timestamp", "when that delivery was accepted, or the record written"),
+}
+"""Columns that a merged table has besides: name -> Delta's type, and what it is."""
 
 UNTIL = ("_until_delivery", "_until")
 """Of a row that ended: the sequence of the delivery that ended it, and when."""

@@ -51,7 +51,7 @@ def merged_version(merged: DeltaTable, streamed_id: str) -> Version | None:
 
 def columns(rows: DataFrame, table: Table) -> DataFrame:
     """The columns of a merged table."""
-    return typed(rows, table, PLACED)
+    return typed(rows, table, tuple(PLACED))
 
 
 def transacted(writer: Any, version: Version) -> Any:

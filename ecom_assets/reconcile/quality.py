@@ -35,6 +35,7 @@ from ecom_assets.dataset.model import Reference, Table
 from ecom_assets.hbase.layout import row_keys
 from ecom_assets.hbase.thrift import Connection
 from ecom_assets.lake import delta, merge, quarantine
+from ecom_assets.lake.fates import PLACED
 
 if TYPE_CHECKING:
     from ecom_assets.core.context import Context
@@ -192,6 +193,7 @@ def schema(engine: Engine, table: Table) -> Finding:
     found = _delta(table, engine)
     got = {f.name: f.type.to_json().strip('"') for f in found.schema().fields}
     expected = {c.name: _DELTA.get(c.kind.spark, c.kind.spark) for c in table.columns}
+    expected |= {name: kind for name, (kind, _) in PLACED.items()}
     companions = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
     wrong = [
         f"{n}: expected {kind}, got {got.get(n, 'no such column')}"

@@ -144,7 +144,11 @@ def test_every_row_once_and_a_second_call_adds_nothing(own: Settings, kafka: str
     second = produce(own, kafka, table)
     assert (second.rows, second.skipped_chunks, second.unchanged) == (0, len(chunks), True)
     assert measured(own, kafka, table) == total(chunks)
-    assert reader.head(Clients(kafka), table.topic(own.namespace), table, 3)[0].keys() == set(table.names)
+    assert reader.head(Clients(kafka), table.topic(own.namespace), table, 3)[0].keys() == {
+        *table.names,
+        "_delivery",
+        "_row",
+    }
 
 
 def test_the_ledger_tells_what_is_in(own: Settings, kafka: str) -> None:

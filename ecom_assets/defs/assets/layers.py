@@ -15,6 +15,7 @@ from ecom_assets.core.layer import Built, Layer
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.defs import deliveries, lineage
 from ecom_assets.defs.names import OWNERS, Names, for_each, freshness, owners
+from ecom_assets.lake.fates import PLACED
 from ecom_assets.paths import LAYERS, PATHS
 from ecom_assets.preview import preview
 from ecom_assets.source.kaggle import URL
@@ -142,6 +143,7 @@ def column_schema(table: Table, layer: str) -> dg.TableSchema:
         own += [
             dg.TableColumn(c.parsed_as[0], c.parsed_as[1], f"{c.name}, typed") for c in table.columns if c.parsed_as
         ]
+        own += [dg.TableColumn(name, kind, doc) for name, (kind, doc) in PLACED.items()]
     return dg.TableSchema(own)
 
 
