@@ -7,7 +7,7 @@ that is before it, so each run of any of them leads to the same state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -29,6 +29,8 @@ PARTITION = "dagster/partition"
 """Dagster's run tag of a partition. Each run that builds has one, or a range of them: Dagster resolves none without."""
 DEFAULT = {PARTITION: f"{0:0{DIGITS}d} {FIRST}"}
 """Run tags of a job that is launched without a partition."""
+EXPECTED = "ecom/expected"
+"""Run tag: the partition is of a delivery that had not been accepted when the run was requested."""
 PARTITIONED = LAYERS[:-1]
 """Layers whose assets are partitioned; HBase, which is read, shows all deliveries at once."""
 SAFE = " ()"
@@ -56,6 +58,45 @@ def tags(settings: Settings) -> dict[str, str]:
     return {PARTITION: list(known(settings).values())[-1]}
 
 
+def expected(sequence: int, name: str) -> dict[str, str]:
+    """Run tags of a run that is going to accept a delivery."""
+    return {PARTITION: partition(sequence, name), EXPECTED: "true"}
+
+
+def settle(instance: dg.DagsterInstance, at: Context, names: Names, partition: str) -> None:
+    """Let Dagster know what became of a delivery that was expected; no run for it may be under way.
+
+    If it did not come, its partition is removed.
+    """
+    came = [sequence for sequence, name in known(at.settings).items() if name == partition]
+    if came:
+        _report_untouched(instance, at, names, came)
+    else:
+        instance.delete_dynamic_partition(names.of("deliveries"), partition)
+
+
+def came(context: dg.AssetExecutionContext, at: Context) -> bool:
+    """Whether the home has the deliveries that a run is for.
+
+    Those that a sensor has expected may not have come: their files were refused, or repeat what is loaded.
+
+    Raises:
+        dagster.Failure: It has not, and nobody expected them.
+    """
+    strange = sorted(_own(context) - set(known(at.settings).values()))
+    if strange and not context.has_tag(EXPECTED):
+        raise dg.Failure(
+            f"expected deliveries of {at.settings.home}, got {', '.join(strange)}; `ecom deliveries` lists them",
+            allow_retries=False,
+        )
+    return not strange
+
+
+def _own(context: dg.AssetExecutionContext) -> set[str]:
+    """The partitions that a run is for."""
+    return set(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else set()
+
+
 def announce(instance: dg.DagsterInstance, at: Context, names: Names) -> None:
     """Let Dagster know all deliveries of a home; a table that one does not touch has passed all layers at once."""
     name, found = names.of("deliveries"), known(at.settings)
@@ -64,7 +105,13 @@ def announce(instance: dg.DagsterInstance, at: Context, names: Names) -> None:
     if not new:
         return
     instance.add_dynamic_partitions(name, list(new.values()))
-    for sequence in new:
+    _report_untouched(instance, at, names, new)
+
+
+def _report_untouched(instance: dg.DagsterInstance, at: Context, names: Names, sequences: Iterable[int]) -> None:
+    """Report that tables which deliveries have no rows of have passed all layers."""
+    found = known(at.settings)
+    for sequence in sequences:
         for table in at.dataset.tables.values():
             if table.name not in _touched(at, sequence):
                 for layer in PARTITIONED:
@@ -100,18 +147,9 @@ def passed(
 
     Yields:
         Partition and metadata of its materialization.
-
-    Raises:
-        dagster.Failure: The run is for a delivery that the home does not have.
     """
     at = engine.at
-    of, reached = known(at.settings), engine.reached(layer, table)
-    own = set(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else set()
-    if strange := sorted(own - set(of.values())):
-        raise dg.Failure(
-            f"expected deliveries of {at.settings.home}, got {', '.join(strange)}; `ecom deliveries` lists them",
-            allow_retries=False,
-        )
+    of, reached, own = known(at.settings), engine.reached(layer, table), _own(context)
     rows = at.books.builds_by_delivery("expanded")
     for sequence, name in of.items():
         if before < sequence <= reached and name not in own and table.name in _touched(at, sequence):

@@ -22,7 +22,7 @@ from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import INGESTION, LAYERS, TOPIC, path_used
 from ecom_assets.serving import publication
-from ecom_assets.source import waiting
+from ecom_assets.source import upcoming, waiting
 
 GOAL = "ecom/goal"
 """Run tag: what the run is to reach."""
@@ -237,7 +237,11 @@ def _ingestion(context: dg.SensorEvaluationContext, home: HomeResource, names: N
 
 
 def new_files(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest | dg.SkipReason:
-    """Further files are complete in the source: accept them as deliveries, and carry them into the topics."""
+    """Further files are complete in the source: accept them as deliveries, and carry them into the topics.
+
+    The run is for the first of these deliveries; those after it are reported as they pass each layer. If its files turn
+    out to be no delivery, the run materializes nothing, and the next tick removes the partition.
+    """
     deliveries.announce(context.instance, home.at, names)
     return _decided(lambda: _arrivals(context, home, names))
 
@@ -245,19 +249,26 @@ def new_files(context: dg.SensorEvaluationContext, home: HomeResource, names: Na
 def _arrivals(context: dg.SensorEvaluationContext, home: HomeResource, names: Names) -> dg.RunRequest:
     idle(context.instance, names)
     at = home.at
+    if context.cursor:
+        deliveries.settle(context.instance, at, names, context.cursor)
+        context.update_cursor("")
     try:
-        found = waiting(at.settings, at.dataset)
+        found, first = waiting(at.settings, at.dataset), upcoming(at.settings, at.dataset)
     except OSError as error:
         raise NotNowError(f"the source cannot be read: {error}") from error
-    if not found:
+    if not found or not first:
         raise NotNowError("every complete file of the source is loaded")
     if path_used(at) != "stream":
         raise NotNowError(f"this home uses the path {path_used(at)}: start the job `{names.of('bulk_load')}`")
     tables = [at.dataset.tables[name] for name in dict.fromkeys(table for table, _ in found)]
     keys = [names.asset_key(layer, table) for layer in (LAYERS[0], *INGESTION) for table in tables]
-    return gate(
-        context.instance, names.of("ingest"), ", ".join(name for _, name in found), keys, deliveries.tags(at.settings)
-    )
+    goal = ", ".join(name for _, name in found)
+    expected = deliveries.expected(*first)
+    requested = gate(context.instance, names.of("ingest"), goal, keys, expected)
+    partition = expected[deliveries.PARTITION]
+    context.instance.add_dynamic_partitions(names.of("deliveries"), [partition])
+    context.update_cursor(partition)
+    return requested
 
 
 def unread_records(

@@ -148,6 +148,22 @@ def waiting(settings: Settings, dataset: Dataset) -> list[tuple[str, str]]:
     return [(file.table, f"{file.path} {file.bytes} {file.modified_ns}") for file in found]
 
 
+def upcoming(settings: Settings, dataset: Dataset) -> tuple[int, str] | None:
+    """Number and name of the delivery that ``acquire`` would begin with; none if no file waits.
+
+    It is not certain: a file whose content is known, or that is refused when it is read, makes no delivery.
+
+    Raises:
+        OSError: The source cannot be read.
+        SourceAwayError: The store of a bucket does not answer.
+    """
+    if not receives_files(settings) or not recorded(settings):
+        return None
+    from ecom_assets.source import acceptance
+
+    return acceptance.upcoming(settings, dataset, first_files(settings))
+
+
 def first_files(settings: Settings) -> list[Accepted]:
     """The files of a source that a home was begun with, if further ones may come."""
     return list(map(Accepted.from_json, _read(settings.raw / RECORD).get("copied", {}).values()))

@@ -116,6 +116,25 @@ def waiting(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> 
     return [f for f in found if f.table and f.is_settled and f.is_complete and known.is_new(origin(f))]
 
 
+def upcoming(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> tuple[int, str] | None:
+    """Number and name of the delivery that ``accept`` would begin with, if it takes a file of it; none if none waits.
+
+    No file is read: one whose content is known, or that is refused, makes no delivery in the end.
+
+    Args:
+        settings: The home; its source is a folder or a bucket.
+        dataset: Its data set.
+        first: The files that the home was begun with.
+
+    Raises:
+        OSError: The source cannot be read.
+        SourceAwayError: The store of a bucket does not answer.
+    """
+    together = next(_deliveries(waiting(settings, dataset, first)), None)
+    before = delivery.deliveries(settings)
+    return (_next(before), _name(together, before)) if together else None
+
+
 def grows(settings: Settings) -> bool:
     """Whether tables grow beyond their files."""
     return Target.parse(settings.expand) != Target()
@@ -165,7 +184,7 @@ class _Taker:
         self.settings, self.dataset = settings, dataset
         self.source, self.known = places.place(settings), Known.of(settings, first)
         self.before = delivery.deliveries(settings)
-        self.sequence = 1 + (self.before[-1].sequence if self.before else 0)
+        self.sequence = _next(self.before)
 
     def take(self, files: list[Arrived]) -> Delivery | None:
         """Copy the files of a delivery; ``None`` if none of them could be taken."""
@@ -198,7 +217,7 @@ class _Taker:
         if not accepted:
             shutil.rmtree(work)
             return None
-        taken = Delivery(self.sequence, self._name(files), self._now().isoformat(), tuple(accepted))
+        taken = Delivery(self.sequence, _name(files, self.before), self._now().isoformat(), tuple(accepted))
         write_json(work / delivery.RECORD, taken.to_json())
         work.rename(target)
         return taken
@@ -209,13 +228,6 @@ class _Taker:
         if not self.before:
             return now
         return max(now, datetime.fromisoformat(self.before[-1].at) + timedelta(milliseconds=1))
-
-    def _name(self, files: list[Arrived]) -> str:
-        """A name that no other delivery of the home has; of files without one, when they were written."""
-        written = datetime.fromtimestamp(max(file.modified for file in files), UTC)
-        name = files[0].delivery or f"{written:%Y-%m-%dT%H%M%SZ}"
-        others = {each.name for each in self.before}
-        return next(n for n in (name, *(f"{name} ({k})" for k in range(2, len(others) + 3))) if n not in others)
 
     def _copied(self, file: Arrived, target: Path) -> Accepted:
         """Copy what is new in a file.
@@ -255,6 +267,18 @@ class _Taker:
             return self.known.contents.get((found.table, found.bytes, found.sha256), "")
         same = before and (before.bytes, before.sha256) == (found.bytes, found.sha256)
         return before.origin.path if before and same else ""
+
+
+def _next(before: Sequence[Delivery]) -> int:
+    return 1 + (before[-1].sequence if before else 0)
+
+
+def _name(files: Sequence[Arrived], before: Iterable[Delivery]) -> str:
+    """A name that no other delivery of the home has; of files without one, when they were written."""
+    written = datetime.fromtimestamp(max(file.modified for file in files), UTC)
+    name = files[0].delivery or f"{written:%Y-%m-%dT%H%M%SZ}"
+    others = {each.name for each in before}
+    return next(n for n in (name, *(f"{name} ({k})" for k in range(2, len(others) + 3))) if n not in others)
 
 
 def _passed(content: IO[bytes], last: Accepted, hashed: hashlib._Hash) -> tuple[bytes, bool]:

@@ -36,6 +36,23 @@ mutation ($params: ExecutionParams!) {
 RUNS = """
 { runsOrError(limit: 500) { ... on Runs { results { runId jobName status tags { key value } } } } }
 """
+BACKFILL = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
+"""
+PARTITIONS = """
+query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  partitionKeysByDimension { partitionKeys }
+  assetPartitionStatuses { ... on DefaultPartitionStatuses { materializedPartitions } } } } }
+"""
 RELOAD = """
 mutation ($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) {
@@ -143,21 +160,46 @@ class Dagster:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
-    def materialize(self, keys: Iterable[str]) -> str:
-        """Materialize assets, with their checks, as the UI's button does."""
+    def materialize(self, keys: Iterable[str], first: str = "", last: str = "") -> str:
+        """Materialize assets, with their checks, as the UI's button does: of a partition, or of a range in one run."""
         selection = [{"path": key.split("/")} for key in keys]
-        return self._launch({"pipelineName": "__ASSET_JOB", "assetSelection": selection})
+        tags: Mapping[str, str] = {deliveries.PARTITION: first} if first else deliveries.DEFAULT
+        if last:
+            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return self._launch({"pipelineName": "__ASSET_JOB", "assetSelection": selection}, tags)
 
     def launch(self, job: str) -> str:
         """Launch a job."""
         return self._launch({"pipelineName": job})
 
-    def _launch(self, selector: Mapping[str, Any]) -> str:
+    def backfill(self, keys: Iterable[str], partitions: list[str]) -> str:
+        """Materialize partitions of assets by a run for each, as the UI does; returns the backfill's id."""
+        selection = [{"path": key.split("/")} for key in keys]
+        params = {"assetSelection": selection, "partitionNames": partitions, "fromFailure": False, "tags": []}
+        result = self.ask(BACKFILL, params=params)["launchPartitionBackfill"]
+        assert result["__typename"] == "LaunchBackfillSuccess", result
+        return result["backfillId"]
+
+    def wait_for_backfill(self, backfill: str, seconds: float = 300) -> str:
+        """Wait for the end of a backfill; returns its status."""
+
+        def ended() -> str | None:
+            status = self.ask(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"]
+            return status if status not in ("REQUESTED", "CANCELING", "FAILING") else None
+
+        return self._wait(ended, seconds, f"backfill {backfill} to end")
+
+    def partitions(self, key: str) -> tuple[list[str], set[str]]:
+        """The partitions of an asset, and those that are materialized."""
+        found = self.ask(PARTITIONS, key={"path": key.split("/")})["assetNodeOrError"]
+        names = found["partitionKeysByDimension"][0]["partitionKeys"]
+        return names, set(found["assetPartitionStatuses"]["materializedPartitions"])
+
+    def _launch(self, selector: Mapping[str, Any], tags: Mapping[str, str] = deliveries.DEFAULT) -> str:
         where = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
         params = {"selector": {**where, **selector}, "mode": "default", "runConfigData": {}}
         if "assetSelection" in selector:  # of assets with partitions, the button asks for one
-            tags = [{"key": key, "value": value} for key, value in deliveries.DEFAULT.items()]
-            params["executionMetadata"] = {"tags": tags}
+            params["executionMetadata"] = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
         result = self.ask(LAUNCH, params=params)["launchRun"]
         assert result["__typename"] == "LaunchRunSuccess", result
         return result["run"]["runId"]

@@ -9,6 +9,7 @@ import time
 
 from ecom_assets.core import delivery
 from ecom_assets.core.settings import ROOT
+from ecom_assets.defs import deliveries
 from ecom_assets.lake import streamed
 from ecom_assets_tests.automation.dagster import working
 from ecom_assets_tests.automation.home import JOBS, Home, now
@@ -55,10 +56,24 @@ def test_files_that_come_into_the_source(exports_home: Home, shop: Shop) -> None
     held = {name: exports_home.at.books.last_measurement("hbase", name) for name in ("customer", "product")}
     assert {name: found.measure.rows for name, found in held.items() if found} == {n: shop.rows(n) for n in held}
     assert {status for (_, status) in exports_home.counts()} == {"SUCCESS"}
+    of = list(deliveries.known(exports_home.at.settings).values())
+    assert runs_for(exports_home) == of[1:]
+    assert exports_home.dagster.partitions("raw/customer") == (of, set(of))
     (shop.folder / "customer.csv").write_bytes(b"others\n")  # refused, and that is all
+    exports_home.dagster.settle(lambda: len(runs_for(exports_home)) == len(of))
     time.sleep(12)
     exports_home.settle()
     exports_home.check(before)
+    assert runs_for(exports_home)[-1].startswith(f"{len(of):06d} ")
+    assert {status for (_, status) in exports_home.counts()} == {"SUCCESS"}
+    for layer in deliveries.PARTITIONED:
+        assert exports_home.dagster.partitions(f"{layer}/customer") == (of, set(of)), "nothing is left of it"
+
+
+def runs_for(home: Home) -> list[str]:
+    """The partitions that the sensor has started runs for, in order."""
+    started = [run for run in reversed(home.dagster.runs()) if run.by_sensor == "new_files"]
+    return [run.tags[deliveries.PARTITION] for run in started]
 
 
 def test_a_producer_and_a_stream_that_never_end(shop_home: Home, chance: random.Random) -> None:

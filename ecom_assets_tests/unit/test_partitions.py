@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import dagster as dg
 import pytest
 
 from ecom_assets.core.context import Context
 from ecom_assets.core.settings import load
-from ecom_assets.defs import deliveries
+from ecom_assets.definitions import defs
+from ecom_assets.defs import deliveries, sensors
 from ecom_assets.defs.assets.layers import layer_assets
 from ecom_assets.defs.names import Names
+from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.source import acquire, synthetic
 from ecom_assets_tests.offline import nowhere
 from ecom_assets_tests.tables import SHOP
@@ -53,6 +57,55 @@ def test_a_table_that_is_not_touched_has_passed_all_layers(at: Context) -> None:
             keys = {name: NAMES.asset_key(layer, table) for name, table in SHOP.tables.items()}
             assert instance.get_materialized_partitions(keys["customer"]) == set()
             assert instance.get_materialized_partitions(keys["product"]) == {deliveries.known(at.settings)[1]}
+
+
+def tick(instance: dg.DagsterInstance, at: Context, cursor: str = "") -> tuple[dg.RunRequest | None, str]:
+    """One look of the sensor: what it requests, and its cursor."""
+    context = dg.build_sensor_context(instance, cursor=cursor, definitions=defs())
+    found = sensors.new_files(context, cast("HomeResource", SimpleNamespace(at=at)), NAMES)
+    assert not isinstance(found, dg.SensorResult)
+    return (found if isinstance(found, dg.RunRequest) else None), context.cursor or ""
+
+
+def arrive(at: Context, name: str, content: bytes) -> None:
+    """A file that was complete a while ago, at another time than the one before it."""
+    file = Path(at.settings.source) / name
+    file.write_bytes(content)
+    os.utime(file, (1000 + len(content), 1000 + len(content)))
+
+
+def test_a_run_is_for_the_delivery_that_it_accepts(at: Context) -> None:
+    """If this fails, the run that loads a day is listed under the day before it."""
+    header, row, *_ = (at.settings.raw / "customer.csv").read_bytes().splitlines(keepends=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert tick(instance, at) == (None, "")
+        arrive(at, "customer-2026-12-02.csv", header + row)
+        arrive(at, "customer-2026-12-01.csv", header + row * 2)
+        requested, cursor = tick(instance, at)
+        assert requested
+        assert requested.tags[deliveries.PARTITION] == cursor == "000002 2026-12-01"
+        assert cursor in instance.get_dynamic_partitions("deliveries")
+        acquire(at.settings, SHOP)
+        assert tick(instance, at, cursor) == (None, "")
+        assert instance.get_dynamic_partitions("deliveries") == list(deliveries.known(at.settings).values())
+        untouched = NAMES.asset_key("raw", SHOP.tables["product"])
+        assert cursor in instance.get_materialized_partitions(untouched)
+
+
+@pytest.mark.parametrize("content", [b"others\n", None], ids=["refused", "repeated"])
+def test_a_delivery_that_was_expected_and_did_not_come(at: Context, content: bytes | None) -> None:
+    """If this fails, a file that was refused, or sent twice, is shown as a delivery that waits for ever."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        if content:
+            arrive(at, "customer.csv", content)
+        else:
+            arrive(at, "customer-3.csv", (at.settings.raw / "customer.csv").read_bytes())
+        requested, cursor = tick(instance, at)
+        assert requested
+        assert cursor in instance.get_dynamic_partitions("deliveries")
+        acquire(at.settings, SHOP)
+        assert tick(instance, at, cursor) == (None, "")
+        assert instance.get_dynamic_partitions("deliveries") == list(deliveries.known(at.settings).values())
 
 
 def test_files_to_merged_tables_are_partitioned() -> None:
