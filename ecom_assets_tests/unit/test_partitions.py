@@ -18,9 +18,10 @@ from ecom_assets.defs import deliveries, sensors
 from ecom_assets.defs.assets.layers import layer_assets
 from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
+from ecom_assets.paths import engine
 from ecom_assets.source import acquire, synthetic
 from ecom_assets_tests.offline import nowhere
-from ecom_assets_tests.tables import SHOP
+from ecom_assets_tests.tables import CUSTOMER, SHOP
 
 NAMES = Names()
 
@@ -106,6 +107,25 @@ def test_a_delivery_that_was_expected_and_did_not_come(at: Context, content: byt
         acquire(at.settings, SHOP)
         assert tick(instance, at, cursor) == (None, "")
         assert instance.get_dynamic_partitions("deliveries") == list(deliveries.known(at.settings).values())
+
+
+@pytest.mark.parametrize("expected", [True, False], ids=["by a sensor", "by nobody"])
+def test_a_run_for_a_delivery_that_does_not_come(at: Context, expected: bool) -> None:
+    """If this fails, a refused file's partition is shown as loaded, or a misspelt one is taken for nothing to do."""
+    arrive(at, "customer.csv", b"others\n")
+    tags = deliveries.expected(2, "others")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("deliveries", [tags[deliveries.PARTITION]])
+        (raw,) = (assets for assets in layer_assets(SHOP, NAMES) if assets.node_def.name == "raw")
+        done = dg.materialize(
+            [raw],
+            instance=instance,
+            resources={"home": SimpleNamespace(at=at, engine=lambda path: engine(at, path))},
+            tags=tags if expected else {deliveries.PARTITION: tags[deliveries.PARTITION]},
+            raise_on_error=False,
+        )
+        assert done.success == expected
+        assert tags[deliveries.PARTITION] not in instance.get_materialized_partitions(NAMES.asset_key("raw", CUSTOMER))
 
 
 def test_files_to_merged_tables_are_partitioned() -> None:
