@@ -26,7 +26,7 @@ from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, fates, history, streamed, target
 from ecom_assets.lake.delta import Version
 from ecom_assets.lake.fates import PLACED, STAYS, Deliveries
-from ecom_assets.lake.repeats import KeysOf, repeats
+from ecom_assets.lake.repeats import KeysOf, come_again
 from ecom_assets.lake.target import Left
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ class Increment:
         """
         table = self.table
         source = delta.at_version(streamed.folder(table, self.at.settings), self.version)
-        keys = [KeysOf(self.merged), KeysOf(source, "_undecoded", self.names)]
-        if table.write != "replace" and not table.deleted_if and not repeats(table, keys):
+        new = KeysOf(source, "_undecoded", self.names)
+        keyed = table.write == "replace" or bool(table.deleted_if)  # rows whose fate does not hang on their keys alone
+        if not keyed and not come_again(table, self.at.settings, self.merged, new):
             yield None
             return
         rows = fates.judged(self._with_those_there(), table, self.deliveries, self.before).persist()

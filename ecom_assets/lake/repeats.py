@@ -1,12 +1,16 @@
 """Whether a key comes twice: checked for every merge, mostly without Spark.
 
 What belongs here: the search for repeated keys by their 64-bit hashes. What does not: what is done with the rows; see
-``merge``.
+``merge`` and ``increment``.
+
+The hashes of a merged table's keys are kept in the home, a sorted file for each of the table's, eight bytes a row: so
+new keys are looked up among those of a table of any size without reading it. Files of a Delta table never change.
 """
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +20,18 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from ecom_assets.core import row_hash
+from ecom_assets.core.files import temporary
 from ecom_assets.core.parallel import ordered_map
+from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta
 
 HASHES = 1 << 25
 """Hashes of keys that are compared at a time, 256 MB of them; of more rows, keys are read several times."""
+
+
+KEPT_SECONDS = 86_400
+"""For so long hashes are kept of files that a table does not have any more: checks look at earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,56 @@ class KeysOf:
         return delta.batches(self.table, list(columns), self.null, self.files)
 
 
+def come_again(table: Table, settings: Settings, there: DeltaTable, new: KeysOf) -> bool:
+    """Whether one of some new keys comes twice, or is in a merged table, or has the 64-bit hash of one that is.
+
+    Args:
+        table: Whose key.
+        settings: The home, which keeps the hashes of those that are there.
+        there: The merged table.
+        new: Where the new keys are; their hashes must fit into memory.
+    """
+    hashes = _sorted(table, new)
+    if (hashes[1:] == hashes[:-1]).any():
+        return True
+    return any(_meet(hashes, known) for known in _kept(table, settings, there))
+
+
+def _kept(table: Table, settings: Settings, there: DeltaTable) -> Iterator[np.ndarray]:
+    """The sorted hashes of each file of a merged table."""
+    folder = settings.home / "cache" / "keys" / table.name
+    folder.mkdir(parents=True, exist_ok=True)
+    files = delta.files(there).select(["path", "size_bytes"]).to_pylist()
+    wanted = {f"{file['path']}.{file['size_bytes']}.npy": file["path"] for file in files}
+    for old in folder.iterdir():
+        if old.name not in wanted and time.time() - old.stat().st_mtime > KEPT_SECONDS:
+            old.unlink(missing_ok=True)
+    for name, path in wanted.items():
+        if not (folder / name).exists():
+            with temporary(folder / name) as (file, place):
+                np.save(file, _sorted(table, KeysOf(there, files=frozenset({path}))))
+                place()
+        yield np.load(folder / name, mmap_mode="r")
+
+
+def _sorted(table: Table, keys: KeysOf) -> np.ndarray:
+    hashes = ordered_map(lambda batch: _hashes(batch, table), keys.batches(table.primary_key))
+    return np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
+
+
+def _hashes(batch: pa.RecordBatch, table: Table) -> np.ndarray:
+    return row_hash.batch_hashes(batch, {name: table.ids[name] for name in table.primary_key})
+
+
+def _meet(some: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two sorted arrays have an element in common; the shorter one is looked up in the longer one."""
+    few, many = sorted((some, others), key=len)
+    if not len(few):
+        return False
+    places = np.minimum(np.searchsorted(many, few), len(many) - 1)
+    return bool((many[places] == few).any())
+
+
 def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
     """Whether a key comes twice, or two keys have one 64-bit hash.
 
@@ -53,7 +113,7 @@ def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
     passes = 1 + sum(delta.count(k.table) for k in keys) // HASHES
 
     def hashed(batch: pa.RecordBatch, number: int) -> np.ndarray:
-        hashes = row_hash.batch_hashes(batch, {name: table.ids[name] for name in table.primary_key})
+        hashes = _hashes(batch, table)
         return hashes[hashes % passes == number] if passes > 1 else hashes
 
     for number in range(passes):
