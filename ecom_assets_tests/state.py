@@ -40,6 +40,12 @@ class State:
             for key in self.rows.keys() - seen:
                 self._end(key, "deleted", sequence)
 
+    def bury(self, key: Key, sequence: int) -> None:
+        """Take a tombstone."""
+        self._end(key, "deleted", sequence)
+        columns = dict.fromkeys(self.table.names)
+        self.left["deletions"].append(columns | dict(zip(self.table.primary_key, key, strict=True)))
+
     def _put(self, key: Key, row: Row, sequence: int) -> None:
         table = self.table
         there = self.rows.get(key, (None, 0))[0]

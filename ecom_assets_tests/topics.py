@@ -101,6 +101,14 @@ class Topic:
         ]
         self.send(*avro.encode(batch, self.table, pa.RecordBatch.from_arrays(places, schema=avro.PLACE)))
 
+    def bury(self, *keys: str) -> None:
+        """Send tombstones of keys, as another producer would."""
+        self.producer.begin_transaction()
+        for key in keys:
+            self.producer.produce(self.name, None, key=key.encode())
+        self.producer.flush()
+        self.producer.commit_transaction()
+
     def send(self, *rows: Row | bytes | None, commit: bool = True, partition: int | None = None) -> None:
         """Send rows (or raw values) as one transaction."""
         self.producer.begin_transaction()

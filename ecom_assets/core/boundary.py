@@ -17,8 +17,9 @@ LEFT_OUT = ("duplicates", "conflicts", "stale", "superseded", "deleted", "deleti
 ALWAYS_SHOWN = LEFT_OUT[:2]
 """Those that a measurement has also where there are none."""
 
-ADDED = ("replayed", "simulated")
-"""Reasons for which a layer has rows that the one before has not: a simulation sent them again, or generated them."""
+ADDED = ("replayed", "live")
+"""Reasons for which a layer has rows that the one before has not: a simulation sent them again, or no delivery brought
+them."""
 
 PENDING = ("pending",)
 """Reasons for which a row of a layer is not in the one after yet."""
@@ -31,7 +32,7 @@ def mismatches(before: Measurement, after: Measurement) -> list[str]:
     """Compare two neighboring layers.
 
     Returns:
-        What differs, a sentence each; empty if ``before - pending + replayed + simulated = after +`` the sum of
+        What differs, a sentence each; empty if ``before - pending + replayed + live = after +`` the sum of
         ``LEFT_OUT``, in rows and in checksum, and both sides agree on what is in quarantine.
     """
     where = f"{before.table}: {before.layer} -> {after.layer}"

@@ -76,11 +76,11 @@ class Measurement:
         layer: Name of the layer.
         measure: Its good rows.
         excluded: Further rows by reason. Those of ``boundary.LEFT_OUT`` were left out at the boundary before this
-            layer. A simulation sent ``replayed`` rows into the topic once more, or generated ``simulated`` ones, so
-            they are among its rows and not among those of the layer before. ``pending`` rows are among the topic's rows
-            and not among those of the layer behind it. ``quarantined`` rows could not be read: in raw and topic they
-            are stored among the others, in expanded and streamed they were moved to quarantine; their checksum is that
-            of ``core.quarantine``.
+            layer. A simulation sent ``replayed`` rows into the topic once more, and no delivery brought the ``live``
+            ones, so they are among its rows and not among those of the layer before. ``pending`` rows are among the
+            topic's rows and not among those of the layer behind it. ``quarantined`` rows could not be read: in raw and
+            topic they are stored among the others, in expanded and streamed they were moved to quarantine; their
+            checksum is that of ``core.quarantine``.
         position: Names the content that was measured: equal names, equal content.
         copies: Expanded only: each copy with its keys folded back to those of the first.
         last_copy: Raw only: the rows that the last copy takes.

@@ -237,6 +237,11 @@ class Table:
         return {c.name: c.id for c in self.columns}
 
     @property
+    def takes_tombstones(self) -> bool:
+        """Whether a record without a value deletes the row under its key: a key names one row, and rows change."""
+        return self.write == "merge" and self.topic_key == self.primary_key
+
+    @property
     def doc(self) -> str:
         """What a row of it is, a sentence; empty if its schema does not say."""
         return self.avsc.get("doc", "")

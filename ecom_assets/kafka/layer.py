@@ -19,6 +19,7 @@ from typing import Any
 from confluent_kafka.admin import AdminClient
 from typing_extensions import override
 
+from ecom_assets.core import avro
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import NotBuiltError, TopicError
 from ecom_assets.core.layer import Built, ChunkSource, Cut, Measurement, Offsets, OffsetSource, Row
@@ -68,8 +69,9 @@ class TopicLayer(OffsetSource):
 
     @override
     def declaration(self, at: Context, table: Table) -> Mapping[str, Any]:
-        """The key of the records and their schema."""
-        return {"topic_key": ", ".join(table.topic_key), "schema": hashlib.sha256(table.avro.encode()).hexdigest()[:16]}
+        """The key of the records and their schema, the place of a row behind it included."""
+        schema = hashlib.sha256(table.avro.encode()).hexdigest()[:16]
+        return {"topic_key": ", ".join(table.topic_key), "schema": schema, "place": ", ".join(avro.PLACE.names)}
 
     @override
     def exists(self, at: Context, table: Table) -> bool:
@@ -232,8 +234,8 @@ class TopicLayer(OffsetSource):
 
         ``quarantined`` are the records before ``cut.read`` (before ``cut.ends`` if that is not fixed) that are not
         rows; their checksum is the sum of ``core.quarantine.topic_record_hash``. ``pending`` are the rows at or behind
-        ``cut.read``, ``replayed`` and ``simulated`` those that the ledger names as such up to ``cut.ledger``. Bad
-        records are problems only if the rows do not equal the ledger.
+        ``cut.read``, ``replayed`` those that the ledger names as such up to ``cut.ledger``, ``live`` those that no
+        delivery brought. Bad records are problems only if the other rows do not equal the ledger.
 
         Raises:
             TopicError: Kafka did not do its part.
@@ -266,7 +268,7 @@ class TopicLayer(OffsetSource):
             found = reader.measure(access, topic, table, [step.span for step in path], advance)
             sums = (Sums.of(known) if known else Sums()).along(path, found)
             totals = _totals(at, table, access, admin, wanted.ledger)
-            if known and not sums.rows.same_rows(totals.all):
+            if known and not sums.fits(totals):
                 return None
             problems = topics.check_settings(admin, [topic, book], access.bootstrap)
         seconds = time.perf_counter() - began

@@ -112,9 +112,9 @@ class Totals:
     entries: int = 0
 
     @property
-    def all(self) -> Measure:
-        """What the topic must hold."""
-        return self.own + self.replayed + self.simulated
+    def delivered(self) -> Measure:
+        """What the topic must hold of rows that deliveries brought."""
+        return self.own + self.replayed
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that ``from_json`` reads; without ``entries``."""

@@ -13,7 +13,6 @@ from typing import Self
 
 from confluent_kafka.admin import AdminClient
 
-from ecom_assets.core.boundary import ADDED
 from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import Table
@@ -120,12 +119,14 @@ class Sums:
 
     Attributes:
         rows: Rows before its ends.
+        live: Those of them that no delivery brought.
         read: Rows that were read.
         bad: Records that were read and are not rows.
         named: The first bad records that were found, a sentence each.
     """
 
     rows: Measure = NONE
+    live: Measure = NONE
     read: Measure = NONE
     bad: Measure = NONE
     named: tuple[str, ...] = ()
@@ -135,18 +136,24 @@ class Sums:
         """The sums that a measurement was made of."""
         rows = known.measure.before
         pending = known.excluded.get("pending", NONE)
-        return cls(rows, rows + negative(pending), known.excluded.get("quarantined", NONE))
+        left = known.excluded
+        return cls(rows, left.get("live", NONE), rows + negative(pending), left.get("quarantined", NONE))
 
     def along(self, path: Sequence[Step], found: Mapping[Span, Found]) -> Sums:
         """The sums at the end of some steps, by what their ranges hold."""
-        rows, read, bad, named = self.rows, self.read, self.bad, self.named
+        rows, live, read, bad, named = self.rows, self.live, self.read, self.bad, self.named
         for step in path:
             here = found[step.span]
             rows += _times(here.good, step.ends)
+            live += _times(here.live, step.ends)
             read += _times(here.good, step.read)
             bad += _times(here.bad, step.read)
             named += here.named
-        return Sums(rows, read, bad, named)
+        return Sums(rows, live, read, bad, named)
+
+    def fits(self, totals: Totals) -> bool:
+        """Whether the rows of deliveries are those of the ledger, and all that a simulation made are there."""
+        return (self.rows - self.live).same_rows(totals.delivered) and self.live.rows >= totals.simulated.rows
 
     def measurement(
         self, table: Table, topic: str, at: Position, *, totals: Totals, problems: Sequence[str], seconds: float
@@ -164,12 +171,17 @@ class Sums:
         excluded = {"quarantined": self.bad}
         if at.read is not None:
             excluded["pending"] = self.rows + negative(self.read)
-        for name in ADDED:
-            if (more := getattr(totals, name)).rows:
-                excluded[name] = more
+        for name, more in (("replayed", totals.replayed), ("live", self.live)):
+            if more.rows:
+                excluded[name] = replace(more, bytes=0, seconds=0.0)
         found = [*problems, *_read_too_far(topic, at)]
-        if not self.rows.same_rows(totals.all):
+        if not self.fits(totals):
             found += self.named
+        if self.live.rows < totals.simulated.rows:
+            found.append(
+                f"topic {topic}: expected at least the {totals.simulated.rows:,} rows that simulations made next to"
+                f" those of deliveries, got {self.live.rows:,}"
+            )
         rows = replace(self.rows, seconds=seconds)
         return Measurement(table.name, "topic", rows, excluded, at.to_text(), problems=tuple(found))
 

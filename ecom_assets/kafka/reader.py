@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from ecom_assets.core import avro, row_hash
+from ecom_assets.core import row_hash, topic_rows
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.quarantine import topic_record_hash
@@ -60,17 +60,21 @@ class Found:
 
     Attributes:
         good: The rows of the table.
+        live: Those of them that no delivery brought: other producers sent them, or a simulation made them.
         bad: Records that are not rows of the table; their checksum is the sum of ``topic_record_hash`` modulo 2^64.
         named: The first ``NAMED`` of them, a sentence each.
     """
 
     good: Measure = NONE
+    live: Measure = NONE
     bad: Measure = NONE
     named: tuple[str, ...] = ()
 
     def __add__(self, other: Found) -> Found:
         """Add a further range."""
-        return Found(self.good + other.good, self.bad + other.bad, (self.named + other.named)[:NAMED])
+        return Found(
+            self.good + other.good, self.live + other.live, self.bad + other.bad, (self.named + other.named)[:NAMED]
+        )
 
 
 def measure(
@@ -104,7 +108,7 @@ def measure(
         parts = records(access, topic, span, leaders.get(span.partition))
         with closing(parts):
             for part in parts:
-                found += _found(part, topic, span.partition, table)
+                found += _found(access, part, topic, span.partition, table)
                 if progress:
                     with reporting:
                         progress(len(part))
@@ -126,7 +130,7 @@ def head(access: Clients, topic: str, table: Table, rows: int) -> list[dict[str,
     for partition, end in sorted(ends.items()):
         with closing(records(access, topic, Span(partition, first[partition], end), None)) as read:
             for part in read:
-                batch, _ = avro.decode_good(part.values, table)
+                batch, _ = topic_rows.rows_of(part.values, table, _keys_of(access, part, topic, partition))
                 found += batch.slice(0, rows - len(found)).to_pylist()
                 if len(found) == rows:
                     return found
@@ -206,9 +210,22 @@ def messages(access: Clients, topic: str, span: Span) -> Generator[list[Message]
                 )
 
 
-def _found(part: rpc.Records, topic: str, partition: int, table: Table) -> Found:
-    batch, bad = avro.decode_good(part.values, table)
+def _keys_of(access: Clients, part: rpc.Records, topic: str, partition: int) -> Callable[[], pa.Array]:
+    """What reads the keys of records once more: few topics have a tombstone, and so few reads need keys."""
+
+    def read() -> pa.Array:
+        first, end = int(part.offsets[0]), int(part.offsets[-1]) + 1
+        found = [m for batch in messages(access, topic, Span(partition, first, end)) for m in batch]
+        keys = {m.offset(): m.key() for m in found}
+        return pa.array([keys[offset] for offset in part.offsets.tolist()], pa.binary())
+
+    return read
+
+
+def _found(access: Clients, part: rpc.Records, topic: str, partition: int, table: Table) -> Found:
+    batch, bad = topic_rows.rows_of(part.values, table, _keys_of(access, part, topic, partition))
     hashes = row_hash.batch_hashes(batch, table.ids)
+    live = hashes[batch["_delivery"].is_null().to_numpy(zero_copy_only=False)]
     size = pc.sum(pc.binary_length(part.values)).as_py() or 0
     wrong, named = Measure(), []
     for at, reason in bad:
@@ -216,7 +233,8 @@ def _found(part: rpc.Records, topic: str, partition: int, table: Table) -> Found
         wrong += Measure(1, topic_record_hash(partition, offset, value), len(value or b""))
         if len(named) < NAMED:
             named.append(f"topic {topic}[{partition}], offset {offset}: {reason}, got {(value or b'')[:40]!r}")
-    return Found(Measure(batch.num_rows, row_hash.total(hashes), size - wrong.bytes), wrong, tuple(named))
+    good = Measure(batch.num_rows, row_hash.total(hashes), size - wrong.bytes)
+    return Found(good, Measure(len(live), row_hash.total(live)), wrong, tuple(named))
 
 
 def whole(first: Mapping[int, int], ends: Mapping[int, int]) -> list[Span]:

@@ -15,12 +15,14 @@ the next delivery of the whole table does not have is deleted by that.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 from pyspark.sql import Window
 from pyspark.sql import functions as sf
 
@@ -28,6 +30,7 @@ from ecom_assets.core import delivery
 from ecom_assets.core.accounts import ENDED
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
+from ecom_assets.lake import delta
 from ecom_assets.lake.typed import with_parsed
 
 if TYPE_CHECKING:
@@ -97,8 +100,8 @@ def judged(rows: DataFrame, table: Table, deliveries: Deliveries, merged: int | 
     """Say what becomes of each row.
 
     Args:
-        rows: All rows of the keys that are looked at: the table's own columns, ``PLACED`` and those of the record; the
-            column ``_held`` is true for a row that the merged table has.
+        rows: All rows of the keys that are looked at: the table's own columns, ``PLACED``, ``_tombstone`` and those of
+            the record; the column ``_held`` is true for a row that the merged table has.
         table: Their table.
         deliveries: Its deliveries.
         merged: The place of the last delivery that the merged table holds, where rows of it are among these.
@@ -147,10 +150,21 @@ def judged(rows: DataFrame, table: Table, deliveries: Deliveries, merged: int | 
 
 def asks_for_deletion(table: Table) -> Column:
     """Whether a row asks for the deletion of its key's row."""
-    if not table.deleted_if:
-        return sf.expr("false")
-    column, values = table.deleted_if
-    return sf.coalesce(sf.col(column).cast("string").isin(*values), sf.expr("false"))
+    asks = sf.expr("false")
+    if table.takes_tombstones:
+        asks |= sf.coalesce("_tombstone", sf.expr("false"))
+    if table.deleted_if:
+        column, values = table.deleted_if
+        asks |= sf.coalesce(sf.col(column).cast("string").isin(*values), sf.expr("false"))
+    return asks
+
+
+def may_delete(table: Table, streamed: DeltaTable, names: Collection[str] | None = None) -> bool:
+    """Whether a row of a streamed table may ask for a deletion; of some of its files, if they are named."""
+    if table.deleted_if or not table.takes_tombstones:
+        return bool(table.deleted_if)
+    column = "_tombstone"
+    return any(pc.any(batch[column]).as_py() for batch in delta.batches(streamed, [column], names=names))
 
 
 def _by_version(rows: DataFrame, table: Table, in_order: WindowSpec) -> tuple[DataFrame, DataFrame | None]:

@@ -66,8 +66,9 @@ class Increment:
         table = self.table
         source = delta.at_version(streamed.folder(table, self.at.settings), self.version)
         new = KeysOf(source, "_undecoded", self.names)
-        keyed = table.write == "replace" or bool(table.deleted_if)  # rows whose fate does not hang on their keys alone
-        if not keyed and not come_again(table, self.at.settings, self.merged, new):
+        # Absence, and rows that ask for a deletion, say something of keys that do not come again.
+        more = table.write == "replace" or fates.may_delete(table, source, self.names)
+        if not more and not come_again(table, self.at.settings, self.merged, new):
             yield None
             return
         rows = fates.judged(self._with_those_there(), table, self.deliveries, self.before).persist()
@@ -130,7 +131,7 @@ class Increment:
         if table.write != "replace":
             there = there.join(rows.select(*table.primary_key).distinct(), list(table.primary_key), "left_semi")
         place = {"_partition": sf.lit(None).cast("int"), "_offset": sf.lit(None).cast("bigint")}
-        there = there.withColumns({**place, "_topic": sf.lit(None).cast("string"), "_held": sf.expr("true")})
+        there = there.withColumns({**place, "_tombstone": sf.expr("false"), "_held": sf.expr("true")})
         rows = rows.withColumns({"_file": sf.lit(None).cast("string"), "_held": sf.expr("false")})
         return rows.select(*there.columns).unionByName(there)
 

@@ -205,8 +205,9 @@ def _split(
     """
     rows = fates.placed(_all(at, table, version), deliveries)
     snapshots = table.write == "replace" and deliveries.last > 0
-    keys = KeysOf(delta.at_version(streamed.folder(table, at.settings), version), "_undecoded")
-    if not snapshots and not table.deleted_if and not repeats(table, [keys]):
+    source = delta.at_version(streamed.folder(table, at.settings), version)
+    alone = not snapshots and not fates.may_delete(table, source)
+    if alone and not repeats(table, [KeysOf(source, "_undecoded")]):
         yield rows, None
         return
     with split(rows, table, deliveries) as parts:

@@ -35,7 +35,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql.datasource import DataSource, DataSourceStreamArrowWriter, WriterCommitMessage
 
-from ecom_assets.core import avro
+from ecom_assets.core import avro, topic_rows
 from ecom_assets.core.batches import gathered
 from ecom_assets.core.location import Location, location
 from ecom_assets.dataset.model import Table
@@ -66,7 +66,7 @@ GROUP_BYTES = 64 << 20
 def columns(table: Table) -> pa.Schema:
     """The columns of a streamed table; all may be null, as Delta needs no second contract."""
     own = [field.with_nullable(True) for field in table.arrow]
-    return pa.schema([*own, *avro.PLACE, *RECORD, pa.field("_undecoded", UNDECODED)])
+    return pa.schema([*own, *avro.PLACE, topic_rows.TOMBSTONE, *RECORD, pa.field("_undecoded", UNDECODED)])
 
 
 @dataclass
@@ -201,10 +201,8 @@ def decoded(records: pa.RecordBatch, table: Table, topic: str) -> pa.RecordBatch
         The columns of ``columns(table)``.
     """
     count, values = len(records), records["value"]
-    there = np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
-    rows, flaws = avro.decode_good(values if len(there) == count else values.drop_null(), table)
-    reasons = {int(there[index]): reason for index, reason in flaws}
-    reasons |= dict.fromkeys(np.flatnonzero(~np.isin(np.arange(count), there)).tolist(), avro.tombstone(table))
+    rows, flaws = topic_rows.rows_of(values, table, lambda: records["key"].cast(pa.binary()))
+    reasons = dict(flaws)
     undecoded = pa.nulls(count, UNDECODED)
     if reasons:
         bad = np.array(sorted(reasons))

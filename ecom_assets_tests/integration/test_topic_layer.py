@@ -149,7 +149,7 @@ def test_no_transaction_crosses_a_cut(at: Context) -> None:
     assert longest < 3
     final = TOPIC.measure(at, CLICK_STREAM, fixed(at))
     totals = TOPIC.ledger_totals(at, CLICK_STREAM)
-    assert final.measure.same_rows(totals.all)
+    assert final.measure.same_rows(totals.delivered)
     assert totals.own.rows == 200
 
 
@@ -269,7 +269,7 @@ def test_ledger_totals_run_on(at: Context, monkeypatch: pytest.MonkeyPatch) -> N
     whole = TOPIC.ledger_totals(at, CLICK_STREAM)
     assert (whole.own, whole.replayed, whole.entries) == (second.own, second.replayed, 30 + second.entries)
     TOPIC.delete(at, CLICK_STREAM)
-    assert TOPIC.ledger_totals(at, CLICK_STREAM).all.rows == 0
+    assert TOPIC.ledger_totals(at, CLICK_STREAM).delivered.rows == 0
 
 
 def test_a_lost_ledger_is_refused(at: Context) -> None:
@@ -434,7 +434,7 @@ def test_a_killed_producer_does_not_spoil_a_cut(at: Context, monkeypatch: pytest
     cut = fixed(at)
     found = TOPIC.measure(at, CLICK_STREAM, cut)
     totals = TOPIC.ledger_totals(at, CLICK_STREAM)
-    assert found.measure.same_rows(totals.all)
+    assert found.measure.same_rows(totals.delivered)
     assert found.excluded["replayed"] == totals.replayed
     assert totals.replayed.rows >= 4 * 20 + 40
 

@@ -196,7 +196,7 @@ def test_every_type_goes_all_the_way(typed: Path, tmp_path: Path, addresses: Add
     code, reported, err = ecom(env, "run", "--json")
     assert code == 0, err
     after = reported["tables"]["visit"]
-    more = after["topic"]["simulated"]
+    more = after["topic"]["live"]
     assert more >= 40
     assert after["topic"]["rows"] == after["merged"]["rows"] == after["hbase"]["rows"] == 2 * VISITS + more
     assert after["topic"]["checksum"] == after["hbase"]["checksum"] != tables["visit"]["hbase"]["checksum"]

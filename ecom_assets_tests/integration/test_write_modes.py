@@ -66,7 +66,7 @@ def test_each_row_has_the_fate_that_its_mode_says(table: Table, spark: SparkSess
     chance.shuffle(sent)
     schema = pa.schema([*table.arrow, pa.field("_delivery", pa.int64()), pa.field("_row", pa.int64())])
     frame = spark.createDataFrame(pa.Table.from_pylist(sent, schema=schema))
-    record = {"_topic": "''", "_partition": "0", "_offset": "0L", "_held": "false"}
+    record = {"_topic": "''", "_partition": "0", "_offset": "0L", "_held": "false", "_tombstone": "false"}
     frame = frame.withColumns({name: sf.expr(value) for name, value in record.items()})
     frame = frame.withColumn("_timestamp", sf.expr("timestamp_micros(0)"))
     found = fates.judged(fates.placed(frame, deliveries), table, deliveries).collect()
@@ -149,6 +149,33 @@ def test_merging_what_is_new_comes_to_the_same_as_merging_all(table: Table, make
             assert (known.measure + came - gone).same_rows(whole.measure)
         known = replace(whole, position=cut.merged or "")
     assert bool(derived) == (table.write != "replace" and not table.version)
+    topic.merge(repair=True)
+    check(topic, state)
+
+
+def test_rows_of_other_producers_come_after_the_deliveries_before_them(make_topic: MakeTopic) -> None:
+    """A shop could not change or delete a row by Kafka alone, or a delivery of before would undo it."""
+    topic, state = make_topic(PRODUCT), State(PRODUCT)
+    topic.deliver(0, *(rows := [product(key) for key in range(20)]))
+    state.deliver(0, rows)
+    topic.stream()
+    topic.merge()
+    topic.send(*(rows := [product(1, usage="live"), product(21)]))
+    topic.bury("2", "21", "99", "no number")
+    state.deliver(0, rows)
+    for key in (2, 21, 99):
+        state.bury((key,), 0)
+    topic.stream()
+    topic.merge()
+    found = check(topic, state)
+    assert topic.streamed().excluded["quarantined"].rows == 1, "a tombstone under what is no key"
+    assert found.excluded["deletions"].rows == 3
+    topic.deliver(0, product(1, usage="of before"), first=20)  # sent late, and yet before what is live
+    state.left["superseded"].append(product(1, usage="of before"))
+    state.history.append((product(1, usage="of before"), 0, 0))
+    topic.stream()
+    topic.merge()
+    check(topic, state)
     topic.merge(repair=True)
     check(topic, state)
 

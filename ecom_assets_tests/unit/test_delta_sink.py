@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from deltalake.exceptions import CommitFailedError
 
 from ecom_assets.lake import delta, query, sink, streamed
 from ecom_assets.lake.sink import Writer
-from ecom_assets_tests.tables import PRODUCT as TABLE
+from ecom_assets_tests.tables import PRODUCT
 from ecom_assets_tests.topics import encode, product
+
+TABLE = replace(PRODUCT, write="append", history=False)
+"""Where a tombstone is no row."""
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 RECORDS = pa.schema(
@@ -84,10 +88,10 @@ def test_each_record_is_a_row_or_undecoded() -> None:
                 "_timestamp": WHEN,
             }
             if "id" in want:
-                assert row == {**want, **place, "_undecoded": None}
+                assert row == {**want, **place, "_tombstone": False, "_undecoded": None}
             else:
                 reason = row["_undecoded"].pop("reason")
-                assert row == {**dict.fromkeys(TABLE.names), **place, "_undecoded": want}
+                assert row == {**dict.fromkeys(TABLE.names), **place, "_tombstone": None, "_undecoded": want}
                 assert reason.startswith("expected one Avro record of product, got ")
 
 
