@@ -22,6 +22,7 @@ from ecom_assets.core.progress import Advance, track
 from ecom_assets.dataset.model import Table
 from ecom_assets.hbase import scan
 from ecom_assets.hbase.layout import row_keys
+from ecom_assets.hbase.rpc import FOREVER
 
 SHARE = 20
 """Rows are read by their keys where fewer than one in so many was replaced: a scan of the table reads rows quicker."""
@@ -34,8 +35,8 @@ def changed(at: Context, table: Table, changes: Changes, timestamp: int, known: 
     """Measure a table after a load.
 
     Where rows were only added, the cells of the load are all that is read. Else each row that it wrote or hid is read:
-    a new one must be there as of the load, as it should be; an old one must have been there as of before, as it was,
-    and is there as of the load only if it is a new one too.
+    a new one must be there, as it should be; an old one must have been there before, as it was, and is there now only
+    if it is a new one too.
 
     Args:
         at: Connections and settings.
@@ -72,7 +73,7 @@ def _replaced(
     before = after = Measure()
     new = np.empty(0, np.uint64)
     for keys, hashes in _sorted(table, changes.new()):
-        if not _same(scan.rows(table, at.settings, at.addresses, keys, timestamp + 1), keys, hashes):
+        if not _same(scan.rows(table, at.settings, at.addresses, keys, FOREVER), keys, hashes):
             return None
         after += Measure(len(keys), row_hash.total(hashes))
         new = np.append(new, row_hash.value_hashes(keys))
@@ -80,7 +81,7 @@ def _replaced(
     for keys, hashes in _sorted(table, changes.old()):
         if not _same(scan.rows(table, at.settings, at.addresses, keys, timestamp - 1), keys, hashes):
             return None
-        left = scan.rows(table, at.settings, at.addresses, keys, timestamp + 1)
+        left = scan.rows(table, at.settings, at.addresses, keys, FOREVER)
         if not np.isin(row_hash.value_hashes(left.keys), new).all():
             return None
         before += Measure(len(keys), row_hash.total(hashes))
