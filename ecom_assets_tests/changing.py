@@ -14,7 +14,8 @@ from psycopg import sql
 
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.loader import load
-from ecom_assets.hbase import get
+from ecom_assets.hbase import get, loads
+from ecom_assets.hbase.loads import NotHeldError
 from ecom_assets.lake import history, merge
 from ecom_assets.paths import open_home
 from ecom_assets.serving import postgres
@@ -71,6 +72,7 @@ class Changing:
         source: Folder of the files.
         states: Table -> what it must be after all deliveries so far.
         sequence: That of the last delivery.
+        past: Table and sequence -> its rows after that delivery.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -82,9 +84,11 @@ class Changing:
             (self.declaration / f"{name}.avsc").write_text(json.dumps(schema), encoding="utf-8")
         self.dataset = load(self.declaration)
         self.states = {name: State(table) for name, table in self.dataset.tables.items()}
+        self.past: dict[tuple[str, int], Counter[str]] = {}
         self.chance, self.sequence, self.sent = random.Random(seed), 0, list[tuple[str, list[Row]]]()
         for name in TABLES:
             self._deliver(name, self._some(name, 30))
+        self._keep()
 
     def deliver(self) -> None:
         """Write the files of one more delivery: some tables, with new rows, changed ones, and those of before."""
@@ -97,6 +101,11 @@ class Changing:
                 there = [row for row, _ in self.states[name].rows.values() if self.chance.random() < 0.8]
                 rows = [*there, *rows]
             self._deliver(name, rows)
+        self._keep()
+
+    def _keep(self) -> None:
+        for name, state in self.states.items():
+            self.past[name, self.sequence] = tally(row for row, _ in state.rows.values())
 
     def _some(self, name: str, count: int) -> list[Row]:
         return [self._row(name) for _ in range(count)]
@@ -147,6 +156,14 @@ def check(made: Changing, settings: Settings) -> None:
                 query = sql.SQL("SELECT {} FROM {}").format(
                     sql.SQL(", ").join(map(sql.Identifier, table.names)), sql.Identifier(settings.namespace, name)
                 )
+                for sequence in range(made.sequence + 1):
+                    try:
+                        before = loads.as_of(at.books, table, sequence)
+                    except NotHeldError:
+                        assert sequence < made.sequence
+                        continue
+                    stored = get.prefix(table, (), settings, at.addresses, 100_000, before=before)
+                    assert tally(stored) == made.past[name, sequence], f"hbase/{name} as of {sequence}"
                 loaded = [dict(zip(table.names, row, strict=True)) for row in connection.execute(query)]
                 assert tally(loaded) == due, f"postgres/{name}"
                 for index in table.indexes:

@@ -116,9 +116,10 @@ def forget_past(books: Books, table: Table) -> None:
 
 
 def reached(books: Books, table: Table, sequence: int, timestamp: int) -> None:
-    """Note that a load has brought a table to a delivery."""
+    """Note that a load has brought a table to a delivery, from the one that it had reached before."""
     known = [each for each in _known(books, table) if each[1] != timestamp]
-    books.set_state(_deliveries(table), [*known, [sequence, timestamp]][-KEPT:])
+    before = books.state(_reached(table))
+    books.set_state(_deliveries(table), [*known, [sequence, timestamp, -1 if before is None else before]][-KEPT:])
 
 
 def last_timestamp(books: Books, table: Table) -> int | None:
@@ -131,27 +132,34 @@ def as_of(books: Books, table: Table, sequence: int) -> int:
     """The end of the time range in which readers see a table as a delivery left it.
 
     Raises:
-        NotHeldError: The delivery is not loaded yet, or the table was loaded as a whole since.
+        NotHeldError: The delivery is not loaded yet, or was loaded at once with others, or the table was loaded as a
+            whole since.
     """
-    known, newest = _known(books, table), books.state(f"hbase/{table.name}/reached")
+    known, newest = _known(books, table), books.state(_reached(table))
+    what = f"HBase table {table.name}: expected its state as of delivery {sequence}, got"
     if newest is None or sequence > newest:
-        raise NotHeldError(
-            f"HBase table {table.name}: expected its state as of delivery {sequence}, got"
-            f" {'no delivery' if newest is None else f'delivery {newest}'} as the last one that is loaded"
-        )
-    until = [timestamp for loaded, timestamp in known if loaded <= sequence]
-    if not until:
+        last = "no delivery" if newest is None else f"delivery {newest}"
+        raise NotHeldError(f"{what} {last} as the last one that is loaded")
+    if not known or sequence < known[0][0]:
         oldest = f"that of delivery {known[0][0]}" if known else "none"
-        raise NotHeldError(
-            f"HBase table {table.name}: expected its state as of delivery {sequence}, got {oldest} as the oldest one;"
-            " a load of the whole table leaves no earlier state"
-        )
-    return until[-1] + 1
+        raise NotHeldError(f"{what} {oldest} as the oldest one; a load of the whole table leaves no earlier state")
+    for until, _, before in known[1:]:
+        if before < sequence < until:
+            raise NotHeldError(
+                f"{what} those of {before} and {until}; the deliveries between the two were loaded at once"
+            )
+    return 1 + max(timestamp for loaded, timestamp, _ in known if loaded <= sequence)
 
 
-def _known(books: Books, table: Table) -> Sequence[tuple[int, int]]:
+def _known(books: Books, table: Table) -> Sequence[tuple[int, int, int]]:
+    """Delivery, timestamp, and the delivery reached before, of each load."""
     return books.state(_deliveries(table)) or []
 
 
 def _deliveries(table: Table) -> str:
     return f"hbase/{table.name}/deliveries"
+
+
+def _reached(table: Table) -> str:
+    """Key of the last delivery that the table has reached, loaded or without rows for it; who builds it sets that."""
+    return f"hbase/{table.name}/reached"

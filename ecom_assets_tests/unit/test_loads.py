@@ -68,18 +68,20 @@ def test_a_past_that_is_not_held_is_refused(books: Books, monkeypatch: pytest.Mo
     """If this fails, a reader of yesterday gets the rows of another day without a word."""
     with pytest.raises(NotHeldError, match="got no delivery as the last one"):
         loads.as_of(books, PRODUCT, 0)
-    for sequence, timestamp in ((2, 100), (3, 200), (3, 200), (6, 300)):
+    for sequence, timestamp, reached in ((2, 100, 2), (3, 200, 2), (3, 200, 5), (7, 300, 8)):  # once it broke off
         loads.reached(books, PRODUCT, sequence, timestamp)
-    books.set_state("hbase/product/reached", 7)
-    assert [loads.as_of(books, PRODUCT, n) for n in (2, 3, 4, 5, 6, 7)] == [101, 201, 201, 201, 301, 301]
+        books.set_state("hbase/product/reached", reached)
+    assert [loads.as_of(books, PRODUCT, n) for n in (2, 3, 4, 5, 7, 8)] == [101, 201, 201, 201, 301, 301]
+    with pytest.raises(NotHeldError, match="as of delivery 6, got those of 5 and 7; the deliveries between"):
+        loads.as_of(books, PRODUCT, 6)
     assert loads.last_timestamp(books, PRODUCT) == 300
     with pytest.raises(NotHeldError, match="as of delivery 1, got that of delivery 2 as the oldest"):
         loads.as_of(books, PRODUCT, 1)
-    with pytest.raises(NotHeldError, match="as of delivery 8, got delivery 7 as the last one that is loaded"):
-        loads.as_of(books, PRODUCT, 8)
+    with pytest.raises(NotHeldError, match="as of delivery 9, got delivery 8 as the last one that is loaded"):
+        loads.as_of(books, PRODUCT, 9)
     monkeypatch.setattr(loads, "KEPT", 2)
-    loads.reached(books, PRODUCT, 8, 400)
-    with pytest.raises(NotHeldError, match="got that of delivery 6"):
+    loads.reached(books, PRODUCT, 9, 400)
+    with pytest.raises(NotHeldError, match="got that of delivery 7"):
         loads.as_of(books, PRODUCT, 3)
     loads.forget_past(books, PRODUCT)
     with pytest.raises(NotHeldError, match="got none"):
