@@ -80,6 +80,32 @@ def require_folder(settings: Settings) -> None:
         )
 
 
+def require_delivery(settings: Settings) -> None:
+    """See that the delivery that is asked for is there, or was accepted before.
+
+    Raises:
+        SourceError: It is not; names those that wait.
+    """
+    from ecom_assets.core import delivery
+    from ecom_assets.core.home import hint
+    from ecom_assets.dataset.loader import named
+    from ecom_assets.source import overview, recorded
+
+    if not recorded(settings):
+        raise SourceError(
+            f"--delivery {settings.delivery}: expected a home with its first files, got none in {settings.home}",
+            f"`{hint('run', settings)}` loads them",
+        )
+    found = overview.of(settings, named(settings.dataset))
+    names = sorted({each.file.delivery for each in found if each.state in overview.WAITING and each.file.delivery})
+    if settings.delivery not in {*names, *(each.name for each in delivery.deliveries(settings))}:
+        raise SourceError(
+            f"--delivery {settings.delivery}: expected a delivery that waits in {settings.source}, got none of that"
+            f" name; {'these wait: ' + ', '.join(names) if names else 'none waits'}",
+            f"`{hint('deliveries', settings)}` lists the files",
+        )
+
+
 def await_files(settings: Settings, seconds: float | None) -> None:
     """Wait until further files are complete in the source, or for some time."""
     from ecom_assets.dataset.loader import named

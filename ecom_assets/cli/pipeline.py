@@ -17,7 +17,7 @@ from rich.table import Table as Grid
 
 from ecom_assets.cli import job
 from ecom_assets.cli.console import console, failed, inform, right, succeeded
-from ecom_assets.cli.deliveries import await_files, require_folder, settle, waiting
+from ecom_assets.cli.deliveries import await_files, require_delivery, require_folder, settle, waiting
 from ecom_assets.cli.options import (
     AsJson,
     CsvEngine,
@@ -98,6 +98,10 @@ def run(
     through: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Submit the run to a remote Dagster webserver.")
     ] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Accept the files of this delivery alone.", show_default="all that wait"),
+    ] = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Run again whenever further files are complete in the source; Ctrl-C ends it."),
@@ -117,9 +121,12 @@ def run(
         path=path,
         csv_engine=csv_engine,
         hbase_loader=hbase_loader,
+        delivery=delivery,
     )
     if watch:
         require_folder(settings)
+    if delivery:
+        require_delivery(settings)
     dagster_home(settings)
     code = _run(settings, through, repair=repair, as_json=as_json)
     while watch and code != INTERRUPTED:

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     source: str = Field(
         "synthetic", description="synthetic, kaggle, or a folder or bucket (s3://bucket/folder) with the CSV files"
     )
+    delivery: str = Field("", description="Name of the only delivery whose files are accepted; empty: all that wait")
     scale: float = Field(0.01, gt=0, description="Size of the synthetic data; 1.0 is the full 13.8M rows")
     seed: int = Field(20220731, description="Seed of the synthetic data")
     expand: str = Field("none", description="none, a size per table (500MB), 3GB in all, or a factor (2.5)")

@@ -42,6 +42,7 @@ class Publication:
         ingestions: Table -> what its topic was last built from; empty if it has none.
         at: When it was published, ISO 8601, UTC.
         loaded: Table or index -> timestamp of its last load into HBase, milliseconds since the epoch.
+        delivery: The sequence of the last delivery that all tables hold; 0 for the first files.
     """
 
     merged: dict[str, str]
@@ -49,6 +50,7 @@ class Publication:
     ingestions: dict[str, str] = field(default_factory=dict)
     at: str = ""
     loaded: dict[str, int] = field(default_factory=dict)
+    delivery: int = 0
 
     def key(self, tables: tuple[str, ...]) -> str:
         """Name the versions of some tables, for the cache: equal names, equal rows."""
@@ -82,7 +84,8 @@ def current(settings: Settings, dataset: Dataset, books: Books) -> Publication:
     places = [*dataset.tables.values(), *dataset.indexes.values()]
     loaded = {place.name: last for place in places if (last := loads.last_timestamp(books, place)) is not None}
     digests = {name: _digest(parts) for name, parts in states.items()}
-    return Publication(versions, digests, ingestions, loaded=loaded)
+    held = min(books.state(f"hbase/{name}/reached") or 0 for name in dataset.tables)
+    return Publication(versions, digests, ingestions, loaded=loaded, delivery=held)
 
 
 def publish(settings: Settings, dataset: Dataset, books: Books) -> tuple[Publication, bool]:

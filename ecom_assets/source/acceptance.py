@@ -112,7 +112,7 @@ def waiting(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> 
     # The home has copies of all that it has accepted. Tables that grow do so by the sizes of their first files.
     if grows(settings) or source.lacks():
         return []
-    found = arrival.scan(source, dataset)
+    found = [f for f in arrival.scan(source, dataset) if settings.delivery in ("", f.delivery)]
     return [f for f in found if f.table and f.is_settled and f.is_complete and known.is_new(origin(f))]
 
 

@@ -296,3 +296,12 @@ class Yesterday(datetime):
     def now(cls, tz: tzinfo | None = None) -> Self:
         """A day ago."""
         return super().now(tz) - timedelta(days=1)
+
+
+def test_one_delivery_alone(home: Settings, shop: Path) -> None:
+    """If this fails, a person who loads one day gets all of them, or that day's rows are never loaded with the rest."""
+    for day in ("1", "2"):
+        put(shop / f"order-{day}.csv", HEADER + day.encode() + b",1\n")
+    found = accepted(home.model_copy(update={"delivery": "2"}))
+    assert [(sequence, name) for sequence, name, _ in found] == [(1, "2")]
+    assert [(sequence, name) for sequence, name, _ in accepted(home)] == [(1, "2"), (2, "1")]

@@ -67,7 +67,8 @@ def page() -> None:
                 for column, each in zip(st.columns([*widths, *([rest] if rest > 0.01 else [])]), row, strict=False):
                     with column:
                         show(each, answers[each.query.name], options, choice)
-        st.caption(f"Published {when(asked.published.at)}, from verified rows only. {held.note}")
+        upto = f", up to delivery {asked.published.delivery}" if asked.published.delivery else ""
+        st.caption(f"Published {when(asked.published.at)}{upto}, from verified rows only. {held.note}")
 
 
 def ask_all(asked: Snapshot, queries: Iterable[Query]) -> Answers:
