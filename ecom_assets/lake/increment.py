@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import functions as sf
 
 from ecom_assets.core.accounts import ENDED
 from ecom_assets.core.boundary import LEFT_OUT
+from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import move, remove
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, fates, history, streamed, target
@@ -175,4 +177,12 @@ class Increment:
     def _commit(self, found: DeltaTable, actions: list[AddAction | RemoveAction]) -> None:
         transaction = Transaction(target.app_id(self.version.id), self.version.number)
         properties = CommitProperties(app_transactions=[transaction])
-        found.create_write_transaction(actions, "append", found.schema(), commit_properties=properties)
+        try:
+            found.create_write_transaction(actions, "append", found.schema(), commit_properties=properties)
+        except CommitFailedError as error:
+            raise LakeError(
+                f"merged/{self.table.name}: expected to be the only one that changes {found.table_uri}, got another"
+                f" commit in between ({error})",
+                "merge again",
+                transient=True,
+            ) from error
