@@ -1,34 +1,37 @@
 """Tables in PostgreSQL, typed, loaded from the expanded files in one transaction.
 
-What belongs here: what a table looks like in PostgreSQL, loading all of them, and reading one in parallel parts.
-What does not: what is computed from them (see ``analysis``).
+What belongs here: loading all tables, and reading one in parallel parts. What does not: what a table looks like
+(``postgres_rows``), and what is computed from them (see ``analysis``).
 
 All tables are loaded into a new schema, which replaces the old one in the same transaction: readers see
-the old tables until the new ones are complete, and a load that dies leaves nothing behind.
+the old tables until the new ones are complete, and a load that dies leaves nothing behind. Where files of deliveries
+were added since, their rows alone are brought in, in one transaction as well (``postgres_changes``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
-import polars as pl
 import psycopg
-import pyarrow as pa
 from psycopg import sql
 
-from ecom_assets.core import locks, values
+from ecom_assets.core import locks
 from ecom_assets.core.boundary import ALWAYS_SHOWN
 from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
+from ecom_assets.core.progress import note
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, unique
-from ecom_assets.dataset.kind import named
-from ecom_assets.dataset.model import Column, Dataset, Table
-from ecom_assets.serving import literals
+from ecom_assets.csv.parts import behind, chain
+from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.serving.postgres_changes import WholeLoadError, bring_in
+from ecom_assets.serving.postgres_rows import columns, to_csv
 
 OWNER = "_ecom_owner"
 """Table with the name of the home that owns a schema."""
@@ -39,23 +42,6 @@ PAGE_BYTES = 8192
 
 class PostgresError(EcomError):
     """The tables could not be loaded or read; the message names the remedy."""
-
-
-@dataclass(frozen=True)
-class PgColumn:
-    """A column in PostgreSQL.
-
-    Attributes:
-        name: Its name: that of the typed companion, if the source's column has one.
-        source: The column it is built from.
-        kind: Its type.
-        nullable: Whether a null is allowed; a companion is null where its text is not of the type.
-    """
-
-    name: str
-    source: Column
-    kind: str
-    nullable: bool
 
 
 @dataclass(frozen=True)
@@ -78,34 +64,25 @@ class Loaded:
     keyed: bool = True
 
 
-def columns(table: Table) -> list[PgColumn]:
-    """The columns of a table in PostgreSQL, in the order of the source's."""
-    return [
-        PgColumn(c.parsed_as[0], c, _companion_type(c.parsed_as[1]), nullable=True)
-        if c.parsed_as
-        else PgColumn(c.name, c, c.kind.postgres, c.nullable)
-        for c in table.columns
-    ]
-
-
-def _companion_type(declared: str) -> str:
-    kind = named(declared)
-    return kind.postgres if kind else "jsonb"
-
-
-def inputs(settings: Settings, dataset: Dataset) -> str:
+def inputs(settings: Settings, dataset: Dataset) -> dict[str, list[str]]:
     """Name what the tables are built from: equal names, equal rows.
+
+    Returns:
+        Table -> names of its declaration with its first file, with its first two, and so on.
 
     Raises:
         FileNotFoundError: A table has not been expanded yet.
     """
-    parts: list[object] = []
+    found = {}
     for table in dataset.tables.values():
         files = expand.files(table, settings)
         if not files:
             raise FileNotFoundError(f"expanded/{table.name} has not been built yet; materialize it first")
-        parts += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files] + [table.avsc]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        mode = [table.write, table.version, table.deleted_if, table.primary_key]
+        declared = hashlib.sha256(json.dumps([table.avsc, mode]).encode()).hexdigest()
+        states = [[f.name, (status := f.stat()).st_size, status.st_mtime_ns] for f in files]
+        found[table.name] = chain([[declared, *state] for state in states])
+    return found
 
 
 def version(url: str, settings: Settings) -> str:
@@ -115,13 +92,19 @@ def version(url: str, settings: Settings) -> str:
         PostgresError: It does not answer.
     """
     with connect(url) as connection:
-        return _version(connection, settings)
+        held = _held(connection, settings)
+    return json.dumps(held["inputs"]) if held else ""
 
 
-def _version(connection: psycopg.Connection, settings: Settings) -> str:
+def _held(connection: psycopg.Connection, settings: Settings) -> dict[str, Any]:
+    """What a schema was loaded from, and what the load did; empty if nothing was."""
     query = "SELECT obj_description(to_regnamespace(%s)::oid, 'pg_namespace')"
     row = connection.execute(query, (_quoted(settings.namespace),)).fetchone()
-    return row[0] if row and row[0] else ""
+    try:
+        found = json.loads(row[0]) if row and row[0] else {}
+    except ValueError:  # of an earlier version of the project
+        return {}
+    return found if found.keys() == {"inputs", "loaded"} else {}
 
 
 def connect(url: str) -> psycopg.Connection:
@@ -142,7 +125,7 @@ def connect(url: str) -> psycopg.Connection:
 def load(
     settings: Settings, dataset: Dataset, url: str, progress: Callable[[str, int], None] = lambda _table, _rows: None
 ) -> dict[str, Loaded]:
-    """Load all tables, in place of those that are there.
+    """Bring the tables up to the expanded files: by what deliveries have added, or all of them anew.
 
     Args:
         settings: Where the expanded files are; the namespace is the schema.
@@ -151,7 +134,7 @@ def load(
         progress: Called with (table, rows done since the last call).
 
     Returns:
-        What was loaded, by table; empty if PostgreSQL already holds these very rows.
+        What the tables hold now; empty if PostgreSQL already holds these very rows.
 
     Raises:
         HomeError: Another process deletes or repairs in the home.
@@ -163,10 +146,13 @@ def load(
     new, old = f"{settings.namespace}__new", f"{settings.namespace}__old"
     with locks.shared(settings, "the load of PostgreSQL"), connect(url) as connection:
         owner.check(_owner(connection, settings), f"PostgreSQL schema {settings.namespace}")
-        origin = inputs(settings, dataset)
-        if _version(connection, settings) == origin:
+        chains = inputs(settings, dataset)
+        origin, held = {name: names[-1] for name, names in chains.items()}, _held(connection, settings)
+        if held and held["inputs"] == origin:
             return {}
         try:
+            if held and (changed := _change(connection, settings, dataset, chains, held)):
+                return changed
             with connection.transaction():
                 for schema in (new, old):
                     connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
@@ -175,13 +161,41 @@ def load(
                 for table in dataset.tables.values():
                     loaded[table.name].orphans.update(_constrain(connection, table, dataset, new, loaded))
                 _sign(connection, new, owner)
-                _swap(connection, settings.namespace, new, old, origin)
+                _swap(connection, settings.namespace, new, old)
+                _comment(connection, settings.namespace, origin, loaded)
         except psycopg.OperationalError as error:
             did = "went away" if connection.closed else "refused"
             raise PostgresError(
                 f"PostgreSQL {did} while the tables were loaded ({str(error).strip().splitlines()[0]});"
                 f" the tables from before are untouched: `{hint('up', settings)}`, then load again"
             ) from error
+    return loaded
+
+
+def _change(
+    connection: psycopg.Connection,
+    settings: Settings,
+    dataset: Dataset,
+    chains: Mapping[str, Sequence[str]],
+    held: Mapping[str, Any],
+) -> dict[str, Loaded] | None:
+    """Bring in what files were added; ``None`` if anything else has changed, or the rows need more than that."""
+    places = {name: behind(names, held["inputs"].get(name, "")) for name, names in chains.items()}
+    loaded = {name: Loaded(**each) for name, each in held["loaded"].items()}
+    if None in places.values() or not all(each.keyed for each in loaded.values()):
+        return None
+    files = {name: expand.files(table, settings)[places[name] :] for name, table in dataset.tables.items()}
+    try:
+        with connection.transaction():
+            for name, done in bring_in(connection, settings.namespace, dataset, files, to_csv).items():
+                was = loaded[name]
+                lost = {c: n for c, n in (Counter(was.unparsed) + Counter(done.unparsed)).items() if n}
+                loaded[name] = replace(was, rows=was.rows + done.rows, left={}, unparsed=lost)
+            origin = {name: names[-1] for name, names in chains.items()}
+            _comment(connection, settings.namespace, origin, loaded)
+    except WholeLoadError as error:
+        note(f"postgres: loaded as a whole, since {error}")
+        return None
     return loaded
 
 
@@ -309,71 +323,24 @@ def _sign(connection: psycopg.Connection, schema: str, owner: Owner) -> None:
     connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), (owner.to_text(),))
 
 
-def _swap(connection: psycopg.Connection, live: str, new: str, old: str, origin: str) -> None:
+def _swap(connection: psycopg.Connection, live: str, new: str, old: str) -> None:
     rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
     if connection.execute("SELECT to_regnamespace(%s)", (_quoted(live),)).fetchone() != (None,):
         connection.execute(rename.format(sql.Identifier(live), sql.Identifier(old)))
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(old)))
     connection.execute(rename.format(sql.Identifier(new), sql.Identifier(live)))
-    connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(live), sql.Literal(origin)))
+
+
+def _comment(
+    connection: psycopg.Connection, schema: str, origin: Mapping[str, str], loaded: Mapping[str, Loaded]
+) -> None:
+    """Note what a schema was loaded from."""
+    text = json.dumps({"inputs": origin, "loaded": {name: asdict(each) for name, each in loaded.items()}})
+    connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(text)))
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def to_csv(batch: pa.RecordBatch, table: Table) -> tuple[bytes, dict[str, int]]:
-    """Rows as PostgreSQL's COPY reads them.
-
-    Args:
-        batch: Clean rows in schema order.
-        table: The table.
-
-    Returns:
-        CSV without a header (a null is nothing at all, an empty text a pair of quotes), and the number of values
-        whose text is not of the column's type, by column.
-    """
-    source = pl.DataFrame(pl.from_arrow(_as_fields(batch)))
-    frame = source.select(_typed(c) for c in columns(table))
-    lost = {}
-    for column in columns(table):
-        if column.kind == "jsonb":
-            frame = frame.with_columns(literals.as_json(frame[column.name]))
-        if column.source.parsed_as and (
-            gone := frame[column.name].null_count() - source[column.source.name].null_count()
-        ):
-            lost[column.name] = gone
-    text = frame.write_csv(include_header=False, quote_style="non_numeric").encode()
-    # The one character that PostgreSQL's texts cannot hold.
-    return text.replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()), lost
-
-
-def _as_fields(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows with the texts of their values; bytes in hexadecimal, as PostgreSQL reads them."""
-    fields = values.as_fields(batch)
-    for place, column in enumerate(batch.columns):
-        if pa.types.is_binary(column.type):
-            digits = pl.DataFrame({"it": pl.from_arrow(column)}).select("\\x" + pl.col("it").bin.encode("hex"))
-            made = digits.to_series().to_arrow().cast(pa.string())
-            fields = fields.set_column(place, fields.schema.names[place], made)
-    return fields
-
-
-def _typed(column: PgColumn) -> pl.Expr:
-    text = made = pl.col(column.source.name)
-    kind = named(column.source.parsed_as[1]) if column.source.parsed_as else None
-    if kind:
-        text = pl.when(text.str.contains(kind.whole)).then(text)
-        match kind.name:
-            case "timestamp":
-                made = values.moments(text).dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")
-            case "date":
-                made = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.String)
-            case "double":
-                made = text.cast(pl.Float64, strict=False)
-            case _:
-                made = text
-    return made.alias(column.name)
 
 
 def parts(url: str, table: Table, settings: Settings, count: int) -> Iterator[str]:
