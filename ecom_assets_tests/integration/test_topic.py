@@ -148,6 +148,7 @@ def test_every_row_once_and_a_second_call_adds_nothing(own: Settings, kafka: str
         *table.names,
         "_delivery",
         "_row",
+        "_tombstone",
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
@@ -302,7 +303,17 @@ def test_foreign_rows_are_named_only_if_the_ledger_does_not_vouch_for_the_rest(a
     )
     assert found.problems == ()
 
-    out.produce(name(at), avro.encode(clicks(1, 5000), CLICK_STREAM)[0], b"k", partition=0)
+    (live,) = avro.encode(clicks(1, 5000), CLICK_STREAM)
+    out.produce(name(at), live, b"k", partition=0)
+    out.flush(20)
+    more = TOPIC.derive(at, CLICK_STREAM, found, fixed(at))
+    assert more
+    assert more.excluded["live"].rows == 1, "no delivery brought it"
+    assert (more.measure - more.excluded["live"]).same_rows(found.measure)
+
+    place = pa.RecordBatch.from_arrays([pa.array([0]), pa.array([7])], schema=avro.PLACE)
+    (forged,) = avro.encode(clicks(1, 5001), CLICK_STREAM, place)  # as if a delivery had brought it
+    out.produce(name(at), forged, b"k", partition=0)
     out.flush(20)
     cut = fixed(at)
     assert TOPIC.derive(at, CLICK_STREAM, found, cut) is None, "a difference cannot name what it did not read"
