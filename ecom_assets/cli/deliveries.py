@@ -137,6 +137,21 @@ def waiting(settings: Settings) -> str:
     return f"{files} of the source not loaded: `{hint('deliveries', settings)}` lists them" if left else ""
 
 
+def waiting_bytes(settings: Settings) -> dict[str, int]:
+    """Table -> bytes of its files that the next run looks at; empty if the source is away."""
+    from ecom_assets.dataset.loader import named
+    from ecom_assets.source import overview
+
+    sizes: dict[str, int] = {}
+    try:
+        for each in overview.of(settings, named(settings.dataset)):
+            if each.state in overview.WAITING:
+                sizes[each.file.table] = sizes.get(each.file.table, 0) + each.file.bytes
+    except (OSError, SourceError) as error:
+        inform(f"{settings.source} cannot be read, so its files are left out: {error}")
+    return sizes
+
+
 def _accepted(settings: Settings) -> list[Progress]:
     from ecom_assets.paths import engine, open_home, path_used
     from ecom_assets.reconcile import deliveries

@@ -17,7 +17,7 @@ from rich.table import Table as Grid
 
 from ecom_assets.cli import job
 from ecom_assets.cli.console import console, failed, inform, right, succeeded
-from ecom_assets.cli.deliveries import await_files, require_delivery, require_folder, settle, waiting
+from ecom_assets.cli.deliveries import await_files, require_delivery, require_folder, settle, waiting, waiting_bytes
 from ecom_assets.cli.options import (
     AsJson,
     CsvEngine,
@@ -230,7 +230,8 @@ def plan(
 
     names = known_tables(table, settings)
     with open_home(settings) as at:
-        steps = forecast.steps(engine(at, settings.path), [at.dataset.tables[name] for name in names])
+        tables = [at.dataset.tables[name] for name in names]
+        steps = forecast.steps(engine(at, settings.path), tables, waiting_bytes(settings))
     grid = Grid("table", "layer", right("rows"), right("about"), "why", title="Plan", title_justify="left")
     for number, step in enumerate(steps):
         first = not number or steps[number - 1].table != step.table

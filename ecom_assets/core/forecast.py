@@ -5,7 +5,7 @@ What belongs here: asking, for each layer of a table, whether it is due. What do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ecom_assets.core.books import Build
@@ -26,7 +26,8 @@ class Step:
         layer: Name of the layer.
         why: Why it is to be built; empty if it stays as it is.
         blocked: Why it cannot be; the run would stop here.
-        rows: Rows that the layer before has now, as far as the books know; ``None`` if they do not.
+        rows: Rows that the build would look at, as far as the books know: the new ones where files wait in the source,
+            else those that the layer before has now; ``None`` if they do not know.
         seconds: Estimated time; ``None`` if nothing like it has been built yet.
     """
 
@@ -38,18 +39,24 @@ class Step:
     seconds: float | None = None
 
 
-def steps(engine: Engine, tables: Iterable[Table]) -> list[Step]:
+def steps(engine: Engine, tables: Iterable[Table], waiting: Mapping[str, int] | None = None) -> list[Step]:
     """What a run would do with each layer of some tables, in order; reads no data.
+
+    Args:
+        engine: The path.
+        tables: Which tables.
+        waiting: Table -> bytes of its files that wait in the source.
 
     Raises:
         EcomError: A server is away.
     """
     builds = engine.at.books.builds()
-    return [step for table in tables for step in _of_table(engine, table, builds)]
+    return [step for table in tables for step in _of_table(engine, table, builds, (waiting or {}).get(table.name, 0))]
 
 
-def _of_table(engine: Engine, table: Table, builds: Sequence[Build]) -> list[Step]:
+def _of_table(engine: Engine, table: Table, builds: Sequence[Build], waiting: int) -> list[Step]:
     found: list[Step] = []
+    new = _rows_of(engine, table, waiting)
     rows: int | None = None
     before = ""
     for layer in engine.layers:
@@ -61,12 +68,24 @@ def _of_table(engine: Engine, table: Table, builds: Sequence[Build]) -> list[Ste
         blocked = engine.refusal(layer.name, engine.damage(layer.name, table))
         measured = engine.at.books.last_measurement(layer.name, table.name)
         here = measured.measure.rows if measured else last.rows if last else None
+        if new is not None and layer.upstream is None:
+            why = f"about {new:,} rows wait in the source"
         rows = here if not why and here is not None else rows if rows is not None else here
+        if new is not None and last:
+            rows = new
         found.append(
             Step(table.name, layer.name, why, blocked, rows, _seconds(layer.name, table, rows, builds) if why else 0.0)
         )
         before = layer.name if why else before
     return found
+
+
+def _rows_of(engine: Engine, table: Table, size: int) -> int | None:
+    """About how many rows so many bytes of files are; ``None`` where none wait, or no row is known."""
+    known = engine.at.books.last_measurement(engine.layers[0].name, table.name)
+    if not size or not known or not known.measure.bytes:
+        return None
+    return round(size * known.measure.rows / known.measure.bytes)
 
 
 def _seconds(layer: str, table: Table, rows: int | None, builds: Sequence[Build]) -> float | None:

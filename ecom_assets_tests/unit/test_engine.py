@@ -177,6 +177,17 @@ def test_times_are_estimated_by_what_was_built(engine: Engine, at: Context) -> N
     assert step.seconds == pytest.approx(100.0 * 3 / 10_000), "that of others"
 
 
+def test_a_plan_counts_the_rows_that_wait(engine: Engine, at: Context) -> None:
+    """If it failed, a plan would promise the time of a first load for a delivery of ten rows."""
+    build_all(engine)
+    for layer in layers(engine):
+        at.books.record_measurement(Measurement("product", layer.name, Measure(1000, 7, 50_000), position="p"))
+    found = forecast.steps(engine, [PRODUCT], {"product": 500})
+    assert found[0].why == "about 10 rows wait in the source"
+    assert [step.rows for step in found] == [10, 10, 10]
+    assert [step.why for step in found[1:]] == ["first is built before it", "second is built before it"]
+
+
 def test_a_layer_that_others_read_is_never_replaced(at: Context) -> None:
     """If it failed, `--repair` would delete a topic under its other readers."""
     first = Numbers("first")
