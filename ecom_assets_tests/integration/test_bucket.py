@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import dagster as dg
 import pytest
 
 from ecom_assets.core import delivery
+from ecom_assets.core.context import Context
 from ecom_assets.core.settings import Settings, load
 from ecom_assets.dataset.model import Dataset
+from ecom_assets.definitions import defs
+from ecom_assets.defs import deliveries, sensors
+from ecom_assets.defs.names import Names
+from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import LAYERS
 from ecom_assets.servers.stack import Stack
 from ecom_assets.source import (
@@ -26,6 +35,7 @@ from ecom_assets.source import (
     waiting,
 )
 from ecom_assets_tests import exports
+from ecom_assets_tests.offline import nowhere
 from ecom_assets_tests.runs import ecom, environment
 from ecom_assets_tests.s3 import KEY, S3, SECRET, s3_in
 from ecom_assets_tests.tables import CUSTOMER, PRODUCT
@@ -203,6 +213,37 @@ def test_a_store_that_is_away_for_a_while(begun: Settings, shop: Shop, tmp_path:
     assert not (tmp_path / "fresh").exists()
     assert delivery.deliveries(begun) == []
     assert accepted(begun) == [("1", {"order": HEADER + b"1,1\n"})]
+
+
+def test_the_sensor_looks_into_a_bucket(begun: Settings, shop: Shop) -> None:
+    """If this fails, new objects wait for a click, or a store that is away blocks or breaks the sensor."""
+    with dg.DagsterInstance.ephemeral() as instance, Context(begun, SET, nowhere) as at:
+
+        def look() -> object:
+            home = cast("HomeResource", SimpleNamespace(at=at))
+            return sensors.new_files(dg.build_sensor_context(instance, definitions=defs()), home, Names())
+
+        shop.put("order-1.csv", HEADER + b"1,1\n")
+        requested = look()
+        assert isinstance(requested, dg.RunRequest)
+        assert requested.tags[deliveries.PARTITION] == "000001 1"
+        shop.s3.stop()
+        try:
+            skipped = look()
+        finally:
+            shop.s3.start()
+        assert isinstance(skipped, dg.SkipReason)
+        assert f"{shop.uri}: expected {shop.s3.at} to list and read it" in str(skipped.skip_message)
+
+
+def test_a_store_that_is_silent(begun: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a store that takes connections and never answers holds a sensor beyond its 60 seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(SourceAwayError, match=r"Timeout|too slow"):
+            waiting(begun, SET)
+        assert time.monotonic() - began < 60
 
 
 def test_a_store_that_refuses(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
