@@ -51,7 +51,7 @@ def test_files_come_from_where_the_data_set_says() -> None:
     assert str(found.metadata["url"].value).endswith(f"/{SHOP.kaggle}")
     own = source_asset(Dataset.of("library", *TABLES.values()), Names())
     assert (own.key.path, set(own.kinds), own.metadata) == (["source", "library"], {"csv"}, {})
-    assert own.description == "The CSV files of the data set library, from a folder."
+    assert own.description == "The CSV files of the data set library, from a folder or a bucket."
 
 
 def test_every_table_goes_from_layer_to_layer(graph: dg.AssetGraph) -> None:

@@ -30,7 +30,7 @@ class LayerConfig(dg.Config):
 
 def source_asset(dataset: Dataset, names: Names) -> dg.AssetSpec:
     """Where the raw files come from."""
-    places = ["a folder or bucket"]
+    places = ["a folder", "a bucket"]
     if dataset.kaggle:
         places.append(f"Kaggle's {dataset.kaggle}")
     if dataset.generator:
