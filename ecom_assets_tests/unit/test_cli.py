@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -120,6 +121,7 @@ def test_deliveries_and_files_that_are_not_loaded_are_listed(tmp_path: Path) -> 
     assert waiting(settings) == ""
     for name in ("customer-2026-11-29.csv", "clicks.csv"):
         (source / name).write_text("1234\n")
+        os.utime(source / name, (time.time() + 3600, time.time() + 3600))  # fresh, however long a command takes
     done = ecom(tmp_path, "deliveries", "--json", ECOM_SOURCE=str(source))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
