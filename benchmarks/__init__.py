@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from benchmarks import expansion, hbase, kafka, stream, whole
+from benchmarks import deliveries, expansion, hbase, kafka, stream, whole
 from benchmarks.harness import Result, Step, measure
 from benchmarks.stage import Stage
 from ecom_assets.core.progress import track
@@ -23,6 +23,7 @@ STEPS: dict[str, Callable[[Stage], AbstractContextManager[Step]]] = {
     "read_back": hbase.read_back,
     "expand": expansion.expand,
     "whole": whole.whole,
+    "delivery": deliveries.delivery,
 }
 """Name -> prepares the step, and clears up behind it."""
 
