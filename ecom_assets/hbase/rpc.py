@@ -127,7 +127,8 @@ class Connection(Link):
         wanted: dict[int, wire.Value] = {5: _of_rows(rows)} if rows else {}
         if times:
             wanted[6] = wire.message({1: times[0], 2: times[1]})
-        scan = wire.message({3: start, 4: stop} | wanted | {7: 1, 8: 0, 10: PAGE_BYTES, 17: _ALL})
+        # Of a whole scan no block is needed twice; rows one by one share many.
+        scan = wire.message({3: start, 4: stop} | wanted | {7: 1, 8: int(bool(rows)), 10: PAGE_BYTES, 17: _ALL})
         self._call({1: wire.message({1: 1, 2: region.name}), 2: scan, 4: _ALL, 7: 0, 8: 0})
         while True:
             page, scanner, more = self._reply()

@@ -21,7 +21,7 @@ from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.layer import Changes, Cut, Measurement
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.hbase import get, loads, rebuild, scan, write
+from ecom_assets.hbase import get, loads, rebuild, scan, verify, write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.layer import HBaseLayer
 from ecom_assets.hbase.thrift import Connection
@@ -97,6 +97,12 @@ def at(
         yield at
     for table in (TRANSACTIONS, CLICK_STREAM, ORDERS):
         admin.delete_table(table.hbase_table(namespace))
+
+
+@pytest.fixture(autouse=True)
+def row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of these tests are so small that to scan them would be quicker."""
+    monkeypatch.setattr(verify, "SHARE", 2)
 
 
 @pytest.fixture(params=[1, 1 << 30], ids=["as files", "as puts"])
