@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 FILE_ROWS = 20_000
-"""Rows, new and old, from which on they are brought in as files: fewer are sent sooner than files are loaded."""
+"""Rows, new and old, from which on they are brought in as files: fewer are sent sooner than files are loaded.
+
+Into a million rows, half of them markers, 5,000 took 1.2 s by puts and 3.5 s as files, 20,000 took 3.6 s and 2.9 s.
+"""
 
 
 @dataclass(frozen=True)
