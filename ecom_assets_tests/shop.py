@@ -59,6 +59,9 @@ def write_streamed(spark: SparkSession, table: Table, settings: Settings) -> Non
         "_partition": pa.array([0] * count, pa.int32()),
         "_offset": pa.array(range(count), pa.int64()),
         "_timestamp": pa.array([1_700_000_000_000_000] * count, pa.timestamp("us", "UTC")),
+        "_delivery": pa.array([0] * count, pa.int64()),
+        "_row": pa.array(range(count), pa.int64()),
+        "_tombstone": pa.array([False] * count),
         "_undecoded": pa.nulls(
             count, pa.struct([("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())])
         ),
