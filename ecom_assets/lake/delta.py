@@ -138,10 +138,7 @@ def files(delta: DeltaTable) -> pa.Table:
 
 def size(delta: DeltaTable, names: Collection[str] | None = None) -> int:
     """The bytes of a table's files, or of some of them, from its log."""
-    known = files(delta)
-    if names is not None:
-        known = known.filter(pc.is_in(known["path"], pa.array(names, pa.string())))
-    return int(pc.sum(known["size_bytes"]).as_py() or 0)
+    return _total(delta, "size_bytes", names)
 
 
 def records(path: Location) -> int:
@@ -149,9 +146,16 @@ def records(path: Location) -> int:
     return count(DeltaTable(str(path))) if exists(path) else 0
 
 
-def count(delta: DeltaTable) -> int:
-    """The number of rows of a table at its version, from its log."""
-    return int(pc.sum(files(delta)["num_records"]).as_py() or 0)
+def count(delta: DeltaTable, names: Collection[str] | None = None) -> int:
+    """The number of rows of a table at its version, or of some of its files, from its log."""
+    return _total(delta, "num_records", names)
+
+
+def _total(delta: DeltaTable, figure: str, names: Collection[str] | None) -> int:
+    known = files(delta)
+    if names is not None:
+        known = known.filter(pc.is_in(known["path"], pa.array(names, pa.string())))
+    return int(pc.sum(known[figure]).as_py() or 0)
 
 
 def measure(table: Table, delta: DeltaTable, null: str | None = None, names: Collection[str] | None = None) -> Measure:

@@ -70,7 +70,7 @@ class Increment:
         new = KeysOf(source, "_undecoded", self.names)
         # Absence, and rows that ask for a deletion, say something of keys that do not come again.
         more = table.write == "replace" or fates.may_delete(table, source, self.names)
-        if not more and not come_again(table, self.at.settings, self.merged, new):
+        if not more and not come_again(table, self.at.settings, KeysOf(self.merged), new):
             yield None
             return
         rows = fates.judged(self._with_those_there(), table, self.deliveries, self.before).persist()

@@ -29,7 +29,6 @@ from ecom_assets.lake import delta
 HASHES = 1 << 25
 """Hashes of keys that are compared at a time, 256 MB of them; of more rows, keys are read several times."""
 
-
 KEPT_SECONDS = 86_400
 """For so long hashes are kept of files that a table does not have any more: checks look at earlier versions."""
 
@@ -53,34 +52,38 @@ class KeysOf:
         return delta.batches(self.table, list(columns), self.null, self.files)
 
 
-def come_again(table: Table, settings: Settings, there: DeltaTable, new: KeysOf) -> bool:
+def come_again(table: Table, settings: Settings, there: KeysOf, new: KeysOf) -> bool:
     """Whether one of some new keys comes twice, or is in a merged table, or has the 64-bit hash of one that is.
 
     Args:
         table: Whose key.
         settings: The home, which keeps the hashes of those that are there.
-        there: The merged table.
+        there: Those of the merged table.
         new: Where the new keys are; their hashes must fit into memory.
     """
     hashes = _sorted(table, new)
-    if (hashes[1:] == hashes[:-1]).any():
-        return True
-    return any(_meet(hashes, known) for known in _kept(table, settings, there))
+    if not len(hashes):
+        return False
+    return bool((hashes[1:] == hashes[:-1]).any()) or any(
+        _meet(hashes, known) for known in _kept(table, settings, there)
+    )
 
 
-def _kept(table: Table, settings: Settings, there: DeltaTable) -> Iterator[np.ndarray]:
+def _kept(table: Table, settings: Settings, there: KeysOf) -> Iterator[np.ndarray]:
     """The sorted hashes of each file of a merged table."""
     folder = settings.home / "cache" / "keys" / table.name
     folder.mkdir(parents=True, exist_ok=True)
-    files = delta.files(there).select(["path", "size_bytes"]).to_pylist()
-    wanted = {f"{file['path']}.{file['size_bytes']}.npy": file["path"] for file in files}
+    files = delta.files(there.table).select(["path", "size_bytes"]).to_pylist()
+    names = {f"{file['path']}.{file['size_bytes']}.npy": file["path"] for file in files}
     for old in folder.iterdir():
-        if old.name not in wanted and time.time() - old.stat().st_mtime > KEPT_SECONDS:
+        if old.name not in names and time.time() - old.stat().st_mtime > KEPT_SECONDS:
             old.unlink(missing_ok=True)
-    for name, path in wanted.items():
+    for name, path in names.items():
+        if there.files is not None and path not in there.files:
+            continue
         if not (folder / name).exists():
             with temporary(folder / name) as (file, place):
-                np.save(file, _sorted(table, KeysOf(there, files=frozenset({path}))))
+                np.save(file, _sorted(table, KeysOf(there.table, files=frozenset({path}))))
                 place()
         yield np.load(folder / name, mmap_mode="r")
 
