@@ -20,6 +20,7 @@ from ecom_assets.defs.names import PARITY, Names, for_each
 from ecom_assets.paths import PATHS
 from ecom_assets.preview import markdown
 from ecom_assets.reconcile import quality
+from ecom_assets.reconcile.finding import Finding
 
 COMPARED = (
     "Rows are read back and hashed: their number and checksum equal those of the layer before at the same cut, rows"
@@ -64,7 +65,8 @@ def _checks(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetChecksDefin
                 verified = engine.verify(layer.name, table, whole=whole)
                 last = accounts.of(engine.at.books, layer.name, table)[-1:]
                 return _parity(key, verified, last[0] if last else None, context.log)
-            return _quality(key, name, kinds[name].run(engine, table))
+            kind = kinds[name]
+            return _quality(key, name, ((whole and kind.whole) or kind.run)(engine, table))
 
         chosen = {(key.name, key.asset_key) for key in context.selected_asset_check_keys}
         due = [(n, t) for n in docs for t in tables if (n, names.asset_key(layer.name, t)) in chosen]
@@ -97,7 +99,7 @@ def _parity(key: dg.AssetKey, verified: Verified, account: Account | None, log: 
     return dg.AssetCheckResult(asset_key=key, check_name=PARITY, passed=not verified.mismatches, metadata=shown)
 
 
-def _quality(key: dg.AssetKey, name: str, finding: quality.Finding) -> dg.AssetCheckResult:
+def _quality(key: dg.AssetKey, name: str, finding: Finding) -> dg.AssetCheckResult:
     """A finding as Dagster shows it."""
     shown = {n: dg.MetadataValue.json(v) if isinstance(v, dict | list) else v for n, v in finding.figures.items()}
     if finding.samples:
