@@ -97,10 +97,8 @@ class Search:
             if ask(f"SELECT * FROM {self._lacking(self._there('lost'), gained)} LIMIT 1"):
                 return None
             came, gone = self._used("came"), self._used("gone")
-            types = {row["column_name"]: row["column_type"] for row in ask(f"DESCRIBE SELECT * FROM {came}")}
-            typed = ", ".join(f"CAST({name} AS {types[name]}) AS {name}" for name in self._names)
-            still = self._lacking(f"(SELECT {typed}, {ROWS} FROM known)", gained)
-            ask(f"CREATE TEMP TABLE still AS SELECT * FROM {still}")
+            # DuckDB compares a text with a value of another type as such a value.
+            ask(f"CREATE TEMP TABLE still AS SELECT * FROM {self._lacking('known', gained)}")
             # The other table may be large, and most new values lead to what came there with them.
             ask(f"CREATE TEMP TABLE sought AS SELECT DISTINCT {self._values} FROM {self._lacking(came, gained)}")
             ask(f"CREATE TEMP TABLE missing AS SELECT * FROM {self._lacking('sought', self._met('sought', 'others'))}")
@@ -113,6 +111,8 @@ class Search:
             for row in ask(f"SELECT {self._texts}, count(*) AS {ROWS} FROM {self._among(gone, 'still')} GROUP BY ALL"):
                 values[self._text(row)] -= row[ROWS]
             used += _count(ask, came) - _count(ask, gone)
+        if any(count < 0 for count in values.values()):
+            return None  # the books know of other rows
         total = values.total()
         return Dangling(used, total, +values if total <= KEPT else None, self._samples(few))
 

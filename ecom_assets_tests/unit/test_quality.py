@@ -359,6 +359,10 @@ def test_values_that_may_dangle_are_counted_on(lake: Lake, monkeypatch: pytest.M
     lake.check(TOLERANT)
     assert lake.engine.at.books.state("merged/here/passed/references") is None, "the books stay small"
     assert lake.check(TOLERANT)[1] == {"references"}
+    lake.delta(HERE).delete("id >= 330")
+    lake.check(TOLERANT)
+    lake.append(HERE, rows_of(range(340, 345), to=905))
+    assert lake.check(TOLERANT)[0]["references"].figures == {"to -> there.id": "8 of 164 dangle"}
 
 
 def test_values_of_any_form_are_followed(tmp_path: Path) -> None:
