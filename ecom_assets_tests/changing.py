@@ -30,6 +30,7 @@ tables:
     write: merge
     deleted_if: {column: status, values: [gone]}
     history: true
+    conflicts_tolerated: 1
     hbase: {row_key: [id], families: {a: [status, number], b: [note]}}
     indexes:
       people_by_number: {row_key: [number, id]}
@@ -42,6 +43,7 @@ tables:
     primary_key: [id]
     write: replace
     history: true
+    conflicts_tolerated: 1
     hbase: {row_key: [id], families: {a: [status], b: [number, note]}}
   events:
     primary_key: [id]

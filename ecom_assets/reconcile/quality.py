@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -117,7 +117,11 @@ def freshness(engine: Engine, table: Table) -> Finding:
 
 
 def conflicts(engine: Engine, table: Table) -> Finding:
-    """No two different rows share a primary key, but for the few that the declaration tolerates."""
+    """No two different rows share a primary key, but for the few that the declaration tolerates.
+
+    Where rows change, this is said of the first files alone: a key that is too narrow shows there, as rows that supersede
+    one another, unless the declaration says by a version which of them counts.
+    """
     merged = engine.layer("merged")
     found = engine.look_up(merged.name, table, merged.extend(engine.at, table, Cut()))
 
@@ -129,6 +133,9 @@ def conflicts(engine: Engine, table: Table) -> Finding:
         kept = DeltaTable(str(path)).to_pyarrow_dataset()
         return kept.head(SAMPLES, columns=columns, filter=pc.field("stage") == "merge").to_pylist()
 
+    if table.write != "append" and not table.version and engine.reached(merged.name, table) == 0:
+        superseded = found.excluded.get("superseded", Measure())
+        return _bounded(table, replace(found, excluded={"conflicts": superseded}), list)
     return _bounded(table, found, samples)
 
 

@@ -15,7 +15,7 @@ from ecom_assets.core.engine import Engine
 from ecom_assets.core.layer import Measurement, Offsets
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.model import Table, WriteMode
 from ecom_assets.hbase import write
 from ecom_assets.hbase.admin import HBaseAdmin
 from ecom_assets.hbase.layout import Target, row_keys, split_keys
@@ -119,16 +119,21 @@ def test_too_much_quarantine_is_seen(stream: Engine, monkeypatch: pytest.MonkeyP
         assert quality.quarantine_share(stream, PRODUCT).ok is ok
 
 
-def test_a_key_that_is_not_unique_is_seen(stream: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("write", "reason"), [("append", "conflicts"), ("merge", "superseded")])
+def test_a_key_that_is_not_unique_is_seen(
+    write: WriteMode, reason: str, stream: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If this fails, a primary key that is too narrow drops nine rows of ten, and everything passes."""
-    left = {"duplicates": Measure(), "conflicts": Measure(90)}
+    left = {"duplicates": Measure(), reason: Measure(90)}
     monkeypatch.setattr(stream, "look_up", lambda *_: Measurement("product", "merged", Measure(10), left))
-    found = quality.conflicts(stream, PRODUCT)
+    table = replace(PRODUCT, write=write, history=False)
+    found = quality.conflicts(stream, table)
     assert not found.ok
     assert not found.warn
     assert found.figures["finding"] == "the key is not unique: 90 of 100 rows share one with another, different row"
-    assert quality.conflicts(stream, replace(PRODUCT, conflicts_tolerated=0.9)).ok
-    assert not quality.conflicts(stream, replace(PRODUCT, conflicts_tolerated=0.89)).ok
+    assert quality.conflicts(stream, replace(table, conflicts_tolerated=0.9)).ok
+    assert not quality.conflicts(stream, replace(table, conflicts_tolerated=0.89)).ok
+    assert write == "append" or quality.conflicts(stream, replace(table, version="year")).ok
 
 
 def test_an_old_topic_is_seen(stream: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
