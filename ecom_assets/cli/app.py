@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ecom_assets.cli import bench, dataset, deliveries, dev, init, lookup, pipeline, schema, servers, streaming
+from ecom_assets.cli import bench, dataset, deliveries, dev, init, lookup, pipeline, replay, schema, servers, streaming
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +48,7 @@ GROUPS = {
         pipeline.reset,
         pipeline.books,
         deliveries.deliveries,
+        replay.replay,
         lookup.lookup,
     ),
     "Streaming": (streaming.stream, streaming.simulate),

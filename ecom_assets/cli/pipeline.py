@@ -128,14 +128,14 @@ def run(
     if delivery:
         require_delivery(settings)
     dagster_home(settings)
-    code = _run(settings, through, repair=repair, as_json=as_json)
+    code = run_once(settings, through, repair=repair, as_json=as_json)
     while watch and code != INTERRUPTED:
         await_files(settings, None if code == 0 else RETRY_SECONDS)
-        code = _run(settings, through, repair=False, as_json=as_json)
+        code = run_once(settings, through, repair=False, as_json=as_json)
     raise typer.Exit(code)
 
 
-def _run(settings: Settings, through: str | None, *, repair: bool, as_json: bool) -> int:
+def run_once(settings: Settings, through: str | None, *, repair: bool, as_json: bool) -> int:
     """Run it once; returns the exit code."""
     began = time.perf_counter()
     from ecom_assets.cli.display import start

@@ -8,7 +8,7 @@ paths are two engines over the same context.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,6 +128,23 @@ class Engine:
             HomeError: Another process holds the layer or the home.
             DiskFullError: A disk is full.
         """
+        return self._alone(name, table, lambda: self._build(name, table, repair=repair))
+
+    def replay(self, name: str, table: Table, deliveries: range) -> Built:
+        """Bring the rows of some deliveries into a layer once more.
+
+        Args:
+            name: Name of the layer.
+            table: The table.
+            deliveries: Their sequences.
+
+        Raises:
+            EcomError: As ``build``.
+        """
+        return self._alone(name, table, lambda: self._build(name, table, repair=False, again=deliveries))
+
+    def _alone(self, name: str, table: Table, build: Callable[[], Built]) -> Built:
+        """Build a layer of a table while nobody else does."""
         settings, what = self.at.settings, f"{name}/{table.name}"
         # The servers' data may be on another disk than the home, and so may the lake.
         folders = [settings.home, settings.stack, settings.lake, settings.staging]
@@ -137,23 +154,24 @@ class Engine:
             room_for(what, *(p for p in folders if isinstance(p, Path))),
         ):
             try:
-                return self._build(name, table, repair=repair)
+                return build()
             finally:
                 memory.release()
 
-    def _build(self, name: str, table: Table, *, repair: bool) -> Built:
+    def _build(self, name: str, table: Table, *, repair: bool, again: range | None = None) -> Built:
         layer, began = self.layer(name), time.perf_counter()
         last, damage = self.at.books.build(name, table.name), self.damage(name, table)
         if refused := self.refusal(name, damage, repair=repair):
             raise RepairNeededError(f"{name}/{table.name}: {refused}", layer.remedy(self.at.settings, table))
         repair = repair and bool(damage) and layer.replaceable
         reached = self._reaches(name, table)
-        if last and not repair and not self.due(name, table):
+        if last and not repair and again is None and not self.due(name, table):
             self._reach(name, table, reached)
             note(f"  {name}/{table.name}: unchanged")
             return Built(unchanged=True, notes=last.notes)
         fingerprint, declaration = layer.fingerprint(self.at, table), layer.declaration(self.at, table)
-        built = layer.build(self.at, table, repair=repair)
+        again = again if last and not repair else None  # else all is brought in anyway
+        built = layer.build(self.at, table, repair=repair) if again is None else layer.replay(self.at, table, again)
         if layer.upstream is None:  # it is built from outside, and only what came can be named
             fingerprint = layer.fingerprint(self.at, table)
             reached = self._reaches(name, table)

@@ -189,6 +189,16 @@ class Layer(Protocol):
         """
         ...
 
+    def replay(self, at: Context, table: Table, deliveries: range) -> Built:  # noqa: ARG002  the default
+        """Bring the rows of some deliveries in once more; the layer holds the same ones as before.
+
+        Args:
+            at: Connections and settings.
+            table: The table.
+            deliveries: Their sequences.
+        """
+        return self.build(at, table, repair=self.replaceable)
+
     def remedy(self, settings: Settings, table: Table) -> str:
         """What to do about a layer whose check failed, as a clause that follows its name."""
         if self.upstream is None:

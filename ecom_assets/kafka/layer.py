@@ -114,6 +114,18 @@ class TopicLayer(OffsetSource):
         }
         return Built(done.rows, done.unchanged, done.seconds, notes)
 
+    @override
+    def replay(self, at: Context, table: Table, deliveries: range) -> Built:
+        """Send the chunks of some deliveries once more; the ledger marks them as replayed.
+
+        Raises:
+            TopicError: As ``build``.
+        """
+        with track(f"topic/{table.name}", None) as advance:
+            kafka = at.addresses.kafka
+            done = producer.replay(self._chunks, table, at.settings, kafka, deliveries=deliveries, progress=advance)
+        return Built(done.rows, unchanged=True)  # the books keep what the topic was built from
+
     def simulate(
         self,
         at: Context,

@@ -121,6 +121,43 @@ def produce(
     return ProduceResult(rows, chunks, len(ingest.done), size, time.perf_counter() - began)
 
 
+def replay(
+    upstream: ChunkSource,
+    table: Table,
+    settings: Settings,
+    kafka: str,
+    *,
+    deliveries: range,
+    progress: Callable[[int], None] | None = None,
+) -> ProduceResult:
+    """Put the chunks of some deliveries that are in the table's topic into it once more.
+
+    Args:
+        upstream: As for ``produce``.
+        table: The table.
+        settings: As for ``produce``.
+        kafka: Bootstrap servers.
+        deliveries: Sequences of the deliveries.
+        progress: As for ``produce``.
+
+    Raises:
+        NotBuiltError, CsvError, OwnedError, TopicError: As ``produce``.
+    """
+    began = time.perf_counter()
+    access = Clients.of(settings, kafka)
+    rows = chunks = size = 0
+    with translated(access, f"replay into {table.topic(settings.namespace)}", settings.home):
+        ingest = Ingest(access, upstream.chunks(settings, table), table, settings)
+        again = [c for c in upstream.chunks(settings, table) if c.name in ingest.done and c.delivery in deliveries]
+        for group in _groups(again):
+            each = load(upstream, table, group, upstream.read(settings, table, group))
+            done = ingest.worker.put(each, ledger.REPLAY)
+            rows, chunks, size = rows + done, chunks + len(group), size + each.size
+            if progress:
+                progress(done)
+    return ProduceResult(rows, chunks, 0, size, time.perf_counter() - began)
+
+
 def delete(table: Table, settings: Settings, kafka: str) -> None:
     """Delete a table's topic and its ledger, so that it can be produced again.
 

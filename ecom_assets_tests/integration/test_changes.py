@@ -21,6 +21,12 @@ def test_each_store_follows_the_deliveries(tmp_path: Path, addresses: Addresses)
         check(made, settings_of(env))
         made.deliver()
         made.deliver()
+    for layer in ("topic", "merged"):
+        code, reported, err = ecom(env, "replay", "1..4", "--layer", layer, "--json")
+        assert code == 0, err
+        assert reported["ok"]
+        assert "replayed" in reported["tables"]["events"]["topic"], "its rows are there twice, and counted as that"
+    check(made, settings_of(env))
     code, reported, err = ecom(env, "reconcile", "--json")
     assert code == 0, err
     code, listed, err = ecom(env, "deliveries", "--json")
