@@ -164,6 +164,8 @@ class Engine:
         if refused := self.refusal(name, damage, repair=repair):
             raise RepairNeededError(f"{name}/{table.name}: {refused}", layer.remedy(self.at.settings, table))
         repair = repair and bool(damage) and layer.replaceable
+        if last:
+            layer.receive(self.at)
         reached = self._reaches(name, table)
         if last and not repair and again is None and not self.due(name, table):
             self._reach(name, table, reached)

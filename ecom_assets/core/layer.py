@@ -189,6 +189,13 @@ class Layer(Protocol):
         """
         ...
 
+    def receive(self, at: Context) -> None:  # noqa: ARG002  the default
+        """Take what waits outside, for all tables; of a layer that is built from another, nothing does.
+
+        So a table that a delivery has no rows of knows of it, too.
+        """
+        return
+
     def replay(self, at: Context, table: Table, deliveries: range) -> Built:  # noqa: ARG002  the default
         """Bring the rows of some deliveries in once more; the layer holds the same ones as before.
 

@@ -78,6 +78,11 @@ class RawLayer(Layer):
         return at.opened(type(self), _acquisition).built(at, table, self._acquire, waits=waits)
 
     @override
+    def receive(self, at: Context) -> None:
+        if self._waiting(at.settings, at.dataset):
+            at.opened(type(self), _acquisition).receive(at, self._acquire)
+
+    @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
         return _state(table, at.settings)
 
@@ -146,6 +151,11 @@ class _Acquisition:
     def __init__(self) -> None:
         self._lock = Lock()
         self._pending: dict[str, tuple[str, Built]] = {}
+
+    def receive(self, at: Context, acquire: Acquire) -> None:
+        """Bring the files of all tables."""
+        with self._lock:
+            self._pending = _acquired(at.settings, at.dataset, acquire)
 
     def built(self, at: Context, table: Table, acquire: Acquire, *, waits: bool) -> Built:
         """What the acquisition did for a table; a new one, if the last one is not about what is there now.

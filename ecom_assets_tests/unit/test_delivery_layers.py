@@ -74,6 +74,19 @@ def files(shop: Home, table: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for folder in found for path in local(folder).iterdir()}
 
 
+def test_a_delivery_passes_the_tables_that_it_does_not_touch(shop: Home) -> None:
+    """If this fails, a table seems to lack a delivery that has nothing for it, and nothing is published of the day."""
+    shop.run()
+    shop.deliver(list(SHOP.tables)[-1])
+    shop.run()
+    reached = {
+        (layer.name, name): shop.engine.reached(layer.name, table)
+        for layer in shop.engine.layers
+        for name, table in SHOP.tables.items()
+    }
+    assert set(reached.values()) == {1}, reached
+
+
 def test_a_delivery_is_added(shop: Home) -> None:
     """If this fails, a second file is lost, or a small one costs as much as all that is there."""
     assert all(shop.run().values())
