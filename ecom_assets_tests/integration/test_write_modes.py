@@ -126,7 +126,7 @@ def test_merging_what_is_new_comes_to_the_same_as_merging_all(table: Table, make
     derived = 0
     known: Measurement | None = None
     cut = Cut()
-    for sequence in range(4):
+    for sequence in range(3):
         if sequence:
             rows = following(state, chance)
             accept(table, sequence, topic, len(rows))
