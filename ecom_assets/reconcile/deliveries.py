@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ecom_assets.core import accounts, delivery
 from ecom_assets.core.accounts import Account
+from ecom_assets.core.delivery import Delivery
 from ecom_assets.core.engine import Engine
 
 FIRST = "first files"
@@ -61,12 +62,8 @@ def progress(engine: Engine) -> list[Progress]:
         for key, build in at.books.builds_by_delivery("expanded").items()
     }
 
-    known = {
-        (table.name, account.last): account
-        for table in at.dataset.tables.values()
-        for layer in engine.layers
-        for account in accounts.of(at.books, layer.name, table)
-    }
+    later = delivery.deliveries(at.settings)
+    known = _accounts(engine, later)
 
     def of(sequence: int, name: str, accepted: str, tables: Sequence[str]) -> Progress:
         rows = {table: brought.get((table, str(sequence))) for table in tables}
@@ -74,11 +71,22 @@ def progress(engine: Engine) -> list[Progress]:
         return Progress(sequence, name, accepted, rows, _passed(engine, sequence, tables), did)
 
     first = [table for table in at.dataset.tables if at.books.build(engine.layers[0].name, table)]
-    later = delivery.deliveries(at.settings)
     return [
         *([of(0, FIRST, "", first)] if first else []),
         *(of(each.sequence, each.name, each.at, [file.table for file in each.files]) for each in later),
     ]
+
+
+def _accounts(engine: Engine, later: Sequence[Delivery]) -> dict[tuple[str, int], Account]:
+    """Table and delivery -> what it did; what several did at once is with the last that has rows of the table."""
+    found = {}
+    for table in engine.at.dataset.tables.values():
+        touching = [0, *(each.sequence for each in later if table.name in {file.table for file in each.files})]
+        for layer in engine.layers:
+            for account in accounts.of(engine.at.books, layer.name, table):
+                if its := [sequence for sequence in touching if account.first <= sequence <= account.last]:
+                    found[table.name, its[-1]] = account
+    return found
 
 
 def _passed(engine: Engine, sequence: int, tables: Sequence[str]) -> str:
