@@ -68,7 +68,7 @@ def mismatches(
     Returns:
         A sentence for each companion that differs.
     """
-    typed = [column for column in table.columns if column.parsed_as]
+    typed = [column for column in table.columns if column.parsed_as] if names is None or names else []
     plain = [column for column in typed if column.parsed_as and named(column.parsed_as[1])]
     sentences = []
     for column, what in zip(plain, _compare_plain(found, plain, names), strict=True):
