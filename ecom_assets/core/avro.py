@@ -2,7 +2,7 @@
 
 Behind the columns of a row that a delivery brought are two more longs, its place: the sequence of the delivery, and the
 number of the row there. So rows have one order on every path. Rows of other producers have no place: they are
-records of the table's schema alone. The two cannot be confused, since the bytes of a record say where it ends.
+records of the table's schema alone. The two cannot be confused, since a record ends where its last column does.
 
 pyruhvro calls itself experimental, so nothing here takes its word: each encoded batch is
 read by fastavro on its first and last row, and each decoded batch must encode to the

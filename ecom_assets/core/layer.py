@@ -192,7 +192,7 @@ class Layer(Protocol):
     def receive(self, at: Context) -> None:  # noqa: ARG002  the default
         """Take what waits outside, for all tables; of a layer that is built from another, nothing does.
 
-        So a table that a delivery has no rows of knows of it, too.
+        So a delivery counts for the tables that it does not touch, too.
         """
         return
 

@@ -105,7 +105,7 @@ class DeletedForm(Form):
     """Which rows ask for the deletion of their primary key's row, instead of bringing one."""
 
     column: str
-    """The column that says so."""
+    """The column with the flag."""
     values: Annotated[list[str], Field(min_length=1)]
     """Its values in such rows, as they are in the file."""
 

@@ -1,4 +1,4 @@
-"""Rules of write modes: what a declaration may say of further rows under a primary key.
+"""Rules of write modes: what a declaration may contain about further rows of a primary key.
 
 What belongs here: the values ``write``, ``version``, ``deleted_if``, ``history`` and ``on_change``. What does not: all
 other rules between values; see ``rules``.
@@ -13,7 +13,7 @@ from ecom_assets.dataset.document import Document, Fault, Key
 from ecom_assets.dataset.kind import Kind, named
 
 FLAGS = ("string", "boolean", "enum", "int", "long")
-"""Types of columns that can say that a row asks for a deletion."""
+"""Types of columns that can flag a deletion."""
 
 
 def write_faults(
@@ -24,7 +24,7 @@ def write_faults(
     Args:
         document: The declaration.
         key: The table's place in it.
-        table: What it says of the table.
+        table: The table in it.
         types: Column -> its type.
         companions: Typed companion -> its type.
     """

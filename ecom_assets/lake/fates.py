@@ -97,7 +97,7 @@ def placed(rows: DataFrame, deliveries: Deliveries) -> DataFrame:
 
 
 def judged(rows: DataFrame, table: Table, deliveries: Deliveries, merged: int | None = None) -> DataFrame:
-    """Say what becomes of each row.
+    """Judge each row.
 
     Args:
         rows: All rows of the keys that are looked at: the table's own columns, ``PLACED``, ``_tombstone`` and those of

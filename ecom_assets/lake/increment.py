@@ -68,7 +68,7 @@ class Increment:
         table = self.table
         source = delta.at_version(streamed.folder(table, self.at.settings), self.version)
         new = KeysOf(source, "_undecoded", self.names)
-        # Absence, and rows that ask for a deletion, say something of keys that do not come again.
+        # Absence, and rows that ask for a deletion, concern keys that do not come again.
         more = table.write == "replace" or fates.may_delete(table, source, self.names)
         if not more and not come_again(table, self.at.settings, KeysOf(self.merged), new):
             yield None

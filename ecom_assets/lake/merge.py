@@ -113,7 +113,7 @@ def left_since(at: Context, table: Table, merged: DeltaTable, version: Version) 
 
 
 def _merge_new(at: Context, table: Table, version: Version, deliveries: Deliveries) -> Left | None:
-    """Merge what came since the last merge; ``None`` where that is more than new rows, or nobody knows."""
+    """Merge what came since the last merge; ``None`` where that is more than new rows, or unknown."""
     merged = DeltaTable(str(folder(table, at.settings)))
     last = merged_version(merged, version.id)
     known = LastMerge.of(at.books, table, last) if last else None

@@ -119,8 +119,8 @@ def freshness(engine: Engine, table: Table) -> Finding:
 def conflicts(engine: Engine, table: Table) -> Finding:
     """No two different rows share a primary key, but for the few that the declaration tolerates.
 
-    Where rows change, this is said of the first files alone: a key that is too narrow shows there, as rows that
-    supersede one another, unless the declaration says by a version which of them counts.
+    Where rows change, this holds for the first files alone: a key that is too narrow shows there, as rows that
+    supersede one another, unless a version is declared by which one of them counts.
     """
     merged = engine.layer("merged")
     found = engine.look_up(merged.name, table, merged.extend(engine.at, table, Cut()))

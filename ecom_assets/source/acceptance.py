@@ -223,7 +223,7 @@ class _Taker:
         return taken
 
     def _now(self) -> datetime:
-        """The time, later than that of any delivery before, whatever the clock says: rows are ordered by it."""
+        """The time, later than that of any delivery before, whatever the clock shows: rows are ordered by it."""
         now = datetime.now(UTC)
         if not self.before:
             return now

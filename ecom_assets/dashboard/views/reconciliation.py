@@ -114,7 +114,7 @@ def delivered(found: Sequence[Progress]) -> None:
 
 
 def _shown(lines: Sequence[dict[str, Any]]) -> set[str]:
-    """The columns that say something: a reason for which no row was ever left out is none."""
+    """The columns to show: all but reasons for which no row was ever left out."""
     return {name for line in lines for name, value in line.items() if value or name not in LEFT_OUT}
 
 
