@@ -114,7 +114,7 @@ class _Change:
         return {name: count for name, count in unparsed.items() if count}
 
     def merge(self) -> int:
-        """Bring the rows of the temporary table in, as defined in ``lake.fates``; returns rows that came less those gone."""
+        """Bring the rows of the temporary table in, by the rules of ``lake.fates``; returns how many more there are."""
         table = self.table
         if table.version and table.deleted_if:
             raise WholeLoadError(f"{table.name}: versions of rows that were deleted are not kept")
