@@ -379,9 +379,8 @@ def test_small_tables_do_not_wait_for_spark(queries: Queries, monkeypatch: pytes
     published = queries.snapshot().published
     found, by = queries.compute("counts", published)
     assert by == "DuckDB"
-    monkeypatch.setattr(
-        queries_module, "SMALL_BYTES", size(SHOP.queries["counts"], published, queries.settings, SHOP) - 1
-    )
+    held = size(SHOP.queries["counts"], published, queries.settings, SHOP)
+    monkeypatch.setattr(queries_module, "SMALL_BYTES", (held - 1) // queries_module.ON_DISK)
     assert queries.compute("counts", published) == (found, "Spark")
 
 
