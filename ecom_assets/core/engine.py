@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from ecom_assets.core import accounts, boundary, delivery, locks, memory
@@ -279,8 +280,8 @@ class Engine:
     def verify(self, name: str, table: Table, *, whole: bool = False) -> Verified:
         """Measure a layer, and compare it with the one before it at the same cut; both are recorded.
 
-        Of a layer that was built since its last check, and passed that, only what the build added is read, where the
-        layer can tell. One that was not built since is read as a whole.
+        Of a layer that passed its last check, only what was added since is read, where the layer can name it, and
+        nothing where a delivery has come that does not touch the table. Without any news, it is read as a whole.
 
         Args:
             name: Name of the layer.
@@ -310,7 +311,7 @@ class Engine:
         if unfit:  # the layer itself can't be read, or does not fit what is before it any more
             found = Measurement(table.name, name, Measure(), problems=(unfit,))
             return self._verified(found, None, list(found.problems))
-        added = not whole and self._was_added_to(name, table)
+        added = not whole and self._has_news(name, table)
         found = (self.look_up if added else self.measure)(name, table, cut)
         if layer.upstream is None:
             return self._verified(found, None, self.changes(found, table))
@@ -323,10 +324,14 @@ class Engine:
             wrong += layer.differences(self.at, table, cut)
         return self._verified(found, before, wrong)
 
-    def _was_added_to(self, name: str, table: Table) -> bool:
-        """Whether a layer was built since its last check, which it passed."""
+    def _has_news(self, name: str, table: Table) -> bool:
+        """Whether a layer was built since its last check, which it passed, or a delivery came that is not for it."""
         built, checked = self.at.books.build(name, table.name), self.at.books.verification(name, table.name)
-        return bool(built and checked and not checked.mismatches and built.at > checked.at)
+        if not built or not checked or checked.mismatches:
+            return False
+        later = delivery.deliveries(self.at.settings)
+        came = bool(later) and datetime.fromisoformat(later[-1].at) > checked.at
+        return came or built.at > checked.at
 
     def ahead(self, name: str, table: Table, cut: Cut) -> tuple[str, ...]:
         """Verify a layer as it is now, if its rows may differ from those at a cut: readers see the newest.

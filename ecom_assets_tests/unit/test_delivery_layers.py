@@ -16,10 +16,11 @@ import pytest
 from ecom_assets.core.context import Context
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import CsvError
-from ecom_assets.core.layer import Cut
+from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.location import local
 from ecom_assets.core.settings import load
 from ecom_assets.csv import chunk, expand, raw
+from ecom_assets.dataset.model import Table
 from ecom_assets.paths import CHUNKED, EXPANDED, RAW
 from ecom_assets.reconcile import quality
 from ecom_assets_tests.exports import Shop
@@ -85,6 +86,26 @@ def test_a_delivery_passes_the_tables_that_it_does_not_touch(shop: Home) -> None
         for name, table in SHOP.tables.items()
     }
     assert set(reached.values()) == {1}, reached
+
+
+def test_a_check_does_not_read_tables_that_a_delivery_does_not_touch(
+    shop: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, ten new customers cost a look at all events, or a run without news looks at nothing."""
+    shop.run()
+    read: list[str] = []
+    measure = shop.engine.measure
+
+    def spy(name: str, table: Table, cut: Cut) -> Measurement:
+        read.append(f"{name}/{table.name}")
+        return measure(name, table, cut)
+
+    monkeypatch.setattr(shop.engine, "measure", spy)
+    shop.deliver("product")
+    shop.run()
+    assert read == []
+    shop.run()
+    assert len(read) == len(shop.engine.layers) * len(SHOP.tables)
 
 
 def test_a_delivery_is_added(shop: Home) -> None:
