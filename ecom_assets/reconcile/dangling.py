@@ -120,7 +120,7 @@ class Search:
         """What the books keep of it; ``None`` if that would be too much."""
         if found.values is None:
             return None
-        values = [[*value, count] for value, count in found.values.items()]
+        values = [[*value, count] for value, count in sorted(found.values.items())]
         return passed([found.used, values], self._asked, self._rows, self._others)
 
     # SQL

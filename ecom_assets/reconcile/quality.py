@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -117,11 +117,7 @@ def freshness(engine: Engine, table: Table) -> Finding:
 
 
 def conflicts(engine: Engine, table: Table) -> Finding:
-    """No two different rows share a primary key, but for the few that the declaration tolerates.
-
-    Where rows change, this holds for the first files alone: a key that is too narrow shows there, as rows that
-    supersede one another, unless a version is declared by which one of them counts.
-    """
+    """No two different rows share a primary key, but for the few that the declaration tolerates."""
     merged = engine.layer("merged")
     found = engine.look_up(merged.name, table, merged.extend(engine.at, table, Cut()))
 
@@ -133,10 +129,7 @@ def conflicts(engine: Engine, table: Table) -> Finding:
         kept = DeltaTable(str(path)).to_pyarrow_dataset()
         return kept.head(SAMPLES, columns=columns, filter=pc.field("stage") == "merge").to_pylist()
 
-    if table.write != "append" and not table.version and engine.reached(merged.name, table) == 0:
-        superseded = found.excluded.get("superseded", Measure())
-        return _bounded(table, replace(found, excluded={"conflicts": superseded}), list)
-    return _bounded(table, found, samples)
+    return _bounded(engine, table, found, samples)
 
 
 def conflicts_at_load(engine: Engine, table: Table) -> Finding:
@@ -146,12 +139,17 @@ def conflicts_at_load(engine: Engine, table: Table) -> Finding:
     def samples() -> list[dict[str, Any]]:
         return [{name: str(value) for name, value in row.items()} for row in _json_lines(path, SAMPLES)]
 
-    return _bounded(table, engine.look_up("hbase", table, Cut()), samples)
+    return _bounded(engine, table, engine.look_up("hbase", table, Cut()), samples)
 
 
-def _bounded(table: Table, found: Measurement, samples: Callable[[], list[dict[str, Any]]]) -> Finding:
-    """Whether a layer leaves out no more conflicts than the declaration tolerates."""
-    left, rows = found.excluded.get("conflicts", Measure()).rows, found.measure.rows
+def _bounded(engine: Engine, table: Table, found: Measurement, samples: Callable[[], list[dict[str, Any]]]) -> Finding:
+    """Whether a layer leaves out no more conflicts than the declaration tolerates.
+
+    Where rows change, this holds for the first files alone: a key that is too narrow shows there, as rows that
+    supersede one another, unless a version is declared by which one of them counts.
+    """
+    first = table.write != "append" and not table.version and engine.reached(found.layer, table) <= 0
+    left, rows = found.excluded.get("superseded" if first else "conflicts", Measure()).rows, found.measure.rows
     figures: dict[str, Any] = {"conflicts": left, "tolerated_share": table.conflicts_tolerated}
     if left <= table.conflicts_tolerated * (rows + left):
         return Finding(True, figures)
