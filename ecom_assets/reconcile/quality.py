@@ -149,7 +149,8 @@ def _bounded(engine: Engine, table: Table, found: Measurement, samples: Callable
     supersede one another, unless a version is declared by which one of them counts.
     """
     first = table.write != "append" and not table.version and engine.reached(found.layer, table) <= 0
-    left, rows = found.excluded.get("superseded" if first else "conflicts", Measure()).rows, found.measure.rows
+    reasons = ("conflicts", "superseded") if first else ("conflicts",)
+    left, rows = sum(found.excluded.get(reason, Measure()).rows for reason in reasons), found.measure.rows
     figures: dict[str, Any] = {"conflicts": left, "tolerated_share": table.conflicts_tolerated}
     if left <= table.conflicts_tolerated * (rows + left):
         return Finding(True, figures)
