@@ -6,7 +6,7 @@ Pure comparison of measurements that were taken at one cut. What belongs here: t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ecom_assets.core.layer import Measurement
 from ecom_assets.core.measure import Measure
@@ -14,7 +14,7 @@ from ecom_assets.core.measure import Measure
 LEFT_OUT = ("duplicates", "conflicts", "stale", "superseded", "deleted", "deletions")
 """Reasons for which a row of the layer before is not in the one after; ``deletions`` are rows that ask for one."""
 
-ALWAYS_SHOWN = LEFT_OUT[:2]
+_ALWAYS_SHOWN = LEFT_OUT[:2]
 """Those that a measurement has also where there are none."""
 
 ADDED = ("replayed", "live")
@@ -26,6 +26,11 @@ PENDING = ("pending",)
 
 HOLDS_BAD_ROWS = ("raw", "topic")
 """Layers in which rows that cannot be read are stored among the others; the layer after moves them to quarantine."""
+
+
+def shown(left: Mapping[str, Measure]) -> dict[str, Measure]:
+    """Of the rows that were left out, by reason, those that a measurement has."""
+    return {reason: each for reason, each in left.items() if each.rows or reason in _ALWAYS_SHOWN}
 
 
 def mismatches(before: Measurement, after: Measurement) -> list[str]:

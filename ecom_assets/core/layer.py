@@ -258,8 +258,8 @@ class Changes:
     """How a source's rows at a cut differ from those at an earlier one; batches in schema order.
 
     Attributes:
-        new: Rows that are there and were not: inserted ones, and those of updates as they are now. Called anew each
-            time.
+        new: Rows that are there and were not: inserted ones, and those of updates as they are now. Each call
+            reads them again.
         old: Rows that were there and are not any more: deleted ones, and those of updates as they were.
         replaced: How many rows ``old`` has; 0 if the table has only grown.
     """

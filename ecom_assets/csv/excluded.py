@@ -21,8 +21,8 @@ from ecom_assets.core.boundary import LEFT_OUT
 from ecom_assets.core.settings import Settings
 from ecom_assets.csv import expand, records
 from ecom_assets.csv.parts import FIRST
-from ecom_assets.dataset.kind import named
-from ecom_assets.dataset.model import Table
+from ecom_assets.dataset.kind import Kind, named
+from ecom_assets.dataset.model import Column, Table
 
 MEMORY = "512MB"
 """Memory of DuckDB; what needs more goes to disk."""
@@ -148,7 +148,7 @@ def _numbered(table: Table, settings: Settings) -> pa.RecordBatchReader:
     """What the verdict on each row needs."""
     delivered = [expand.place_of(path.name)[1] for path in expand.delivered(table, settings)]
     places = {sequence: place for place, sequence in enumerate((FIRST, *delivered))}
-    kind = _version_type(table)
+    version = _version(table)
     schema = pa.schema(
         [
             ("h", pa.uint64()),
@@ -156,7 +156,7 @@ def _numbered(table: Table, settings: Settings) -> pa.RecordBatchReader:
             ("row", pa.uint64()),
             ("n", pa.int64()),
             ("deletes", pa.bool_()),
-            ("version", kind),
+            ("version", version[1].arrow if version else pa.int64()),
             ("place", pa.int64()),
         ]
     )
@@ -172,7 +172,7 @@ def _numbered(table: Table, settings: Settings) -> pa.RecordBatchReader:
                 pa.array(row_hash.batch_hashes(batch, table.ids)),
                 pa.array(np.arange(first, first + len(batch))),
                 _deletes(batch, table),
-                _versions(batch, table, kind),
+                _versions(batch, table, version),
                 pa.array(np.full(len(batch), place)),
             ]
             first += len(batch)
@@ -188,22 +188,22 @@ def _deletes(batch: pa.RecordBatch, table: Table) -> pa.Array:
     return pc.is_in(values.texts(batch.column(column)), pa.array([flag.encode() for flag in flags], pa.binary()))
 
 
-def _version_type(table: Table) -> pa.DataType:
+def _version(table: Table) -> tuple[Column, Kind] | None:
+    """The column whose values are the versions of rows, and the type they are compared as."""
     for column in table.columns:
         if column.name == table.version:
-            return column.kind.arrow
+            return column, column.kind
         if column.parsed_as and column.parsed_as[0] == table.version and (kind := named(column.parsed_as[1])):
-            return kind.arrow
-    return pa.int64()
+            return column, kind
+    return None
 
 
-def _versions(batch: pa.RecordBatch, table: Table, kind: pa.DataType) -> pa.Array:
-    for column in table.columns:
-        if column.name == table.version:
-            return batch.column(column.name)
-        if column.parsed_as and column.parsed_as[0] == table.version and (parsed := named(column.parsed_as[1])):
-            return values.parse(batch.column(column.name), parsed)
-    return pa.nulls(len(batch), kind)
+def _versions(batch: pa.RecordBatch, table: Table, version: tuple[Column, Kind] | None) -> pa.Array:
+    if not version:
+        return pa.nulls(len(batch), pa.int64())
+    column, kind = version
+    held = batch.column(column.name)
+    return held if column.name == table.version else values.parse(held, kind)
 
 
 def _reader(schema: pa.Schema, columns: Iterable[list[pa.Array]]) -> pa.RecordBatchReader:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from typing_extensions import override
 
 from ecom_assets.core import quarantine
-from ecom_assets.core.boundary import ALWAYS_SHOWN
+from ecom_assets.core.boundary import shown
 from ecom_assets.core.context import Context
 from ecom_assets.core.errors import CsvError, NotBuiltError, ServiceError
 from ecom_assets.core.layer import Built, Cut, Measurement, Row, RowSource
@@ -209,7 +209,7 @@ class ExpandedLayer(RowSource):
         self._require(at, table)
         rows = unique.Deduplicated(table, at.settings)
         rows.drain()
-        return {reason: each for reason, each in rows.left.items() if each.rows or reason in ALWAYS_SHOWN}
+        return shown(rows.left)
 
     def _require(self, at: Context, table: Table) -> None:
         if not self.exists(at, table):

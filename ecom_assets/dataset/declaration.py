@@ -169,7 +169,7 @@ class TableForm(Form):
     """Hours within which its rows should be verified in HBase again; a week if not given."""
     on_change: OnChange | None = None
     """What it means that a file which was loaded is another one now. `append`: it has grown, and what follows is new
-    rows; any other change is refused. `replace`: it is delivered anew, as a whole. `refuse`: nothing of it is loaded.
+    rows; any other change is refused. `replace`: it is delivered again, as a whole. `refuse`: nothing of it is loaded.
     If none is given: `replace` where deliveries are whole tables, else `append`."""
     published: PublishedForm | None = None
     """The file on Kaggle."""

@@ -1,7 +1,7 @@
 """History: former versions of rows, each with the time from which and up to which it was valid (SCD 2).
 
 What belongs here: the table ``history/<table>``, next to the merged one. What does not: which rows ended, and by what;
-see ``fates``. A merge of all rows writes it anew, so it can be rebuilt from the topic at any time.
+see ``fates``. A merge of all rows writes it again, so it can be rebuilt from the topic at any time.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from ecom_assets.core.boundary import ALWAYS_SHOWN
+from ecom_assets.core.boundary import shown
 from ecom_assets.core.errors import LakeError, NotBuiltError
 from ecom_assets.core.layer import Built, Changes, Cut, Layer, Measurement, Row, RowSource
 from ecom_assets.core.location import exists, remove
@@ -84,7 +84,7 @@ class MergedLayer(RowSource):
             return Built(unchanged=True)
         with track(f"{self.name}/{table.name}", None), reachable(f"the merge of {table.name}"):
             left = (merge.rebuild if repair else merge.merge)(at, table, version)
-        counted = {reason: measure.rows for reason, measure in _shown(left).items()}
+        counted = {reason: measure.rows for reason, measure in shown(left).items()}
         notes = {**counted, "unparsed": unparsed(table, at.settings)}
         return Built(delta.records(path), notes=notes)
 
@@ -122,7 +122,7 @@ class MergedLayer(RowSource):
             table.name,
             self.name,
             found,
-            _shown(left),
+            shown(left),
             position=self.position(at, table, cut),
             problems=tuple(problems),
         )
@@ -145,7 +145,7 @@ class MergedLayer(RowSource):
                     return None
         except (LakeError, FileNotFoundError):
             return None  # another table, or files of that time were deleted
-        return replace(known, measure=known.measure.before + found - lost, excluded=_shown(left), problems=())
+        return replace(known, measure=known.measure.before + found - lost, excluded=shown(left), problems=())
 
     def delete(self, at: Context, table: Table) -> None:
         """Delete the table, its history and its quarantine."""
@@ -191,11 +191,6 @@ class MergedLayer(RowSource):
     def left_out(self, at: Context, table: Table) -> Mapping[str, Measure]:  # noqa: ARG002
         """Nothing: what merging leaves out is part of this layer's own measurement."""
         return {}
-
-
-def _shown(left: merge.Left) -> dict[str, Measure]:
-    """The rows that were left out, as a measurement has them."""
-    return {reason: each for reason, each in left.items() if each.rows or reason in ALWAYS_SHOWN}
 
 
 def _misplaced(at: Context, table: Table, left: merge.Left) -> list[str]:

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from ecom_assets.core import locks
-from ecom_assets.core.boundary import ALWAYS_SHOWN
+from ecom_assets.core.boundary import shown
 from ecom_assets.core.errors import EcomError
 from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
@@ -125,7 +125,7 @@ def connect(url: str) -> psycopg.Connection:
 def load(
     settings: Settings, dataset: Dataset, url: str, progress: Callable[[str, int], None] = lambda _table, _rows: None
 ) -> dict[str, Loaded]:
-    """Bring the tables up to the expanded files: by what deliveries have added, or all of them anew.
+    """Bring the tables up to the expanded files: by what deliveries have added, or by loading all of them again.
 
     Args:
         settings: Where the expanded files are; the namespace is the schema.
@@ -187,7 +187,7 @@ def _change(
     files = {name: expand.files(table, settings)[places[name] :] for name, table in dataset.tables.items()}
     try:
         with connection.transaction():
-            for name, done in bring_in(connection, settings.namespace, dataset, files, to_csv).items():
+            for name, done in bring_in(connection, settings.namespace, dataset, files).items():
                 was = loaded[name]
                 lost = {c: n for c, n in (Counter(was.unparsed) + Counter(done.unparsed)).items() if n}
                 loaded[name] = replace(was, rows=was.rows + done.rows, left={}, unparsed=lost)
@@ -253,7 +253,7 @@ def _load_table(
     for statement in statements:
         connection.execute(statement)
     lost = {n: c for n, c in unparsed.items() if c}
-    left = {reason: each.rows for reason, each in clean.left.items() if each.rows or reason in ALWAYS_SHOWN}
+    left = {reason: each.rows for reason, each in shown(clean.left).items()}
     return Loaded(rows, left, lost, keyed=keyed)
 
 

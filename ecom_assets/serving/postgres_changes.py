@@ -6,23 +6,20 @@ always right, and which the caller does where this module refuses (``postgres``)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
-import pyarrow as pa
 from psycopg import sql
 
 from ecom_assets.core.location import Location
 from ecom_assets.csv import records
 from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.serving.postgres_rows import columns, to_csv
 
 NEWS = sql.Identifier("_ecom_news")
 """Temporary table with the rows of a table's new files, numbered in their order."""
-
-ToCsv = Callable[[pa.RecordBatch, Table], tuple[bytes, dict[str, int]]]
-"""Rows as PostgreSQL's COPY reads them, and values whose text is not of the column's type, by column."""
 
 
 class WholeLoadError(Exception):
@@ -47,7 +44,6 @@ def bring_in(
     schema: str,
     dataset: Dataset,
     files: Mapping[str, Sequence[Location]],
-    to_csv: ToCsv,
 ) -> dict[str, Changed]:
     """Bring in the rows of new files; the caller commits.
 
@@ -56,7 +52,6 @@ def bring_in(
         schema: Where the tables are.
         dataset: The tables.
         files: Table -> its new files in order.
-        to_csv: Makes rows for COPY.
 
     Returns:
         Table -> what has changed; those without new files are left out.
@@ -70,7 +65,7 @@ def bring_in(
         if new := files.get(table.name):
             change = _Change(connection, schema, table)
             try:
-                unparsed = change.copy(new[-1:] if table.write == "replace" else new, to_csv)
+                unparsed = change.copy(new[-1:] if table.write == "replace" else new)
                 done[table.name] = Changed(change.merge(), unparsed)
             except (psycopg.errors.IntegrityError, psycopg.errors.InvalidColumnReference) as error:
                 raise WholeLoadError(str(error).strip().splitlines()[0]) from error
@@ -92,13 +87,13 @@ class _Change:
     def __init__(self, connection: psycopg.Connection, schema: str, table: Table) -> None:
         self.connection, self.table = connection, table
         self.target = sql.Identifier(schema, table.name)
-        self.names = [c.parsed_as[0] if c.parsed_as else c.name for c in table.columns]
+        self.names = [column.name for column in columns(table)]
         self.key = sql.SQL(", ").join(map(sql.Identifier, table.primary_key))
         self.alike = sql.SQL(" AND ").join(
             sql.SQL("t.{0} = n.{0}").format(sql.Identifier(name)) for name in table.primary_key
         )
 
-    def copy(self, files: Sequence[Location], to_csv: ToCsv) -> dict[str, int]:
+    def copy(self, files: Sequence[Location]) -> dict[str, int]:
         """Copy the rows of files into the temporary table; returns what is not of its type, by column."""
         self._run("DROP TABLE IF EXISTS {news}")
         self._run("CREATE TEMP TABLE {news} (LIKE {target}, _n bigint GENERATED ALWAYS AS IDENTITY) ON COMMIT DROP")
