@@ -433,7 +433,8 @@ def test_an_answer_to_another_text_is_none(shop: Settings, queries: Queries, mon
     without_spark(queries)
     assert [queries.snapshot().ask("counts").source for _ in range(2)] == ["DuckDB", "Redis"]
     other = "SELECT 'product' AS name, CAST(7 AS BIGINT) AS n"
-    monkeypatch.setitem(SHOP.queries, "counts", dataclasses.replace(SHOP.queries["counts"], sql=other))
+    declared = queries.dataset.queries
+    monkeypatch.setitem(declared, "counts", dataclasses.replace(declared["counts"], sql=other))
     answer = queries.snapshot().ask("counts")
     assert (answer.source, figures.count(answer.table, "product")) == ("DuckDB", 7)
 
