@@ -19,8 +19,9 @@ from ecom_assets.core.boundary import LEFT_OUT
 from ecom_assets.core.files import temporary
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.verdict import duckdb_in
 from ecom_assets.csv import expand
-from ecom_assets.csv.excluded import Excluded, batches, duckdb_in
+from ecom_assets.csv.excluded import Excluded, batches
 from ecom_assets.dataset.model import Table
 
 SAMPLE = 100_000

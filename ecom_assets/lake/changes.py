@@ -21,6 +21,7 @@ from ecom_assets.core.layer import Changes
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta
+from ecom_assets.lake.repeats import among
 
 
 def between(table: Table, before: DeltaTable, now: DeltaTable) -> Changes:
@@ -35,7 +36,7 @@ def between(table: Table, before: DeltaTable, now: DeltaTable) -> Changes:
     if not gone:
         return Changes(lambda: delta.batches(now, table.names, names=came))
     was, there = _hashes(table, before, gone), _hashes(table, now, came)
-    ended = ~_among(was, there)
+    ended = ~among(was, there)
     return Changes(
         lambda: _without(table, now, came, was), lambda: _without(table, before, gone, there), int(ended.sum())
     )
@@ -52,14 +53,6 @@ def _hashes(table: Table, found: DeltaTable, names: Collection[str]) -> np.ndarr
 def _without(table: Table, found: DeltaTable, names: Collection[str], known: np.ndarray) -> Iterator[pa.RecordBatch]:
     """The rows of some files whose hash is not a known one."""
     for batch in delta.batches(found, table.names, names=names):
-        rows = batch.filter(pa.array(~_among(row_hash.batch_hashes(batch, table.ids), known)))
+        rows = batch.filter(pa.array(~among(row_hash.batch_hashes(batch, table.ids), known)))
         if len(rows):
             yield rows
-
-
-def _among(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which of some hashes are among sorted ones."""
-    if not len(known):
-        return np.zeros(len(hashes), bool)
-    places = np.searchsorted(known, hashes)
-    return known[np.minimum(places, len(known) - 1)] == hashes

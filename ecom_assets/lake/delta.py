@@ -209,24 +209,23 @@ def batches(
                 yield rows.filter(batch.column(null).is_null()) if null else rows
 
 
-def sample(path: Location, columns: list[str], rows: int = 100_000) -> pa.Table:
+def sample(
+    delta: DeltaTable, columns: list[str], rows: int = 100_000, names: Collection[str] | None = None
+) -> pa.Table:
     """Read some rows, spread evenly over a table, for instance to find quantiles of keys.
 
     Args:
-        path: Folder of the table.
+        delta: The Delta table, at the version wanted.
         columns: Which columns, in the order wanted.
         rows: About how many; all if the table has fewer.
+        names: As in ``batches``.
 
     Returns:
         The rows, always the same ones of the same table.
-
-    Raises:
-        LakeError: There is no Delta table.
     """
-    delta = opened(path)
-    step = max(1, count(delta) // rows)
+    step = max(1, count(delta, names) // rows)
     taken, seen = [], 0
-    for batch in batches(delta, columns):
+    for batch in batches(delta, columns, names=names):
         at = range(-seen % step, batch.num_rows, step)
         taken.append(batch.take(pa.array(at, pa.int64())))
         seen += batch.num_rows

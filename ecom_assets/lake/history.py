@@ -6,16 +6,20 @@ see ``fates``. A merge of all rows writes it again, so it can be rebuilt from th
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import functions as sf
 
 from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta
+from ecom_assets.lake import delta, rewrite
 from ecom_assets.lake.fates import PLACED, UNTIL
 from ecom_assets.lake.typed import typed
 
@@ -38,9 +42,20 @@ def folder(table: Table, settings: Settings) -> Location:
     return settings.lake / "history" / table.name
 
 
-def append(ended: DataFrame, table: Table, settings: Settings) -> None:
-    """Add versions that ended, as ``fates.judged`` has them."""
-    _columns(ended, table).write.format("delta").mode("append").save(str(folder(table, settings)))
+def append(ended: Iterator[pa.RecordBatch], table: Table, settings: Settings) -> None:
+    """Add versions that ended: rows of the merged table, and how they ended."""
+    path, first = folder(table, settings), next(ended)
+    own = [name for name in first.schema.names if not name.startswith("_")]
+
+    def shown(batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = [batch.column(name) for name in (*own, *NAMES)]
+        return pa.RecordBatch.from_arrays(columns, names=[*own, *NAMES.values()])
+
+    schema = shown(first).schema
+    there = DeltaTable(str(path)) if exists(path) else DeltaTable.create(str(path), schema)
+    rows = map(shown, itertools.chain([first], ended))
+    added: list[AddAction | RemoveAction] = list(rewrite.files(path, rows, schema))
+    there.create_write_transaction(added, "append", there.schema())
 
 
 def replace(ended: DataFrame | None, table: Table, settings: Settings) -> None:

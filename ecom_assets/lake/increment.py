@@ -1,40 +1,49 @@
 """Merging what is new: the rows that were streamed since the last merge, next to those under their keys.
 
-What belongs here: which rows of the merged table they concern, and the commit that changes it. What does not: a merge
-of all rows (``merge``), and the verdict on each (``fates``). Its cost follows the new rows and the files that they
-change.
+What belongs here: which rows they concern, and the commit that changes the merged table. What does not: a merge of all
+rows (``merge``), the verdict on each (``judged``), and how files are written (``rewrite``). Its cost follows the new
+rows and the files that they change. Spark types the new rows; the rest is done here, since a job of Spark takes longer
+than all of it where few rows come.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
-from pyspark.sql import functions as sf
 
 from ecom_assets.core.accounts import ENDED
 from ecom_assets.core.boundary import LEFT_OUT
 from ecom_assets.core.errors import LakeError
-from ecom_assets.core.location import move, remove
+from ecom_assets.core.location import Location
+from ecom_assets.core.verdict import Judge, deletes, duckdb_in, key_hashes
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, fates, history, streamed, target
+from ecom_assets.lake import delta, fates, history, rewrite, streamed, target
 from ecom_assets.lake.delta import Version
-from ecom_assets.lake.fates import PLACED, STAYS, Deliveries
-from ecom_assets.lake.repeats import KeysOf, come_again
+from ecom_assets.lake.fates import PLACED, Deliveries
+from ecom_assets.lake.judged import ENDINGS, Judged
+from ecom_assets.lake.repeats import KeysOf, among, common, known
 from ecom_assets.lake.target import Left
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from ecom_assets.core.context import Context
+
+_LAST = (1 << 63) - 1
+_RECORD = ("_delivery", "_row", "_timestamp", "_partition", "_offset", "_tombstone")
+_TIME = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True)
@@ -60,31 +69,21 @@ class Increment:
     before: int
 
     @contextmanager
-    def judged(self) -> Generator[DataFrame | None]:
-        """The new rows, and those that the merged table has under their keys, with their fate.
+    def judged(self) -> Generator[Judged | None]:
+        """The verdict on the new rows, and on those that the merged table has under their keys.
 
-        ``None`` if all of them are simply new, which mostly is found without Spark.
+        ``None`` if all of them are simply new.
         """
-        table = self.table
-        source = delta.at_version(streamed.folder(table, self.at.settings), self.version)
-        new = KeysOf(source, "_undecoded", self.names)
-        # Absence, and rows that ask for a deletion, concern keys that do not come again.
-        more = table.write == "replace" or fates.may_delete(table, source, self.names)
-        if not more and not come_again(table, self.at.settings, KeysOf(self.merged), new):
-            yield None
-            return
-        rows = fates.judged(self._with_those_there(), table, self.deliveries, self.before).persist()
-        try:
-            yield rows
-        finally:
-            rows.unpersist()
-
-    def is_beyond(self, judged: DataFrame) -> bool:
-        """Whether the verdict needs rows that are not among these, or a quarantine that is replaced as a whole.
-
-        A row that came before one that is merged may have been one of several versions before it.
-        """
-        return not judged.where("_fate = 'conflicts' OR (_held AND _rank > 1)").isEmpty()
+        if self.table.write == "replace":  # absence concerns keys that do not come again
+            keys, files = None, delta.files(self.merged)["path"].to_pylist()
+        else:
+            keys, files = self._in_question()
+            if not len(keys):
+                yield None
+                return
+        with duckdb_in(self.at.settings.home) as connection:
+            judge = Judge(self.table)
+            yield Judged(connection, judge, self._facts(judge, keys, files), self.deliveries)
 
     def merge(self, known: Left) -> Left | None:
         """Bring the merged table up to the version.
@@ -100,79 +99,169 @@ class Increment:
         with self.judged() as judged:
             if judged is None:
                 target.remember(books, table, self.version, known, self.deliveries)
-                self._append(self._rows())
+                self._append()
                 return known
-            new = judged.where("NOT _held")
-            if (table.write != "replace" and 2 * new.count() > delta.count(self.merged)) or self.is_beyond(judged):
+            many = 2 * delta.count(self._source, self.names) > delta.count(self.merged)
+            if (table.write != "replace" and many) or judged.is_beyond:
                 return None
-            more = target.left_of(judged, table)
-            left = {reason: known[reason] + more[reason] for reason in LEFT_OUT}
+            left = {reason: known[reason] + judged.left[reason] for reason in LEFT_OUT}
             target.remember(books, table, self.version, left, self.deliveries)
-            ended = judged.where(sf.col("_fate").isin(*ENDED))
-            if table.history and any(more[reason].rows for reason in ENDED):
-                history.append(ended, table, self.at.settings)
-            self._change(ended.where("_held"), new.where(sf.col("_fate") == STAYS))
+            self._change(judged)
         return left
 
-    def _rows(self) -> DataFrame:
-        """The new rows."""
-        source = streamed.folder(self.table, self.at.settings)
-        rows = self.at.spark.read.parquet(*(str(source / name) for name in sorted(self.names)))
-        return fates.placed(rows.where("_undecoded IS NULL"), self.deliveries)
+    # What is looked at
 
-    def _there(self) -> DataFrame:
-        """The merged table, with the name of each row's file."""
-        there = self.at.spark.read.format("delta").option("versionAsOf", self.merged.version())
-        there = there.load(str(target.folder(self.table, self.at.settings)))
-        return there.withColumn("_file", sf.col("_metadata.file_name"))
+    @cached_property
+    def _source(self) -> DeltaTable:
+        return delta.at_version(streamed.folder(self.table, self.at.settings), self.version)
 
-    def _with_those_there(self) -> DataFrame:
-        """New rows, and those that the merged table has under their keys; all of it where absence counts."""
-        table, rows = self.table, self._rows()
-        there = self._there().select(*table.names, *PLACED, "_file")
-        if table.write != "replace":
-            there = there.join(rows.select(*table.primary_key).distinct(), list(table.primary_key), "left_semi")
-        place = {"_partition": sf.lit(None).cast("int"), "_offset": sf.lit(None).cast("bigint")}
-        there = there.withColumns({**place, "_tombstone": sf.expr("false"), "_held": sf.expr("true")})
-        rows = rows.withColumns({"_file": sf.lit(None).cast("string"), "_held": sf.expr("false")})
-        return rows.select(*there.columns).unionByName(there)
+    def _in_question(self) -> tuple[np.ndarray, list[str]]:
+        """The hashes of keys that come twice or again, or are deleted, sorted; and the files that have some of them."""
+        table, hashes, asked = self.table, [np.empty(0, np.uint64)], []
+        columns = [*table.primary_key, "_tombstone", *(table.deleted_if[:1] if table.deleted_if else ())]
+        for batch in delta.batches(self._source, list(dict.fromkeys(columns)), "_undecoded", self.names):
+            hashes.append(key_hashes(batch, table))
+            asked.append(hashes[-1][self._deletes(batch).to_numpy(zero_copy_only=False)])
+        new = np.sort(np.concatenate(hashes))
+        there = {file: common(new, of) for file, of in known(table, self.at.settings, KeysOf(self.merged))}
+        keys = np.unique(np.concatenate([new[1:][new[1:] == new[:-1]], *asked, *there.values()]))
+        return keys, [file for file, again in there.items() if len(again)]
 
-    def _append(self, rows: DataFrame) -> None:
-        path = str(target.folder(self.table, self.at.settings))
+    def _deletes(self, batch: pa.RecordBatch) -> pa.Array:
+        asks = deletes(batch, self.table)
+        if not self.table.takes_tombstones:
+            return asks
+        return pc.or_(asks, pc.fill_null(batch.column("_tombstone"), False))
+
+    def _facts(self, judge: Judge, keys: np.ndarray | None, files: list[str]) -> Iterator[list[pa.Array]]:
+        """What the verdict needs of the rows of some keys; of all if none are given."""
+        position = 0
+        places = {sequence: place for place, sequence in enumerate(self.deliveries.sequences)}
+        for batch in self._new():
+            at = _chosen(batch, self.table, keys)
+            rows = batch.take(pa.array(at))
+            facts = judge.facts(rows)
+            facts[judge.schema.get_field_index("deletes")] = self._deletes(rows)
+            of = rows.column("_delivery").to_pylist() if keys is None else ()
+            yield [
+                *facts,
+                pa.array([places.get(each) for each in of] if keys is None else np.zeros(len(at)), pa.int64()),
+                pa.array(np.zeros(len(at), bool)),
+                pa.nulls(len(at), pa.string()),
+                pa.array(position + at),
+                *_order(rows),
+                *(rows.column(name).cast(pa.int64()) for name in ("_partition", "_offset")),
+            ]
+            position += len(batch)
+        for file in files:
+            position = 0
+            for batch in delta.batches(self.merged, [*self.table.names, *PLACED], names=[file]):
+                at = _chosen(batch, self.table, keys)
+                rows = batch.take(pa.array(at))
+                before, none = self.before if keys is None else 0, np.full(len(at), -1)
+                yield [
+                    *judge.facts(rows),
+                    pa.array(np.full(len(at), before)),
+                    pa.array(np.ones(len(at), bool)),
+                    pa.repeat(file, len(at)),
+                    pa.array(position + at),
+                    *_order(rows),
+                    pa.array(none),
+                    pa.array(none),
+                ]
+                position += len(batch)
+
+    def _new(self) -> Iterator[pa.RecordBatch]:
+        """The new rows with ``PLACED``, partition, offset and whether they are tombstones, as ``fates.placed`` does."""
+        times = self.deliveries.times
+        starts = np.array([times[n] for n in self.deliveries.sequences[1:]], np.int64)
+        sequences, known = np.array(self.deliveries.sequences), pa.array(times, pa.int64())
+        accepted = pa.array(list(times.values()), pa.int64())
+        for batch in delta.batches(self._source, [*self.table.names, *_RECORD], "_undecoded", self.names):
+            written, delivered = batch.column("_timestamp").cast(pa.int64()), batch.column("_delivery")
+            if delivered.null_count:
+                before = (starts <= written.to_numpy()[:, None]).sum(axis=1) if len(starts) else 0
+                delivered = pc.coalesce(delivered, pa.array(np.broadcast_to(sequences[before], len(batch))))
+            since = accepted.take(pc.index_in(batch.column("_delivery"), known))
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            columns |= {"_delivery": delivered, "_since": pc.coalesce(since, written).cast(_TIME)}
+            yield pa.RecordBatch.from_pydict(columns)
+
+    # What is written
+
+    def _append(self) -> None:
+        """Append the new rows as they are."""
+        at, path = self.at, target.folder(self.table, self.at.settings)
+        source = streamed.folder(self.table, at.settings)
+        new: DataFrame = at.spark.read.parquet(*(str(source / name) for name in sorted(self.names)))
+        rows = fates.placed(new.where("_undecoded IS NULL"), self.deliveries)
         writer = target.columns(rows, self.table).write.format("delta").mode("append")
-        target.transacted(writer, self.version).save(path)
-        written = DeltaTable(path)
+        target.transacted(writer, self.version).save(str(path))
+        written = DeltaTable(str(path))
         if target.merged_version(written, self.version.id) != self.version:  # no row to append, so Spark did not commit
             self._commit(written, [])
 
-    def _change(self, ended: DataFrame, inserted: DataFrame) -> None:
+    def _change(self, judged: Judged) -> None:
         """Write the files of rows that ended again without these, and new rows next to them, as one commit.
 
         Not by Spark's MERGE: it records no transaction identifier of ours but by a setting of the whole session.
         """
-        files = sorted(row["_file"] for row in ended.select("_file").distinct().collect())
-        if not files:
-            self._append(inserted)
-            return
-        path, there = target.folder(self.table, self.at.settings), self._there()
-        stay = there.where(sf.col("_file").isin(files)).drop("_file")
-        stay = stay.join(ended.select(*self.table.primary_key), list(self.table.primary_key), "left_anti")
-        staged = path.with_name(f".{self.table.name}.files")
-        remove(staged)
-        stay.unionByName(target.columns(inserted, self.table)).write.parquet(str(staged))
+        path = target.folder(self.table, self.at.settings)
+        schema = pa.schema(self.merged.schema().to_arrow())
+        staging = path.with_name(f".{self.table.name}.new")
+        with rewrite.typed_by_spark(self.at.spark, self.table, self._to_be_typed(judged), staging) as new:
+            ends = any(judged.left[reason].rows for reason in ENDED)
+            if self.table.history and ends:
+                history.append(self._ended(judged, schema, new), self.table, self.at.settings)
+            inserted = (
+                batch.filter(batch.column("_fate").is_null()).select(schema.names)
+                for batch in rewrite.read(new, _with_endings(schema))
+            )
+            rows = itertools.chain(self._staying(judged, schema), inserted)
+            added = list(rewrite.files(path, rows, schema))
         now = int(time.time() * 1000)
         actions: list[AddAction | RemoveAction] = [
-            RemoveAction(name, data_change=True, deletion_timestamp=now) for name in files
+            RemoveAction(name, data_change=True, deletion_timestamp=now) for name in judged.files
         ]
-        for file in sorted(staged.glob("*.parquet"), key=lambda each: each.name):
-            with file.open("rb") as content:
-                rows = pq.ParquetFile(content).metadata.num_rows
-            size = file.stat().st_size
-            move(file, path / file.name)
-            stats = json.dumps({"numRecords": rows})
-            actions.append(AddAction(file.name, size, {}, now, data_change=True, stats=stats))
-        remove(staged)
-        self._commit(self.merged, actions)
+        self._commit(self.merged, [*actions, *added])
+
+    def _to_be_typed(self, judged: Judged) -> Iterator[pa.RecordBatch]:
+        """New rows that stay, and those that ended at once if they become history."""
+        left, ended, first = judged.left_out(), judged.ended(), 0
+        own = [*self.table.names, *PLACED]
+        for batch in self._new():
+            keep = np.ones(len(batch), bool)
+            keep[_within(left, first, len(batch))] = False
+            rows = batch.filter(pa.array(keep)).select(own)
+            for field in ENDINGS:
+                rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+            if len(rows):
+                yield rows
+            if self.table.history and len(rows := _taken(batch.select(own), first, ended)):
+                yield rows
+            first += len(batch)
+
+    def _staying(self, judged: Judged, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """The rows that stay, of the files that have some which do not."""
+        for file in judged.files:
+            left, first = judged.left_out(file), 0
+            for batch in delta.batches(self.merged, schema.names, names=[file]):
+                keep = np.ones(len(batch), bool)
+                keep[_within(left, first, len(batch))] = False
+                yield batch.filter(pa.array(keep))
+                first += len(batch)
+
+    def _ended(self, judged: Judged, schema: pa.Schema, new: list[Location]) -> Iterator[pa.RecordBatch]:
+        """The rows that ended, and how."""
+        for file in judged.files:
+            ended, first = judged.ended(file), 0
+            for batch in delta.batches(self.merged, schema.names, names=[file]):
+                if len(rows := _taken(batch, first, ended)):
+                    yield rows
+                first += len(batch)
+        for batch in rewrite.read(new, _with_endings(schema)):
+            if len(rows := batch.filter(batch.column("_fate").is_valid())):
+                yield rows
 
     def _commit(self, found: DeltaTable, actions: list[AddAction | RemoveAction]) -> None:
         transaction = Transaction(target.app_id(self.version.id), self.version.number)
@@ -186,3 +275,35 @@ class Increment:
                 "merge again",
                 transient=True,
             ) from error
+
+
+def _chosen(batch: pa.RecordBatch, table: Table, keys: np.ndarray | None) -> np.ndarray:
+    """The positions of a batch's rows of some keys; all if none are given."""
+    return np.arange(len(batch)) if keys is None else np.flatnonzero(among(key_hashes(batch, table), keys))
+
+
+def _order(rows: pa.RecordBatch) -> list[pa.Array]:
+    """Delivery, number and time of rows, as they are ordered by them."""
+    number = pc.fill_null(rows.column("_row"), _LAST)
+    return [rows.column("_delivery"), number, rows.column("_since").cast(_TIME).cast(pa.int64())]
+
+
+def _with_endings(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([*schema, *ENDINGS])
+
+
+def _within(positions: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Of sorted positions, those of ``count`` rows from ``first`` on, counted from there."""
+    low, high = np.searchsorted(positions, [first, first + count])
+    return positions[low:high] - first
+
+
+def _taken(batch: pa.RecordBatch, first: int, ended: pa.Table) -> pa.RecordBatch:
+    """The rows of a batch that ended, and how."""
+    positions = ended["position"].to_numpy()
+    low, high = np.searchsorted(positions, [first, first + len(batch)])
+    rows = batch.take(pa.array(positions[low:high] - first))
+    how = ended.slice(low, high - low)
+    for field in ENDINGS:
+        rows = rows.append_column(field, pa.concat_arrays([pa.array([], field.type), *how[field.name].chunks]))
+    return rows

@@ -109,7 +109,9 @@ def left_since(at: Context, table: Table, merged: DeltaTable, version: Version) 
         return target.left_of(None, table)
     new = Increment(at, table, version, frozenset(names), merged, Deliveries.of(table, at.settings), 0)
     with new.judged() as judged:
-        return None if judged is not None and new.is_beyond(judged) else target.left_of(judged, table)
+        if judged is None:
+            return target.left_of(None, table)
+        return None if judged.is_beyond else judged.left
 
 
 def _merge_new(at: Context, table: Table, version: Version, deliveries: Deliveries) -> Left | None:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from ecom_assets.core.boundary import shown
@@ -84,9 +83,7 @@ class MergedLayer(RowSource):
             return Built(unchanged=True)
         with track(f"{self.name}/{table.name}", None), reachable(f"the merge of {table.name}"):
             left = (merge.rebuild if repair else merge.merge)(at, table, version)
-        counted = {reason: measure.rows for reason, measure in shown(left).items()}
-        notes = {**counted, "unparsed": unparsed(table, at.settings)}
-        return Built(delta.records(path), notes=notes)
+        return Built(delta.records(path), notes={reason: measure.rows for reason, measure in shown(left).items()})
 
     def extend(self, at: Context, table: Table, cut: Cut) -> Cut:
         """Fix the version, unless a later layer did, and the version of the streamed table that it holds."""
@@ -180,7 +177,7 @@ class MergedLayer(RowSource):
 
     def sample(self, at: Context, table: Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of about 100,000 rows."""
-        return delta.sample(merge.folder(table, at.settings), list(columns))
+        return delta.sample(delta.opened(merge.folder(table, at.settings)), list(columns))
 
     def frame(self, at: Context, table: Table, cut: Cut) -> DataFrame:
         """The table's own columns at the cut as a Spark frame."""
@@ -206,17 +203,3 @@ def _misplaced(at: Context, table: Table, left: merge.Left) -> list[str]:
         for what, (rows, path) in due.items()
         if not kept[what].same_rows(rows)
     ]
-
-
-def unparsed(table: Table, settings: Settings) -> dict[str, int]:
-    """Count, per column with a typed companion, the rows that hold text but no typed value."""
-    pairs = {c.name: c.parsed_as[0] for c in table.columns if c.parsed_as}
-    counts = dict.fromkeys(pairs, 0)
-    path = merge.folder(table, settings)
-    if not pairs or not exists(path):
-        return counts
-    for batch in delta.batches(DeltaTable(str(path)), [*pairs, *pairs.values()]):
-        for raw, companion in pairs.items():
-            bad = pc.and_(batch.column(raw).is_valid(), batch.column(companion).is_null())
-            counts[raw] += pc.sum(bad).as_py() or 0
-    return counts

@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from ecom_assets.core import row_hash
 from ecom_assets.core.files import temporary
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.verdict import key_hashes
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta
 
@@ -65,12 +65,12 @@ def come_again(table: Table, settings: Settings, there: KeysOf, new: KeysOf) -> 
     if not len(hashes):
         return False
     return bool((hashes[1:] == hashes[:-1]).any()) or any(
-        _meet(hashes, known) for known in _kept(table, settings, there)
+        len(common(hashes, of)) for _, of in known(table, settings, there)
     )
 
 
-def _kept(table: Table, settings: Settings, there: KeysOf) -> Iterator[np.ndarray]:
-    """The sorted hashes of each file of a merged table."""
+def known(table: Table, settings: Settings, there: KeysOf) -> Iterator[tuple[str, np.ndarray]]:
+    """The files of a merged table, each with the sorted hashes of its keys."""
     folder = settings.home / "cache" / "keys" / table.name
     folder.mkdir(parents=True, exist_ok=True)
     files = delta.files(there.table).select(["path", "size_bytes"]).to_pylist()
@@ -85,25 +85,25 @@ def _kept(table: Table, settings: Settings, there: KeysOf) -> Iterator[np.ndarra
             with temporary(folder / name) as (file, place):
                 np.save(file, _sorted(table, KeysOf(there.table, files=frozenset({path}))))
                 place()
-        yield np.load(folder / name, mmap_mode="r")
+        yield path, np.load(folder / name, mmap_mode="r")
+
+
+def common(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The elements that two sorted arrays have in common; those of the shorter one are looked up in the longer one."""
+    few, many = sorted((some, others), key=len)
+    return few[among(few, many)]
+
+
+def among(hashes: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Which of some hashes are among sorted ones."""
+    if not len(of):
+        return np.zeros(len(hashes), bool)
+    return of[np.minimum(np.searchsorted(of, hashes), len(of) - 1)] == hashes
 
 
 def _sorted(table: Table, keys: KeysOf) -> np.ndarray:
-    hashes = ordered_map(lambda batch: _hashes(batch, table), keys.batches(table.primary_key))
+    hashes = ordered_map(lambda batch: key_hashes(batch, table), keys.batches(table.primary_key))
     return np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
-
-
-def _hashes(batch: pa.RecordBatch, table: Table) -> np.ndarray:
-    return row_hash.batch_hashes(batch, {name: table.ids[name] for name in table.primary_key})
-
-
-def _meet(some: np.ndarray, others: np.ndarray) -> bool:
-    """Whether two sorted arrays have an element in common; the shorter one is looked up in the longer one."""
-    few, many = sorted((some, others), key=len)
-    if not len(few):
-        return False
-    places = np.minimum(np.searchsorted(many, few), len(many) - 1)
-    return bool((many[places] == few).any())
 
 
 def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
@@ -116,7 +116,7 @@ def repeats(table: Table, keys: Sequence[KeysOf]) -> bool:
     passes = 1 + sum(delta.count(k.table) for k in keys) // HASHES
 
     def hashed(batch: pa.RecordBatch, number: int) -> np.ndarray:
-        hashes = _hashes(batch, table)
+        hashes = key_hashes(batch, table)
         return hashes[hashes % passes == number] if passes > 1 else hashes
 
     for number in range(passes):

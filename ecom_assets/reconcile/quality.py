@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
@@ -34,6 +35,7 @@ from ecom_assets.hbase.thrift import Connection
 from ecom_assets.lake import delta, merge, quarantine
 from ecom_assets.reconcile.content import primary_key, references, schema
 from ecom_assets.reconcile.finding import FEW, SAMPLES, Finding
+from ecom_assets.reconcile.since import Held, passed, since
 
 if TYPE_CHECKING:
     from ecom_assets.core.context import Context
@@ -44,6 +46,8 @@ VOLUME = 2.0
 """A delivery may have so many times the usual rows, or that part of them."""
 BALANCE = 3.0
 """A region may hold so many times the rows of the average one; beyond, a warning."""
+SAMPLED = 10_000
+"""Rows of a sample from which those of regions are estimated."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +166,9 @@ def _bounded(engine: Engine, table: Table, found: Measurement, samples: Callable
     return Finding(False, figures | {"primary_key": table.key, "rows": rows} | said, samples())
 
 
-def health(engine: Engine, table: Table) -> Finding:
+def health(engine: Engine, table: Table, *, whole: bool = False) -> Finding:
     """Every region of the HBase table is served, and none holds far more rows than the others."""
-    name = table.hbase_table(engine.at.settings.namespace)
+    name, settings = table.hbase_table(engine.at.settings.namespace), engine.at.settings
     with Connection(engine.at.addresses.hbase_thrift) as connection:
         if name.encode() not in connection.happybase.tables():
             return Finding(False, {"expected": f"an HBase table {name}", "got": "none; materialize it"})
@@ -172,23 +176,32 @@ def health(engine: Engine, table: Table) -> Finding:
     starts = sorted(r["start_key"] for r in regions)
     unserved = [r["name"].decode("utf-8", "backslashreplace") for r in regions if not r["server_name"]]
     figures: dict[str, Any] = {"regions": len(regions), "not served": unserved}
-    path = merge.folder(table, engine.at.settings)
-    if not exists(path):  # the bulk path has no merged table to take a sample of
+    if not exists(merge.folder(table, settings)):  # the bulk path has no merged table to take a sample of
         return Finding(bool(regions) and not unserved, figures)
-    keys = row_keys(delta.sample(path, list(table.hbase.row_key), 10_000), table).to_pylist()
-    share = _fullest(keys, starts)
+    held, books, key = Held.of(table, settings), engine.at.books, f"hbase/{table.name}/passed/health"
+    entry = None if whole else books.state(key)
+    new = since(entry, starts, held)
+    rows = np.array(entry["found"]) if new and entry else _by_region(held, table, starts)
+    if new:
+        rows = rows - _by_region(new[0].gone, table, starts) + _by_region(new[0].came, table, starts)
+    share = float(rows.max() * len(starts) / rows.sum()) if rows.sum() else 1.0
     figures["rows of the fullest region, in those of the average"] = round(share, 2)
     served = bool(regions) and not unserved
+    books.set_state(key, passed(rows.tolist(), starts, held))
     # Keys that grow from day to day all go to the last region, until HBase splits it: no reason to stop.
     return Finding(served and share <= BALANCE, figures, [{"region from": s} for s in starts[:SAMPLES]], warn=served)
 
 
-def _fullest(keys: list[bytes], starts: list[bytes]) -> float:
-    """Rows of the fullest region, as a multiple of the average."""
-    if not keys or not starts:
-        return 1.0
-    rows = Counter(bisect_right(starts, key) for key in keys)
-    return max(rows.values()) * len(starts) / len(keys)
+def _by_region(held: Held, table: Table, starts: list[bytes]) -> np.ndarray:
+    """How many rows each region has, estimated by a sample; shape ``(regions,)``."""
+    sample = delta.sample(held.delta, list(table.hbase.row_key), SAMPLED, held.files)
+    found, rows = (
+        Counter(bisect_right(starts, key) for key in row_keys(sample, table).to_pylist()),
+        np.zeros(len(starts)),
+    )
+    for place, count in found.items():
+        rows[max(place, 1) - 1] += count * held.rows / len(sample)
+    return rows
 
 
 def _of_rows(name: str, doc: str, run: Callable[..., Finding]) -> Check:
@@ -205,6 +218,12 @@ CHECKS = (
     Check("conflicts", "merged", "No two different rows share a primary key, beyond what is declared.", conflicts),
     _of_rows("references", "Foreign keys resolve.", references),
     Check("conflicts", "hbase", "No two different rows share a primary key where no layer merges.", conflicts_at_load),
-    Check("health", "hbase", "Every region is served; a warning if one is far larger than the others.", health),
+    Check(
+        "health",
+        "hbase",
+        "Every region is served; a warning if one is far larger than the others.",
+        health,
+        partial(health, whole=True),
+    ),
 )
 """All kinds of checks, in addition to parity."""

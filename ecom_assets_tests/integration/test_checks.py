@@ -155,7 +155,7 @@ def test_a_lopsided_and_a_missing_table_are_seen(stream: Engine) -> None:
         other = engine(at, "stream")
         assert not quality.health(other, CUSTOMER).ok
         admin = at.opened(HBaseAdmin, lambda: HBaseAdmin(at.addresses.hbase_zookeeper))
-        keys = row_keys(delta.sample(path, ["customer_id"]), CUSTOMER)
+        keys = row_keys(delta.sample(delta.opened(path), ["customer_id"]), CUSTOMER)
         write.create(Target.public(CUSTOMER, settings, 1), settings, admin, split_keys(keys, 4))
         assert quality.health(other, CUSTOMER).ok
         write.create(Target.public(CUSTOMER, settings, 1), settings, admin, [b"a", b"b", b"c"])

@@ -142,14 +142,14 @@ def test_read_batches_whoever_wrote_them(lake: Path) -> None:
 
 def test_sample_keys(lake: Path) -> None:
     """Regions would be split by the keys of a part of the table, or differently on each run."""
-    sample = delta.sample(lake, ["id"], 1000)
+    sample = delta.sample(delta.opened(lake), ["id"], 1000)
     assert sample.schema.names == ["id"]
-    assert sample["id"].to_pylist() == delta.sample(lake, ["id"], 1000)["id"].to_pylist()
+    assert sample["id"].to_pylist() == delta.sample(delta.opened(lake), ["id"], 1000)["id"].to_pylist()
     values = sorted(sample["id"].to_pylist())
     assert 1000 <= len(values) <= 1010
     assert all(abs(values[len(values) * q // 4] - 75_000 * q) < 1000 for q in (1, 2, 3))
-    assert delta.sample(lake, ["id"]).num_rows == 100_000
-    assert delta.sample(lake, ["id"], 10**6).num_rows == 300_000
+    assert delta.sample(delta.opened(lake), ["id"]).num_rows == 100_000
+    assert delta.sample(delta.opened(lake), ["id"], 10**6).num_rows == 300_000
 
 
 def test_versions(lake: Path) -> None:

@@ -1,0 +1,101 @@
+"""Writing what a merge of new rows changes: files of a Delta table, and typed rows for them.
+
+What belongs here: how rows become files, and how Spark types those that are new. What does not: which rows these are;
+see ``increment``. Files do not count until a commit names them; those that none names are left for the vacuum.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+
+from ecom_assets.core.batches import gathered
+from ecom_assets.core.location import Location, emptied
+from ecom_assets.dataset.model import Table
+from ecom_assets.lake.delta import BATCH_ROWS
+from ecom_assets.lake.typed import typed
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+FILE_BYTES = 256 << 20
+"""A file is ended with the row group by which it exceeds this."""
+GROUP_ROWS = 1 << 17
+"""Rows of a row group: as many as are in memory at a time."""
+GROUP_BYTES = 64 << 20
+"""Bytes of them in memory."""
+
+
+def files(folder: Location, rows: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[AddAction]:
+    """Write rows into a Delta table's folder, in flat memory.
+
+    Args:
+        folder: The table's folder.
+        rows: The rows.
+        schema: The table's columns.
+
+    Yields:
+        What a commit says of each file.
+    """
+    groups = (pa.Table.from_batches(group, schema) for group in gathered(rows, GROUP_ROWS, GROUP_BYTES))
+    group = next(groups, None)
+    while group is not None:
+        path, count = folder / f"part-{uuid4()}.snappy.parquet", 0
+        with path.open("wb") as file, pq.ParquetWriter(file, schema, write_statistics=False) as parquet:
+            while group is not None:
+                parquet.write_table(group, row_group_size=len(group))
+                count += len(group)
+                group = next(groups, None)
+                if file.tell() > FILE_BYTES:
+                    break
+        now, stats = int(time.time() * 1000), json.dumps({"numRecords": count})
+        yield AddAction(path.name, path.stat().st_size, {}, now, data_change=True, stats=stats)
+
+
+@contextmanager
+def typed_by_spark(
+    spark: SparkSession, table: Table, rows: Iterator[pa.RecordBatch], staging: Location
+) -> Generator[list[Location]]:
+    """Add the typed companions to rows.
+
+    Args:
+        spark: A Spark Connect session.
+        table: Whose rows these are.
+        rows: The table's own columns, and any others whose names begin with ``_``.
+        staging: A folder that this may use; it is gone in the end.
+
+    Yields:
+        Files with the rows; none if there are no rows.
+    """
+    with emptied(staging) as folder:
+        first = next(rows, None)
+        if first is None:
+            yield []
+            return
+        plain, companions = folder / "plain.parquet", folder / "typed"
+        with plain.open("wb") as file, pq.ParquetWriter(file, first.schema, write_statistics=False) as parquet:
+            parquet.write_batch(first)
+            for batch in rows:
+                parquet.write_batch(batch)
+        if not any(column.parsed_as for column in table.columns):
+            yield [plain]
+            return
+        more = [name for name in first.schema.names if name not in table.names]
+        typed(spark.read.parquet(str(plain)), table, more).write.parquet(str(companions))
+        yield sorted(companions.glob("*.parquet"), key=lambda each: each.name)
+
+
+def read(paths: Iterable[Location], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of files with the columns that are wanted, in flat memory."""
+    for path in paths:
+        with path.open("rb") as source, pq.ParquetFile(source) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=schema.names):
+                yield batch.select(schema.names).cast(schema)
