@@ -54,7 +54,7 @@ def append(ended: Iterator[pa.RecordBatch], table: Table, settings: Settings) ->
     schema = shown(first).schema
     there = DeltaTable(str(path)) if exists(path) else DeltaTable.create(str(path), schema)
     rows = map(shown, itertools.chain([first], ended))
-    added: list[AddAction | RemoveAction] = list(rewrite.files(path, rows, schema))
+    added: list[AddAction | RemoveAction] = [file.action for file in rewrite.files(path, rows, schema)]
     there.create_write_transaction(added, "append", there.schema())
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,17 +30,22 @@ from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import Location
 from ecom_assets.core.verdict import Judge, deletes, duckdb_in, key_hashes
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, fates, history, rewrite, streamed, target
+from ecom_assets.lake import delta, fates, history, rewrite, streamed, target, vectors
 from ecom_assets.lake.delta import Version
 from ecom_assets.lake.fates import PLACED, Deliveries
 from ecom_assets.lake.judged import ENDINGS, Judged
-from ecom_assets.lake.repeats import KeysOf, among, common, known
+from ecom_assets.lake.repeats import KeysOf, among, there_already
 from ecom_assets.lake.target import Left
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from ecom_assets.core.context import Context
+
+MARKED_ROWS = 20_000
+"""Of a file with fewer rows, a row goes by writing the file again: that takes no time, and leaves fewer files."""
+MARKED_SHARE = 0.1
+"""Of so many of a file's rows, a deletion vector tells which are gone; with more of them the file is written again."""
 
 _LAST = (1 << 63) - 1
 _RECORD = ("_delivery", "_row", "_timestamp", "_partition", "_offset", "_tombstone")
@@ -75,15 +81,15 @@ class Increment:
         ``None`` if all of them are simply new.
         """
         if self.table.write == "replace":  # absence concerns keys that do not come again
-            keys, files = None, delta.files(self.merged)["path"].to_pylist()
+            keys, there = None, {name: self._live(name) for name in self._files}
         else:
-            keys, files = self._in_question()
+            keys, there = self._in_question()
             if not len(keys):
                 yield None
                 return
         with duckdb_in(self.at.settings.home) as connection:
             judge = Judge(self.table)
-            yield Judged(connection, judge, self._facts(judge, keys, files), self.deliveries)
+            yield Judged(connection, judge, self._facts(judge, keys, there), self.deliveries)
 
     def merge(self, known: Left) -> Left | None:
         """Bring the merged table up to the version.
@@ -115,17 +121,31 @@ class Increment:
     def _source(self) -> DeltaTable:
         return delta.at_version(streamed.folder(self.table, self.at.settings), self.version)
 
-    def _in_question(self) -> tuple[np.ndarray, list[str]]:
-        """The hashes of keys that come twice or again, or are deleted, sorted; and the files that have some of them."""
+    @cached_property
+    def _files(self) -> dict[str, dict[str, int]]:
+        """The merged table's files, as its log describes them."""
+        return {file["path"]: file for file in delta.files(self.merged).to_pylist()}
+
+    @cached_property
+    def _deleted(self) -> dict[str, np.ndarray]:
+        return vectors.deleted(self.merged)
+
+    def _live(self, name: str) -> np.ndarray:
+        """The positions of a file's rows that the merged table has."""
+        return np.setdiff1d(np.arange(self._files[name]["num_records"]), self._deleted.get(name, ()), True)
+
+    def _in_question(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The hashes of keys that come twice or again, or are deleted, sorted; and the rows that have them, by file."""
         table, hashes, asked = self.table, [np.empty(0, np.uint64)], []
         columns = [*table.primary_key, "_tombstone", *(table.deleted_if[:1] if table.deleted_if else ())]
         for batch in delta.batches(self._source, list(dict.fromkeys(columns)), "_undecoded", self.names):
             hashes.append(key_hashes(batch, table))
             asked.append(hashes[-1][self._deletes(batch).to_numpy(zero_copy_only=False)])
         new = np.sort(np.concatenate(hashes))
-        there = {file: common(new, of) for file, of in known(table, self.at.settings, KeysOf(self.merged))}
-        keys = np.unique(np.concatenate([new[1:][new[1:] == new[:-1]], *asked, *there.values()]))
-        return keys, [file for file, again in there.items() if len(again)]
+        there = there_already(table, self.at.settings, KeysOf(self.merged), new)
+        again = [hashes for hashes, _ in there.values()]
+        keys = np.unique(np.concatenate([new[1:][new[1:] == new[:-1]], *asked, *again]))
+        return keys, {file: np.sort(positions) for file, (_, positions) in there.items()}
 
     def _deletes(self, batch: pa.RecordBatch) -> pa.Array:
         asks = deletes(batch, self.table)
@@ -133,12 +153,17 @@ class Increment:
             return asks
         return pc.or_(asks, pc.fill_null(batch.column("_tombstone"), False))
 
-    def _facts(self, judge: Judge, keys: np.ndarray | None, files: list[str]) -> Iterator[list[pa.Array]]:
-        """What the verdict needs of the rows of some keys; of all if none are given."""
+    def _facts(
+        self, judge: Judge, keys: np.ndarray | None, there: Mapping[str, np.ndarray]
+    ) -> Iterator[list[pa.Array]]:
+        """What the verdict needs of the new rows of some keys, all if none are given, and of some rows that are there.
+
+        Two keys may have one hash: a row more that is looked at changes nothing.
+        """
         position = 0
         places = {sequence: place for place, sequence in enumerate(self.deliveries.sequences)}
         for batch in self._new():
-            at = _chosen(batch, self.table, keys)
+            at = np.arange(len(batch)) if keys is None else np.flatnonzero(among(key_hashes(batch, self.table), keys))
             rows = batch.take(pa.array(at))
             facts = judge.facts(rows)
             facts[judge.schema.get_field_index("deletes")] = self._deletes(rows)
@@ -153,23 +178,23 @@ class Increment:
                 *(rows.column(name).cast(pa.int64()) for name in ("_partition", "_offset")),
             ]
             position += len(batch)
-        for file in files:
-            position = 0
-            for batch in delta.batches(self.merged, [*self.table.names, *PLACED], names=[file]):
-                at = _chosen(batch, self.table, keys)
-                rows = batch.take(pa.array(at))
-                before, none = self.before if keys is None else 0, np.full(len(at), -1)
+        before = 0 if keys is not None else self.before
+        for file, positions in there.items():
+            first = 0
+            for rows in delta.batches(self.merged, [*self.table.names, *PLACED], names={file: positions}):
+                count = len(rows)
+                none = pa.array(np.full(count, -1))
                 yield [
                     *judge.facts(rows),
-                    pa.array(np.full(len(at), before)),
-                    pa.array(np.ones(len(at), bool)),
-                    pa.repeat(file, len(at)),
-                    pa.array(position + at),
+                    pa.array(np.full(count, before)),
+                    pa.array(np.ones(count, bool)),
+                    pa.repeat(file, count),
+                    pa.array(positions[first : first + count]),
                     *_order(rows),
-                    pa.array(none),
-                    pa.array(none),
+                    none,
+                    none,
                 ]
-                position += len(batch)
+                first += count
 
     def _new(self) -> Iterator[pa.RecordBatch]:
         """The new rows with ``PLACED``, partition, offset and whether they are tombstones, as ``fates.placed`` does."""
@@ -202,12 +227,16 @@ class Increment:
             self._commit(written, [])
 
     def _change(self, judged: Judged) -> None:
-        """Write the files of rows that ended again without these, and new rows next to them, as one commit.
+        """Take away the rows that ended, and add new ones, as one commit.
 
+        Rows go by a deletion vector where they are few of a large file; else the file is written again without them.
         Not by Spark's MERGE: it records no transaction identifier of ours but by a setting of the whole session.
         """
         path = target.folder(self.table, self.at.settings)
         schema = pa.schema(self.merged.schema().to_arrow())
+        gone = {name: np.union1d(judged.left_out(name), self._deleted.get(name, ())) for name in judged.files}
+        marked = {name: each for name, each in gone.items() if self._is_marked(name, each)}
+        again = {n: np.setdiff1d(self._live(n), each, True) for n, each in gone.items() if n not in marked}
         staging = path.with_name(f".{self.table.name}.new")
         with rewrite.typed_by_spark(self.at.spark, self.table, self._to_be_typed(judged), staging) as new:
             ends = any(judged.left[reason].rows for reason in ENDED)
@@ -217,13 +246,27 @@ class Increment:
                 batch.filter(batch.column("_fate").is_null()).select(schema.names)
                 for batch in rewrite.read(new, _with_endings(schema))
             )
-            rows = itertools.chain(self._staying(judged, schema), inserted)
-            added = list(rewrite.files(path, rows, schema))
-        now = int(time.time() * 1000)
-        actions: list[AddAction | RemoveAction] = [
-            RemoveAction(name, data_change=True, deletion_timestamp=now) for name in judged.files
-        ]
-        self._commit(self.merged, [*actions, *added])
+            staying = delta.batches(self.merged, schema.names, names=again)
+            added = list(rewrite.files(path, itertools.chain(staying, inserted), schema))
+        if not isinstance(path, Path):
+            now = int(time.time() * 1000)
+            gone_files = [RemoveAction(name, data_change=True, deletion_timestamp=now) for name in gone]
+            self._commit(self.merged, [*gone_files, *(add.action for add in added)])
+            return
+        before = vectors.descriptors(self.merged, path, list(gone))
+        actions = [vectors.removed(name, before[name]) for name in gone]
+        for name, each in marked.items():
+            file = self._files[name]
+            actions.append(vectors.added(name, file["size_bytes"], file["num_records"], each))
+        actions += [vectors.added(each.name, each.size, each.rows) for each in added]
+        transaction = (target.app_id(self.version.id), self.version.number)
+        vectors.commit(self.merged, path, actions, "MERGE", transaction)
+
+    def _is_marked(self, name: str, gone: np.ndarray) -> bool:
+        """Whether rows of a file go by a deletion vector."""
+        rows = self._files[name]["num_records"]
+        local = isinstance(target.folder(self.table, self.at.settings), Path)  # DuckDB reads them there alone
+        return local and rows >= MARKED_ROWS and len(gone) <= MARKED_SHARE * rows
 
     def _to_be_typed(self, judged: Judged) -> Iterator[pa.RecordBatch]:
         """New rows that stay, and those that ended at once if they become history."""
@@ -231,34 +274,25 @@ class Increment:
         own = [*self.table.names, *PLACED]
         for batch in self._new():
             keep = np.ones(len(batch), bool)
-            keep[_within(left, first, len(batch))] = False
+            keep[delta.within(left, first, len(batch))] = False
             rows = batch.filter(pa.array(keep)).select(own)
             for field in ENDINGS:
                 rows = rows.append_column(field, pa.nulls(len(rows), field.type))
             if len(rows):
                 yield rows
-            if self.table.history and len(rows := _taken(batch.select(own), first, ended)):
-                yield rows
+            low, high = np.searchsorted(ended["position"].to_numpy(), [first, first + len(batch)])
+            if self.table.history and high > low:
+                how = ended.slice(low, high - low)
+                yield _with(batch.select(own).take(pc.subtract(how["position"], first).combine_chunks()), how)
             first += len(batch)
-
-    def _staying(self, judged: Judged, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """The rows that stay, of the files that have some which do not."""
-        for file in judged.files:
-            left, first = judged.left_out(file), 0
-            for batch in delta.batches(self.merged, schema.names, names=[file]):
-                keep = np.ones(len(batch), bool)
-                keep[_within(left, first, len(batch))] = False
-                yield batch.filter(pa.array(keep))
-                first += len(batch)
 
     def _ended(self, judged: Judged, schema: pa.Schema, new: list[Location]) -> Iterator[pa.RecordBatch]:
         """The rows that ended, and how."""
         for file in judged.files:
             ended, first = judged.ended(file), 0
-            for batch in delta.batches(self.merged, schema.names, names=[file]):
-                if len(rows := _taken(batch, first, ended)):
-                    yield rows
-                first += len(batch)
+            for rows in delta.batches(self.merged, schema.names, names={file: ended["position"].to_numpy()}):
+                yield _with(rows, ended.slice(first, len(rows)))
+                first += len(rows)
         for batch in rewrite.read(new, _with_endings(schema)):
             if len(rows := batch.filter(batch.column("_fate").is_valid())):
                 yield rows
@@ -277,11 +311,6 @@ class Increment:
             ) from error
 
 
-def _chosen(batch: pa.RecordBatch, table: Table, keys: np.ndarray | None) -> np.ndarray:
-    """The positions of a batch's rows of some keys; all if none are given."""
-    return np.arange(len(batch)) if keys is None else np.flatnonzero(among(key_hashes(batch, table), keys))
-
-
 def _order(rows: pa.RecordBatch) -> list[pa.Array]:
     """Delivery, number and time of rows, as they are ordered by them."""
     number = pc.fill_null(rows.column("_row"), _LAST)
@@ -292,18 +321,8 @@ def _with_endings(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*schema, *ENDINGS])
 
 
-def _within(positions: np.ndarray, first: int, count: int) -> np.ndarray:
-    """Of sorted positions, those of ``count`` rows from ``first`` on, counted from there."""
-    low, high = np.searchsorted(positions, [first, first + count])
-    return positions[low:high] - first
-
-
-def _taken(batch: pa.RecordBatch, first: int, ended: pa.Table) -> pa.RecordBatch:
-    """The rows of a batch that ended, and how."""
-    positions = ended["position"].to_numpy()
-    low, high = np.searchsorted(positions, [first, first + len(batch)])
-    rows = batch.take(pa.array(positions[low:high] - first))
-    how = ended.slice(low, high - low)
+def _with(rows: pa.RecordBatch, how: pa.Table) -> pa.RecordBatch:
+    """Rows with how they ended."""
     for field in ENDINGS:
         rows = rows.append_column(field, pa.concat_arrays([pa.array([], field.type), *how[field.name].chunks]))
     return rows

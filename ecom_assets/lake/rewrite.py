@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import pyarrow as pa
@@ -34,7 +34,27 @@ GROUP_BYTES = 64 << 20
 """Bytes of them in memory."""
 
 
-def files(folder: Location, rows: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[AddAction]:
+class File(NamedTuple):
+    """A file that was written.
+
+    Attributes:
+        name: Its name in the table's folder.
+        size: Its bytes.
+        rows: Its rows.
+    """
+
+    name: str
+    size: int
+    rows: int
+
+    @property
+    def action(self) -> AddAction:
+        """What a commit of delta-rs says of it."""
+        now, stats = int(time.time() * 1000), json.dumps({"numRecords": self.rows})
+        return AddAction(self.name, self.size, {}, now, data_change=True, stats=stats)
+
+
+def files(folder: Location, rows: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[File]:
     """Write rows into a Delta table's folder, in flat memory.
 
     Args:
@@ -43,7 +63,7 @@ def files(folder: Location, rows: Iterable[pa.RecordBatch], schema: pa.Schema) -
         schema: The table's columns.
 
     Yields:
-        What a commit says of each file.
+        Each file.
     """
     groups = (pa.Table.from_batches(group, schema) for group in gathered(rows, GROUP_ROWS, GROUP_BYTES))
     group = next(groups, None)
@@ -56,8 +76,7 @@ def files(folder: Location, rows: Iterable[pa.RecordBatch], schema: pa.Schema) -
                 group = next(groups, None)
                 if file.tell() > FILE_BYTES:
                     break
-        now, stats = int(time.time() * 1000), json.dumps({"numRecords": count})
-        yield AddAction(path.name, path.stat().st_size, {}, now, data_change=True, stats=stats)
+        yield File(path.name, path.stat().st_size, count)
 
 
 @contextmanager

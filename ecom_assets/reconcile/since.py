@@ -4,7 +4,7 @@ What belongs here: the files that a check has to read, the state of those it nee
 part in building the tables. What does not: what a check looks for; see ``content``.
 
 Files of a Delta table never change. So what is counted row by row is, in a version, what it was in an earlier one, less
-the files that only the earlier one has, plus those that only the later one has. The books keep what was found when a
+the rows that only the earlier one has, plus those that only the later one has. The books keep what was found when a
 check passed last, a few numbers; where they do not help, because the declaration has changed, or the table was rebuilt,
 or files of that time were deleted, a check reads everything.
 """
@@ -12,7 +12,7 @@ or files of that time were deleted, a check reads everything.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +21,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
-from pyarrow import dataset
 
 from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import Location, exists
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, merge
-from ecom_assets.lake.delta import Version
+from ecom_assets.lake import delta, merge, views
+from ecom_assets.lake.delta import Rows, Version
 from ecom_assets.lake.repeats import HASHES
 
 MEMORY = "384MB"
@@ -48,12 +47,12 @@ class Held:
     Attributes:
         folder: Where it is.
         delta: The table at one version, whatever is written meanwhile.
-        files: Only those of these files; all if not given.
+        files: Only those of these files, or of some rows of them; all if not given.
     """
 
     folder: Location
     delta: DeltaTable
-    files: frozenset[str] | None = None
+    files: Collection[str] | Rows | None = None
 
     @classmethod
     def of(cls, table: Table, settings: Settings) -> Held:
@@ -78,20 +77,20 @@ class Held:
             before = delta.at_version(self.folder, version)
         except LakeError:
             return None
-        gone, came = (frozenset(names) for names in delta.difference(before, self.delta))
+        gone, came = delta.difference(before, self.delta)
         if before.schema() != self.delta.schema() or not all((self.folder / name).exists() for name in gone):
             return None
-        stayed = frozenset(delta.files(self.delta)["path"].to_pylist()) - came
+        stayed = frozenset(delta.files(self.delta)["path"].to_pylist()) - came.keys()
         return Difference(replace(self, delta=before, files=gone), *(replace(self, files=n) for n in (came, stayed)))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a merged table differs from an earlier version, in files.
+    """How a merged table differs from an earlier version, by ``delta.difference``.
 
     Attributes:
-        gone: Rows of files that only the earlier version has.
-        came: Rows of files that only the later version has.
+        gone: Rows that only the earlier version has.
+        came: Rows that only the later version has.
         stayed: Rows of files that both have.
     """
 
@@ -140,7 +139,7 @@ def _digest(asked: object) -> str:
 
 
 @contextmanager
-def query(settings: Settings, **views: Held | pa.Table) -> Generator[Query]:
+def query(settings: Settings, **tables: Held | pa.Table) -> Generator[Query]:
     """A function that queries rows under the names given, in bounded memory."""
     config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": str(settings.home / "spill"), "threads": 2}
     config["preserve_insertion_order"] = False  # it would hold back rows of one thread for those of another
@@ -150,29 +149,15 @@ def query(settings: Settings, **views: Held | pa.Table) -> Generator[Query]:
         return found.to_arrow_table().to_pylist() if found is not None else []
 
     with duckdb.connect(config=config) as connection:
-        for name, view in views.items():
+        for name, view in tables.items():
             if isinstance(view, pa.Table):
                 connection.register(name, view)
                 continue
-            files = delta.files(view.delta)["path"].to_pylist()
-            files = [file for file in files if view.files is None or file in view.files]
-            # DuckDB's own reader counts toward its limit; a scan by Arrow reads row groups ahead, gigabytes of them.
-            if files and isinstance(view.folder, Path):
-                paths = [str(view.folder / file) for file in files]
-                connection.read_parquet(paths, union_by_name=True).create_view(name)
-            else:
-                connection.register(name, _dataset(view.delta, files))
+            views.create(connection, name, view.folder, view.delta, names=view.files)
             if not isinstance(view.folder, Path):
                 # DuckDB takes what Arrow reads for a single row, and would hash it for a join, however large it is.
                 connection.execute("SET disabled_optimizers = 'build_side_probe_side'")
         yield ask
-
-
-def _dataset(found: DeltaTable, files: list[str]) -> dataset.Dataset:
-    """Some files of a table as Arrow reads them, wherever they are."""
-    whole = found.to_pyarrow_dataset()
-    parts = [part for part in whole.get_fragments() if part.path.rpartition("/")[2] in files]
-    return dataset.FileSystemDataset(parts, whole.schema, whole.format, whole.filesystem)
 
 
 def quoted(identifier: str) -> str:

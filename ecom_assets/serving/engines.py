@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -26,7 +25,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, answers, connect
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.dataset.query import Query
-from ecom_assets.lake import delta, merge
+from ecom_assets.lake import delta, merge, views
 from ecom_assets.lake.delta import Version
 from ecom_assets.servers.stack import Stack
 from ecom_assets.serving.publication import NotPublishedError, Publication
@@ -149,16 +148,9 @@ class DuckDBEngine:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, folder: Location, found: DeltaTable) -> None:
-    """Give a table to DuckDB, its times as plain UTC.
-
-    On this machine by DuckDB's own reader, which skips what a question does not need: four times as fast as Arrow's.
-    """
-    files = [str(folder / path) for path in delta.files(found)["path"].to_pylist()]
-    if not files or not isinstance(folder, Path):
-        schema = _without_zone(pa.schema(found.schema().to_arrow()))
-        connection.register(name, found.to_pyarrow_dataset(schema=schema))
-        return
-    rows = connection.read_parquet(files, union_by_name=True)
+    """Give a table to DuckDB, its times as plain UTC: DuckDB would have to download an extension for any other."""
+    views.create(connection, f"_{name}", folder, found, schema=_without_zone(pa.schema(found.schema().to_arrow())))
+    rows = connection.view(f"_{name}")
     plain = [
         f"make_timestamp(epoch_us({_q(column)})) AS {_q(column)}" if "TIME ZONE" in str(kind) else _q(column)
         for column, kind in zip(rows.columns, rows.types, strict=True)
@@ -171,7 +163,6 @@ def _q(identifier: str) -> str:
 
 
 def _without_zone(schema: pa.Schema) -> pa.Schema:
-    """Times as plain UTC: DuckDB would have to download an extension for any other."""
     return pa.schema(
         [pa.field(f.name, pa.timestamp("us") if pa.types.is_timestamp(f.type) else f.type) for f in schema]
     )

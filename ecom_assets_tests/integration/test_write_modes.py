@@ -22,7 +22,7 @@ from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import fates, history, merge
+from ecom_assets.lake import delta, fates, history, increment, merge
 from ecom_assets.lake.fates import Deliveries
 from ecom_assets.paths import MERGED
 from ecom_assets_tests.state import State
@@ -102,7 +102,10 @@ def check(topic: Topic, state: State) -> Measurement:
     found = MERGED.measure(topic.at, table, cut)
     assert found.problems == ()
     path = merge.folder(table, topic.settings)
-    rows = DeltaTable(str(path)).to_pyarrow_table(columns=[*table.names, "_delivery"]).to_pylist()
+    columns = [*table.names, "_delivery"]
+    rows = [row for batch in delta.batches(DeltaTable(str(path)), columns) for row in batch.to_pylist()]
+    by_spark = [row.asDict() for row in topic.at.spark.read.format("delta").load(str(path)).select(*columns).collect()]
+    assert tally(by_spark) == tally(rows)
     sequences = {row["id"]: row.pop("_delivery") for row in rows}
     assert tally(rows) == tally([row for row, _ in state.rows.values()])
     assert sequences == {row["id"]: sequence for row, sequence in state.rows.values()}
@@ -117,9 +120,15 @@ def check(topic: Topic, state: State) -> Measurement:
     return found
 
 
+@pytest.mark.parametrize("marked", [False, True], ids=["files written again", "deletion vectors"])
 @pytest.mark.parametrize("table", MODES)
-def test_merging_what_is_new_comes_to_the_same_as_merging_all(table: Table, make_topic: MakeTopic) -> None:
+def test_merging_what_is_new_comes_to_the_same_as_merging_all(
+    table: Table, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, *, marked: bool
+) -> None:
     """A table would depend on how often it was merged, or a check of what is new would see less than one of all."""
+    if marked:
+        monkeypatch.setattr(increment, "MARKED_ROWS", 1)
+        monkeypatch.setattr(increment, "MARKED_SHARE", 1.0)
     chance = random.Random(11)
     topic, state = make_topic(table), State(table)
     rows = [product(key) for key in range(300)]

@@ -107,7 +107,7 @@ STRICT = Reference(("to",), "there", ("id",))
 THERE = replace(CUSTOMER, name="there", avsc={"fields": [ID]}, primary_key=("id",), references=())
 HERE = replace(THERE, name="here", avsc={"fields": [ID, TO, AT]}, references=(STRICT,))
 TOLERANT = replace(HERE, references=(replace(STRICT, tolerated=0.5),))
-OF_ROWS = {check.name: check for check in quality.CHECKS if check.whole}
+OF_ROWS = {check.name: check for check in quality.CHECKS if check.layer == "merged" and check.whole}
 ALL = set(OF_ROWS)
 
 
