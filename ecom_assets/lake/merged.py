@@ -7,6 +7,7 @@ What belongs here: the layer, what it holds at a cut, and its rows for HBase. Wh
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,10 @@ FORM = 3
 """Raised when this room builds other rows or columns from the same input, so that tables are merged again."""
 
 
+KNOWN_CHANGES = 8
+"""Differences of two versions that are known at a time."""
+
+
 class MergedLayer(RowSource):
     """One row per primary key, with typed companions.
 
@@ -50,6 +55,7 @@ class MergedLayer(RowSource):
 
     def __init__(self, upstream: Layer) -> None:
         self.upstream = upstream
+        self._changes: OrderedDict[tuple[str, str, str], Changes] = OrderedDict()
 
     def fingerprint(self, at: Context, table: Table) -> str:
         """The version of the streamed table."""
@@ -173,7 +179,12 @@ class MergedLayer(RowSource):
             before, now = (delta.at_version(path, Version.parse(each.merged or "")) for each in (since, cut))
         except LakeError:
             return None
-        return changes.between(table, before, now)
+        key = (str(path), str(since.merged), str(cut.merged))  # HBase, its check and its indexes ask for the same
+        if key not in self._changes:
+            self._changes[key] = changes.between(table, before, now)
+            while len(self._changes) > KNOWN_CHANGES:
+                self._changes.popitem(last=False)
+        return self._changes[key]
 
     def sample(self, at: Context, table: Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of about 100,000 rows."""

@@ -47,34 +47,30 @@ def create(
         connection.register(name, _scan(found, files, schema))
         return
     some = {f: only for f in files if isinstance(names, Mapping) and (only := names[f]) is not None}
-    deleted = {file: gone for file, gone in vectors.deleted(found).items() if file in files and file not in some}
-    plain = [str(folder / file) for file in files if file not in some and file not in deleted]
+    without = {f: gone for f, gone in vectors.deleted(found).items() if f in files and f not in some}
+    plain = [str(folder / file) for file in files if file not in some and file not in without]
     parts: list[str] = []
     if plain:
         connection.read_parquet(plain, union_by_name=True).create_view(_part(parts, name))
-    if deleted:
-        paths = {str(folder / file): gone for file, gone in deleted.items()}
-        gone = pa.table(
-            {
-                "_file": np.repeat(list(paths), [len(each) for each in paths.values()]),
-                "_position": np.concatenate(list(paths.values())),
-            }
-        )
-        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-        numbered = f"read_parquet([{listed}], union_by_name = true, filename = '_file', file_row_number = true)"
-        rows = connection.sql(f"FROM {numbered}")
-        left = rows.set_alias("r").join(
-            connection.from_arrow(gone).set_alias("g"),
-            "r._file = g._file AND r.file_row_number = g._position",
-            how="anti",
-        )
-        left.project("* EXCLUDE (_file, file_row_number)").create_view(_part(parts, name))
-    if some:
-        whole = pa.schema(found.schema().to_arrow())
-        rows = pa.Table.from_batches(delta.batches(found, whole.names, names=some), whole)
-        connection.register(_part(parts, name), rows)
+    for how, positions in (("ANTI", without), ("SEMI", some)):
+        if positions:
+            paths = {str(folder / file): each for file, each in positions.items()}
+            part = _part(parts, name)
+            connection.register(f"{part}_positions", _positions(paths))
+            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+            connection.execute(
+                f'CREATE VIEW "{part}" AS SELECT * EXCLUDE (_file, file_row_number)'  # noqa: S608  names are declared
+                f" FROM read_parquet([{listed}], union_by_name = true, filename = '_file', file_row_number = true) AS r"
+                f' {how} JOIN "{part}_positions" AS p ON r._file = p._file AND r.file_row_number = p._position'
+            )
     united = " UNION ALL BY NAME ".join(f'FROM "{part}"' for part in parts)
     connection.execute(f'CREATE VIEW "{name}" AS {united}')
+
+
+def _positions(of: Mapping[str, np.ndarray]) -> pa.Table:
+    """Positions of rows in files, a row each."""
+    files = pa.array(np.repeat(np.arange(len(of)), [len(each) for each in of.values()]))
+    return pa.table({"_file": pa.array(list(of)).take(files), "_position": np.concatenate(list(of.values()))})
 
 
 def _part(parts: list[str], name: str) -> str:

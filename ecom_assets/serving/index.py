@@ -22,7 +22,7 @@ from ecom_assets.core.context import Context
 from ecom_assets.core.layer import Built, Changes, Cut
 from ecom_assets.core.measure import Measure
 from ecom_assets.dataset.model import Index
-from ecom_assets.hbase import descriptor, loads, rebuild, scan
+from ecom_assets.hbase import descriptor, loads, rebuild, scan, verify
 from ecom_assets.hbase.admin import admin_of
 from ecom_assets.hbase.layer import HBaseLayer
 from ecom_assets.hbase.layout import row_keys
@@ -64,7 +64,7 @@ def _build_index(at: Context, index: Index, hbase: HBaseLayer, sequence: int) ->
             return Built(last["rows"], unchanged=True)
         since = last.get("merged")
         if since and (built := _change(at, index, hbase, last, cut)):
-            at.books.set_state(state_key(index), {**now, **built.notes})
+            at.books.set_state(state_key(index), {**now, "verified": last.get("verified"), **built.notes})
             loads.reached(at.books, index, sequence, built.notes["timestamp"])
             return replace(built, notes={})
     rows = rebuild.Rows(
@@ -87,7 +87,7 @@ def _change(at: Context, index: Index, hbase: HBaseLayer, last: Mapping[str, Any
         found = hbase.source.changes(at, index.of, since, until)
         if found is None or 2 * found.replaced > last["rows"]:
             return None
-        return Changes(lambda: _entries(index, found.new()), lambda: _entries(index, found.old()), found.replaced)
+        return _of_index(index, found)
 
     def change(found: Changes, timestamp: int) -> int:
         nonlocal rows
@@ -101,16 +101,20 @@ def _change(at: Context, index: Index, hbase: HBaseLayer, last: Mapping[str, Any
     before = last.get("timestamp", int(time.time() * 1000))
     steps = loads.begin(at.books, index, last["position"], str(cut.merged), before)
     done = loads.follow(steps, since, changes, change)
-    return None if done is None else Built(done, notes={"rows": rows, "timestamp": steps[-1].timestamp})
+    if done is None:
+        return None
+    added = {"merged": last["merged"], "timestamp": steps[0].timestamp} if len(steps) == 1 else None
+    return Built(done, notes={"rows": rows, "timestamp": steps[-1].timestamp, "added": added})
 
 
-def check_index(at: Context, index: Index, hbase: HBaseLayer) -> list[str]:
-    """Read the index back, every row of it, and compare it with its table; one that fails is built again next time.
+def check_index(at: Context, index: Index, hbase: HBaseLayer, *, whole: bool = False) -> list[str]:
+    """Read the index back and compare it with its table; one that fails is built again next time.
 
     Args:
         at: Connections and settings.
         index: The index.
         hbase: The layer that its table was loaded by.
+        whole: Read every row of it; else, if that was done before, only those that have changed since.
 
     Returns:
         What differs, a sentence each; empty if it holds the same rows.
@@ -122,19 +126,46 @@ def check_index(at: Context, index: Index, hbase: HBaseLayer) -> list[str]:
     last = at.books.state(state_key(index))
     if last is None:
         return [f"serving/{index.name}: expected it to be built, got nothing; materialize it first"]
-    table = index.of
+    table, cut, key = index.of, hbase.extend(at, index.of, Cut()), state_key(index)
+    if not whole and (found := _changed(at, index, hbase, last, cut)):
+        at.books.set_state(key, last | {"verified": {"merged": last["merged"], "measure": found.to_json()}})
+        return []
     due = Measure()
-    for batch in _entries(index, hbase.source.batches(at, table, hbase.extend(at, table, Cut()))):
+    for batch in _entries(index, hbase.source.batches(at, table, cut)):
         due += Measure(batch.num_rows, row_hash.total(row_hash.batch_hashes(batch, index.ids)))
-    found = scan.measure(index, at.settings, at.addresses)
-    mismatches = [*descriptor.problems(index, at.settings, at.addresses, admin_of(at)), *found.problems]
-    if not found.measure.same_rows(due):
+    read = scan.measure(index, at.settings, at.addresses)
+    mismatches = [*descriptor.problems(index, at.settings, at.addresses, admin_of(at)), *read.problems]
+    if not read.measure.same_rows(due):
         mismatches.append(
             f"{index.name}: expected {due.rows:,} rows with checksum {due.hex},"
-            f" got {found.measure.rows:,} with {found.measure.hex}; the next build replaces the index"
+            f" got {read.measure.rows:,} with {read.measure.hex}; the next build replaces the index"
         )
-    at.books.set_state(state_key(index), last | {"mismatches": mismatches})
+    verified = None if mismatches else {"merged": last["merged"], "measure": read.measure.to_json()}
+    at.books.set_state(key, last | {"mismatches": mismatches, "verified": verified})
     return mismatches
+
+
+def _changed(at: Context, index: Index, hbase: HBaseLayer, last: Mapping[str, Any], cut: Cut) -> Measure | None:
+    """What the index holds, by what it was verified to hold and what changed; ``None`` if unknown or not right."""
+    verified, added = last.get("verified"), last.get("added")
+    if not verified or not verified["merged"] or last["mismatches"] or last["merged"] != cut.merged:
+        return None
+    if descriptor.problems(index, at.settings, at.addresses):
+        return None
+    known = Measure.from_json(verified["measure"])
+    if verified["merged"] == last["merged"]:
+        return known
+    if not added or added["merged"] != verified["merged"]:
+        return None
+    changes = hbase.source.changes(at, index.of, Cut(merged=verified["merged"]), Cut(merged=last["merged"]))
+    if changes is None:
+        return None
+    return verify.changed(at, index, _of_index(index, changes), added["timestamp"], known)
+
+
+def _of_index(index: Index, found: Changes) -> Changes:
+    """Changes of a table as those of its index."""
+    return Changes(lambda: _entries(index, found.new()), lambda: _entries(index, found.old()), found.replaced)
 
 
 def _entries(index: Index, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -260,6 +260,7 @@ def test_an_index_follows(at: Context) -> None:
     layer = HBaseLayer(source, "stream")
     build(layer, at, TRANSACTIONS)
     assert index.build_index(at, ORDERS, layer).rows == len(states[0])
+    assert index.check_index(at, ORDERS, layer) == []
     for number, rows in enumerate(states[1:], 1):
         source.versions.append(rows)
         build(layer, at, TRANSACTIONS, delivery=number)
@@ -267,11 +268,33 @@ def test_an_index_follows(at: Context) -> None:
         assert 0 < built.rows < 300
         assert at.books.state(index.state_key(ORDERS))["rows"] == len(rows)
         assert index.check_index(at, ORDERS, layer) == []
+        by_what_changed = verified(at)
+        assert index.check_index(at, ORDERS, layer, whole=True) == []
+        assert verified(at) == by_what_changed
         assert index.build_index(at, ORDERS, layer).unchanged
     for number, rows in enumerate(states):
         before = loads.as_of(at.books, ORDERS, number)
         assert len(read(at, ORDERS, before)) == len(rows)
         assert read(at, TRANSACTIONS, loads.as_of(at.books, TRANSACTIONS, number)) == texts(rows)
+    source.versions.append(states[0])
+    build(layer, at, TRANSACTIONS, delivery=len(states))
+    index.build_index(at, ORDERS, layer)
+    changed = source.changes(at, TRANSACTIONS, *(Cut(merged=f"x@{n}") for n in (len(states) - 1, len(states))))
+    assert changed
+    (rows,) = changed.new()
+    lost = next(index._entries(ORDERS, [rows])).slice(0, 1)
+    write.remove(
+        rebuild.Target.public(ORDERS, at.settings, at.books.state(index.state_key(ORDERS))["timestamp"] + 3),
+        [lost],
+        at.addresses,
+    )
+    assert index.check_index(at, ORDERS, layer) != [], "an entry that has come is gone"
+
+
+def verified(at: Context) -> tuple[int, str]:
+    """Rows and checksum that the index was verified to hold."""
+    found = at.books.state(index.state_key(ORDERS))["verified"]["measure"]
+    return found["rows"], found["checksum"]
 
 
 def test_people_read_what_is_published(at: Context, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
