@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from threading import Event
 from typing import Any
@@ -102,8 +102,11 @@ class TopicLayer(OffsetSource):
                 fenced this one, or Kafka did not do its part.
         """
         chunks = self._chunks.chunks(at.settings, table)
+        key = f"topic/{table.name}/sent"
+        known = producer.Sent.from_json(at.books.state(key))
         with track(f"topic/{table.name}", sum(c.rows for c in chunks)) as advance:
-            done = producer.produce(self._chunks, table, at.settings, at.addresses.kafka, advance)
+            done = producer.produce(self._chunks, table, at.settings, at.addresses.kafka, advance, sent=known)
+        at.books.set_state(key, asdict(done.sent) if done.sent else None)
         # Not the last stable offsets of this moment: those of a transaction follow a while after its commit.
         ends = self.extend(at, table, Cut()).ends or {}
         notes = {

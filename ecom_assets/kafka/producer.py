@@ -12,17 +12,18 @@ before it), the ledger's entries (``ledger``), replays at a rate (``simulate``).
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +52,28 @@ WORKERS = 4
 
 
 @dataclass(frozen=True)
+class Sent:
+    """Chunks that a ledger was found to have, so that it need not be read from its beginning again.
+
+    Attributes:
+        topics: Kafka's ids of the topic and its ledger.
+        offset: Offset of the ledger behind their entries.
+        chunks: How many they are, the first of the table's.
+        digest: Of these chunks, which must be the same ones.
+    """
+
+    topics: tuple[str, str]
+    offset: int
+    chunks: int
+    digest: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> Self | None:
+        """Read what ``dataclasses.asdict`` made of one."""
+        return cls(**{**data, "topics": tuple(data["topics"])}) if data else None
+
+
+@dataclass(frozen=True)
 class ProduceResult:
     """What a call of ``produce`` did.
 
@@ -60,6 +83,7 @@ class ProduceResult:
         skipped_chunks: Chunks that were in before, as the ledger shows.
         bytes: Avro bytes put into the topic by this call, before compression.
         seconds: Time it took.
+        sent: What the ledger was found to have at the start.
     """
 
     rows: int
@@ -67,6 +91,7 @@ class ProduceResult:
     skipped_chunks: int
     bytes: int
     seconds: float
+    sent: Sent | None = None
 
     @property
     def unchanged(self) -> bool:
@@ -80,6 +105,8 @@ def produce(
     settings: Settings,
     kafka: str,
     progress: Callable[[int], None] | None = None,
+    *,
+    sent: Sent | None = None,
 ) -> ProduceResult:
     """Put every chunk of the layer before into the table's topic, exactly once.
 
@@ -91,6 +118,7 @@ def produce(
         settings: The home, the namespace, partitions and further client settings.
         kafka: Bootstrap servers.
         progress: Called with the rows committed since the last call.
+        sent: What an earlier call found the ledger to have.
 
     Returns:
         What was done.
@@ -106,19 +134,19 @@ def produce(
     access = Clients.of(settings, kafka)
     rows = chunks = size = 0
     with translated(access, f"produce {table.topic(settings.namespace)}", settings.home):
-        ingest = Ingest(access, upstream.chunks(settings, table), table, settings)
+        ingest = Ingest(access, upstream.chunks(settings, table), table, settings, sent)
         groups = list(_groups(ingest.missing))
         workers = min(settings.producers or (os.cpu_count() or 1) // 2, WORKERS, len(groups))
         if workers > 1:
-            sent = _sent_by_processes(workers, groups, _Job(upstream, table, settings, kafka, ingest.topic_id))
+            sending = _sent_by_processes(workers, groups, _Job(upstream, table, settings, kafka, ingest.topic_id))
         else:
-            sent = _sent(ingest.worker, groups, upstream, table, settings)
-        with closing(sent):
-            for done in sent:
+            sending = _sent(ingest.worker, groups, upstream, table, settings)
+        with closing(sending):
+            for done in sending:
                 rows, chunks, size = rows + done.rows, chunks + done.chunks, size + done.bytes
                 if progress:
                     progress(done.rows)
-    return ProduceResult(rows, chunks, len(ingest.done), size, time.perf_counter() - began)
+    return ProduceResult(rows, chunks, len(ingest.done), size, time.perf_counter() - began, ingest.sent)
 
 
 def replay(
@@ -147,8 +175,9 @@ def replay(
     access = Clients.of(settings, kafka)
     rows = chunks = size = 0
     with translated(access, f"replay into {table.topic(settings.namespace)}", settings.home):
-        ingest = Ingest(access, upstream.chunks(settings, table), table, settings)
-        again = [c for c in upstream.chunks(settings, table) if c.name in ingest.done and c.delivery in deliveries]
+        chunks_there = upstream.chunks(settings, table)
+        ingest = Ingest(access, chunks_there, table, settings)
+        again = [c for c in chunks_there if c.name in ingest.done and c.delivery in deliveries]
         for group in _groups(again):
             each = load(upstream, table, group, upstream.read(settings, table, group))
             done = ingest.worker.put(each, ledger.REPLAY)
@@ -358,6 +387,7 @@ class Ingest:
     Attributes:
         done: The table's own chunks that were in at the start, by name.
         missing: Those that were not, in order.
+        sent: The first ones that were in.
         topic_id: Kafka's id of the topic.
         worker: Puts chunks in.
 
@@ -368,21 +398,29 @@ class Ingest:
         KafkaException: An error that does not pass.
     """
 
-    def __init__(self, access: Clients, chunks: list[Chunk], table: Table, settings: Settings) -> None:
+    def __init__(
+        self, access: Clients, chunks: list[Chunk], table: Table, settings: Settings, sent: Sent | None = None
+    ) -> None:
         name, book = table.topic(settings.namespace), ledger.topic_of(table, settings.namespace)
         admin = access.admin()
         owner.register(access, admin, settings)
         # Before all else: from here on no other run can commit, nor delete the topic unnoticed.
         writer = _fence(access, table, settings)
-        topics.ensure(admin, book, 1, settings.replication, topics.FOREVER)
+        book_id = topics.ensure(admin, book, 1, settings.replication, topics.FOREVER)
         self.topic_id = topics.ensure(admin, name, settings.partitions, settings.replication, topics.FOREVER)
         if problems := topics.check_settings(admin, [name, book], access.bootstrap):
             raise TopicError("; ".join(problems), "run these commands, then run again")
         self.worker = Worker(writer, table, settings.namespace, self.topic_id)
-        entries = ledger.entries(access, book, 0, topics.ends(admin, book)[0])
+        ids, end = (self.topic_id, book_id), topics.ends(admin, book)[0]
+        known = chunks[: sent.chunks] if sent and sent.topics == ids and sent.offset <= end else []
+        if not sent or sent.digest != _digest(known):
+            known = []
+        entries = ledger.entries(access, book, sent.offset if sent and known else 0, end)
         mine = [e for e in entries if e.topic_id == self.topic_id]
-        self.done = {e.chunk.name: e.chunk for e in mine if e.kind == "own"}
-        if not mine and reader.head(access, name, table, 1):
+        self.done = {c.name: c for c in known} | {e.chunk.name: e.chunk for e in mine if e.kind == "own"}
+        first = list(itertools.takewhile(lambda c: c.name in self.done, chunks))
+        self.sent = Sent(ids, end, len(first), _digest(first))
+        if not known and not mine and reader.head(access, name, table, 1):
             raise TopicError(
                 f"topic {name}: expected a topic that was produced with its ledger {book}, got rows that the ledger"
                 " does not know",
@@ -391,6 +429,10 @@ class Ingest:
             )
         _check_fits(name, table.name, chunks, self.done, settings.home)
         self.missing = [c for c in chunks if c.name not in self.done]
+
+
+def _digest(chunks: Sequence[Chunk]) -> str:
+    return hashlib.sha256(repr([(c.name, c.rows, c.checksum) for c in chunks]).encode()).hexdigest()
 
 
 def _fence(access: Clients, table: Table, settings: Settings) -> Writer:

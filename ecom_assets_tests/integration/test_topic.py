@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -435,6 +435,38 @@ def test_a_chunk_without_a_last_line_end_is_whole(own: Settings, kafka: str) -> 
     path.write_bytes(path.read_bytes()[:-1])
     produce(own, kafka)
     assert measured(own, kafka) == total(chunks)
+
+
+def test_a_ledger_is_read_from_where_it_was_known(own: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, each delivery would read the entries of all before it, or those of other chunks would count."""
+    starts: list[int] = []
+    entries = ledger.entries
+
+    def noted(access: Clients, topic: str, start: int, end: int) -> Iterator[ledger.LedgerEntry]:
+        starts.append(start)
+        return entries(access, topic, start, end)
+
+    monkeypatch.setattr(ledger, "entries", noted)
+
+    def again(known: producer.Sent | None) -> ProduceResult:
+        return producer.produce(CHUNKED, CLICK_STREAM, own, kafka, sent=known)
+
+    click_chunks(own, count=4)
+    assert again(None).rows == 80
+    sent = again(None).sent
+    assert sent
+    assert sent.chunks == 4
+    chunks = click_chunks(own, count=7)
+    done = again(sent)
+    assert (done.rows, done.skipped_chunks) == (60, 4)
+    assert measured(own, kafka) == total(chunks)
+    assert starts == [0, 0, sent.offset]
+    assert again(sent).unchanged, "the entries behind it count, too"
+    write_chunks([clicks(20, 990), *(clicks(20, 20 * n) for n in range(1, 7))], CLICK_STREAM, own)
+    with pytest.raises(TopicError, match="the chunks were built again from other data"):
+        again(sent)
+    producer.delete(CLICK_STREAM, own, kafka)
+    assert again(sent).chunks == 7, "the topic is another one"
 
 
 @pytest.mark.parametrize(
