@@ -70,7 +70,10 @@ class Sent:
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Self | None:
         """Read what ``dataclasses.asdict`` made of one."""
-        return cls(**{**data, "topics": tuple(data["topics"])}) if data else None
+        if not data:
+            return None
+        topic, book = data["topics"]
+        return cls((topic, book), data["offset"], data["chunks"], data["digest"])
 
 
 @dataclass(frozen=True)
