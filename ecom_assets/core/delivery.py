@@ -20,6 +20,8 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 
 RECORD = "delivery.json"
+SMALL_BYTES = 32 << 20
+"""Deliveries are small up to so many bytes together."""
 DIGITS = 6
 """Of a delivery's number in names of files and folders, so that these sort by it."""
 
@@ -106,6 +108,17 @@ def deliveries(settings: Settings) -> list[Delivery]:
         HomeError: The record of one is damaged.
     """
     return [_read(path / RECORD, _touched(path / RECORD)) for path in _folders(settings)]
+
+
+def are_small(settings: Settings, after: int | None = None) -> bool:
+    """Whether there are deliveries after one, and they are small; without one, whether the last one is.
+
+    Of small ones, tables are worked on next to one another: most of the time somebody waits for an answer then. Of
+    others, one table keeps the cores busy, and two would need twice the memory.
+    """
+    found = deliveries(settings)
+    new = found[-1:] if after is None else [each for each in found if each.sequence > after]
+    return bool(new) and sum(file.bytes - file.begin for each in new for file in each.files) <= SMALL_BYTES
 
 
 def files(table: Table, settings: Settings) -> dict[int, Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from ecom_assets.core import accounts
+from ecom_assets.core import accounts, delivery
 from ecom_assets.core.accounts import Account
 from ecom_assets.core.engine import Verified
 from ecom_assets.core.layer import Layer
@@ -70,7 +70,8 @@ def _checks(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetChecksDefin
 
         chosen = {(key.name, key.asset_key) for key in context.selected_asset_check_keys}
         due = [(n, t) for n in docs for t in tables if (n, names.asset_key(layer.name, t)) in chosen]
-        for _, result in for_each(due, run):
+        small = not whole and delivery.are_small(home.at.settings)
+        for _, result in for_each(due, run, together=small):
             yield result
 
     return check

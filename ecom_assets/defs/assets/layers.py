@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from ecom_assets.core import delivery
 from ecom_assets.core.layer import Built, Layer
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.defs import deliveries, lineage
@@ -74,7 +75,12 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
             return engine.build(layer.name, table, repair=config.repair), before
 
         due = [t for t in tables if names.asset_key(layer.name, t) in context.selected_asset_keys]
-        for table, (built, before) in for_each(due, built_of):
+        small = layer.upstream is not None and not config.repair
+        small = small and all(
+            (reached := engine.reached(layer.name, table)) >= 0 and delivery.are_small(home.at.settings, reached)
+            for table in due
+        )
+        for table, (built, before) in for_each(due, built_of, together=small):
             done = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer.name, table.name, done)
             of = engine.layer(layer.name)
