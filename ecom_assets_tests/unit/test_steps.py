@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from threading import Barrier
 
 import dagster as dg
 import pytest
@@ -47,6 +49,24 @@ def test_a_lasting_error_skips_no_other_table_and_is_said_once() -> None:
     assert job.sentence(f"ExceptionGroup: {failed.value}") == AWAY
     with pytest.raises(ServiceError):
         list(for_each(["customer"], failing(ServiceError(AWAY), done)))
+
+
+def test_tables_worked_on_together_are_reported_in_their_order() -> None:
+    """If this fails, small deliveries take as long as one table after the other, or a failed one takes others along."""
+    met = Barrier(2, timeout=30)
+
+    def work(table: str) -> str:
+        met.wait()
+        if table == "customer":
+            raise ServiceError(AWAY)
+        return table.upper()
+
+    done: deque[tuple[str, str]] = deque()
+    with pytest.raises(ServiceError):
+        done.extend(for_each(["customer", "product"], work, together=True))
+    assert list(done) == [("product", "PRODUCT")]
+    found = for_each(["a", "b", "c", "d"], lambda table: (met.wait(), table)[1], together=True)
+    assert [each for each, _ in found] == ["a", "b", "c", "d"]
 
 
 def test_an_error_is_a_sentence_without_its_class() -> None:
