@@ -13,6 +13,7 @@ import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
@@ -104,9 +105,15 @@ def at_version(path: Location, version: Version) -> DeltaTable:
     same = itertools.takewhile(lambda c: c.get("operation") in MAINTENANCE, later)
     newest = max((c["version"] for c in same), default=version.number)
     try:
-        return DeltaTable(str(path), version=newest)
+        return _at(str(path), version.id, newest)
     except DeltaError as error:
         raise LakeError(f"{path}: expected its version {newest}, got: {error}", remedy) from error
+
+
+@lru_cache(maxsize=32)
+def _at(path: str, id_: str, number: int) -> DeltaTable:  # noqa: ARG001  another table may have the same numbers
+    """A version never changes, and its log is read each time that it is opened."""
+    return DeltaTable(path, version=number)
 
 
 def opened(path: Location) -> DeltaTable:

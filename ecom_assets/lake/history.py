@@ -15,11 +15,13 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import functions as sf
 
+from ecom_assets.core.books import Books
 from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, rewrite
+from ecom_assets.lake.delta import Version
 from ecom_assets.lake.fates import PLACED, UNTIL
 from ecom_assets.lake.typed import typed
 
@@ -67,10 +69,25 @@ def replace(ended: DataFrame | None, table: Table, settings: Settings) -> None:
     writer.save(str(folder(table, settings)))
 
 
-def measure(table: Table, settings: Settings) -> Measure:
-    """Count and checksum the versions that are kept."""
-    path = folder(table, settings)
-    return delta.measure(table, DeltaTable(str(path))) if exists(path) else Measure()
+def measure(table: Table, settings: Settings, books: Books, *, whole: bool = False) -> Measure:
+    """Count and checksum the versions that are kept.
+
+    Args:
+        table: The table.
+        settings: The home.
+        books: They keep what was measured, so that files which came since are all that is read.
+        whole: Read everything.
+    """
+    path, key = folder(table, settings), f"merged/{table.name}/history"
+    version = delta.rows_version(path)
+    if version is None:
+        return Measure()
+    known = None if whole else books.state(key)
+    names = delta.added(path, Version.parse(known["version"]), version) if known else None
+    before = Measure.from_json(known["measure"]).before if known and names is not None else Measure()
+    found = before + delta.measure(table, delta.at_version(path, version), names=names)
+    books.set_state(key, {"version": str(version), "measure": found.to_json()})
+    return found
 
 
 def _columns(ended: DataFrame, table: Table) -> DataFrame:

@@ -24,7 +24,7 @@ from ecom_assets.core.progress import track
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import reachable
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import changes, companions, delta, history, merge, owner, quarantine, streamed
+from ecom_assets.lake import changes, companions, delta, history, merge, owner, quarantine, rewrite, streamed
 from ecom_assets.lake.delta import Version
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class MergedLayer(RowSource):
         version, path = self._streamed(at, table), merge.folder(table, at.settings)
         if not repair and exists(path) and merge.merged_version(DeltaTable(str(path)), version.id) == version:
             return Built(unchanged=True)
+        rewrite.gather(path)
+        rewrite.gather(history.folder(table, at.settings))
         with track(f"{self.name}/{table.name}", None), reachable(f"the merge of {table.name}"):
             left = (merge.rebuild if repair else merge.merge)(at, table, version)
         return Built(delta.records(path), notes={reason: measure.rows for reason, measure in shown(left).items()})
@@ -120,7 +122,7 @@ class MergedLayer(RowSource):
             problems = companions.mismatches(at.spark, table, path, held)
             left = merge.left_out(at, table, Version.parse(cut.streamed or ""))
             if version == delta.rows_version(path):
-                problems += _misplaced(at, table, left)
+                problems += _misplaced(at, table, left, whole=True)
         return Measurement(
             table.name,
             self.name,
@@ -201,13 +203,13 @@ class MergedLayer(RowSource):
         return {}
 
 
-def _misplaced(at: Context, table: Table, left: merge.Left) -> list[str]:
+def _misplaced(at: Context, table: Table, left: merge.Left, *, whole: bool = False) -> list[str]:
     """Where quarantine or history hold other rows than those that merging leaves out."""
     due = {"conflicts": (left["conflicts"], quarantine.folder(table, at.settings))}
     kept = {"conflicts": merge.in_quarantine(at.spark, table, at.settings)}
     if table.history:
         due["former versions"] = left["superseded"] + left["deleted"], history.folder(table, at.settings)
-        kept["former versions"] = history.measure(table, at.settings)
+        kept["former versions"] = history.measure(table, at.settings, at.books, whole=whole)
     return [
         f"merged/{table.name}: expected {rows.rows:,} {what} with checksum {rows.hex} in {path}, got"
         f" {kept[what].rows:,} with {kept[what].hex}"

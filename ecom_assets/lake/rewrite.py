@@ -15,11 +15,13 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from ecom_assets.core.batches import gathered
-from ecom_assets.core.location import Location, emptied
+from ecom_assets.core.location import Location, emptied, exists
 from ecom_assets.dataset.model import Table
+from ecom_assets.lake import delta
 from ecom_assets.lake.delta import BATCH_ROWS
 from ecom_assets.lake.typed import typed
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 FILE_BYTES = 256 << 20
 """A file is ended with the row group by which it exceeds this."""
+SMALL_BYTES = 32 << 20
+SMALL_FILES = 50
+"""So many files smaller than that a table may have."""
 GROUP_ROWS = 1 << 17
 """Rows of a row group: as many as are in memory at a time."""
 GROUP_BYTES = 64 << 20
@@ -77,6 +82,19 @@ def files(folder: Location, rows: Iterable[pa.RecordBatch], schema: pa.Schema) -
                 if file.tell() > FILE_BYTES:
                     break
         yield File(path.name, path.stat().st_size, count)
+
+
+def gather(folder: Location) -> None:
+    """Write small files of a table again as one, if they are many; no row changes.
+
+    Each delivery leaves a few. To be called between the build of the layer behind and further rows: those who look for
+    what came since a version find the one with fewer files instead (``delta.at_version``).
+    """
+    if not exists(folder):
+        return
+    table = DeltaTable(str(folder))
+    if sum(size < SMALL_BYTES for size in delta.files(table)["size_bytes"].to_pylist()) > SMALL_FILES:
+        table.optimize.compact(target_size=SMALL_BYTES)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import reachable
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, owner, quarantine, query
+from ecom_assets.lake import delta, owner, quarantine, query, rewrite
 from ecom_assets.lake.query import Place
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class StreamedLayer(Layer):
                 if not settled(table, at.settings):
                     quarantine_undecoded(at, table)
                 return 0
+            rewrite.gather(place.table)
             self._stream(at, table, place, advance)
             quarantine_undecoded(at, table)
             return delta.records(place.table) - before

@@ -22,7 +22,7 @@ from ecom_assets.core.layer import Cut, Measurement
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, fates, history, increment, merge
+from ecom_assets.lake import delta, fates, history, increment, merge, rewrite
 from ecom_assets.lake.fates import Deliveries
 from ecom_assets.paths import MERGED
 from ecom_assets_tests.state import State
@@ -120,7 +120,7 @@ def check(topic: Topic, state: State) -> Measurement:
     return found
 
 
-@pytest.mark.parametrize("marked", [False, True], ids=["files written again", "deletion vectors"])
+@pytest.mark.parametrize("marked", [False, True], ids=["files written again", "deletion vectors, files gathered"])
 @pytest.mark.parametrize("table", MODES)
 def test_merging_what_is_new_comes_to_the_same_as_merging_all(
     table: Table, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, *, marked: bool
@@ -129,6 +129,7 @@ def test_merging_what_is_new_comes_to_the_same_as_merging_all(
     if marked:
         monkeypatch.setattr(increment, "MARKED_ROWS", 1)
         monkeypatch.setattr(increment, "MARKED_SHARE", 1.0)
+        monkeypatch.setattr(rewrite, "SMALL_FILES", 1)  # small files are gathered before each step
     chance = random.Random(11)
     topic, state = make_topic(table), State(table)
     rows = [product(key) for key in range(300)]
