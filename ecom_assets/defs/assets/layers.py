@@ -70,9 +70,12 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
         home = names.home_of(context)
         engine = home.engine(config.path)
 
-        def built_of(table: Table) -> tuple[Built, int]:
+        of = engine.layer(layer.name)
+
+        def built_of(table: Table) -> tuple[Built, int, str]:
             before = engine.reached(layer.name, table)
-            return engine.build(layer.name, table, repair=config.repair), before
+            built = engine.build(layer.name, table, repair=config.repair)
+            return built, before, preview(home.at, of, table)
 
         due = [t for t in tables if names.asset_key(layer.name, t) in context.selected_asset_keys]
         small = layer.upstream is not None and not config.repair
@@ -80,10 +83,9 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
             (reached := engine.reached(layer.name, table)) >= 0 and delivery.are_small(home.at.settings, reached)
             for table in due
         )
-        for table, (built, before) in for_each(due, built_of, together=small):
+        for table, (built, before, some) in for_each(due, built_of, together=small):
             done = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer.name, table.name, done)
-            of = engine.layer(layer.name)
             if layer.name in deliveries.PARTITIONED:
                 deliveries.announce(context.instance, home.at, names)
                 came = deliveries.came(context, home.at)
@@ -99,7 +101,7 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
                 | _lineage(of, table, names)
                 | {
                     "dagster/table_name": of.stored_as(home.at.settings, table),
-                    "preview": dg.MetadataValue.md(preview(home.at, of, table)),
+                    "preview": dg.MetadataValue.md(some),
                 },
             )
 
