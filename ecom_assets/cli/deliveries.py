@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ecom_assets.core.errors import SourceError
 
 if TYPE_CHECKING:
     from ecom_assets.core.settings import Settings
-    from ecom_assets.reconcile.deliveries import Progress
+    from ecom_assets.reconcile.deliveries import LiveDay, Progress
     from ecom_assets.source.overview import Listed
 
 
@@ -27,21 +28,23 @@ TIMEOUT = 20.0
 
 
 def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
-    """List the deliveries of a home, how far each has come, and the files of the source that are not loaded."""
+    """List the deliveries and live days of a home, how far each has come, and files of the source not loaded."""
     settings = configure_existing(home=home)
     from ecom_assets.core.home import hint
     from ecom_assets.dataset.loader import named
     from ecom_assets.source import overview, receives_files
 
-    found, accepted = overview.of(settings, named(settings.dataset)), _accepted(settings)
+    found, (accepted, live) = overview.of(settings, named(settings.dataset)), _accepted(settings)
     _print_deliveries(accepted)
+    _print_live_days(live)
     if receives_files(settings):
         _print_files(found, settings)
     else:
         inform(f"the source is {settings.source}: one delivery, which `{hint('run', settings)}` loads")
     if as_json:
         files = [_json(each, settings.source) for each in found]
-        print(json.dumps({"source": settings.source, "deliveries": list(map(_as_json, accepted)), "files": files}))
+        listed = {"deliveries": list(map(_as_json, accepted)), "live_days": list(map(asdict, live))}
+        print(json.dumps({"source": settings.source, **listed, "files": files}))
 
 
 def settle(settings: Settings) -> None:
@@ -152,12 +155,13 @@ def waiting_bytes(settings: Settings) -> dict[str, int]:
     return sizes
 
 
-def _accepted(settings: Settings) -> list[Progress]:
+def _accepted(settings: Settings) -> tuple[list[Progress], list[LiveDay]]:
     from ecom_assets.paths import engine, open_home, path_used
     from ecom_assets.reconcile import deliveries
 
     with open_home(settings) as at:
-        return deliveries.progress(engine(at, path_used(at)))
+        used = engine(at, path_used(at))
+        return deliveries.progress(used), deliveries.live(used)
 
 
 def _print_deliveries(found: list[Progress]) -> None:
@@ -177,6 +181,23 @@ def _print_deliveries(found: list[Progress]) -> None:
         )
         number, name = str(each.sequence), escape(each.name)
         grid.add_row(number, name, each.accepted, rows or "not expanded yet", bad, did, each.layer)
+    console.print(grid)
+
+
+def _print_live_days(found: list[LiveDay]) -> None:
+    if not found:
+        return
+    columns = ("live day", "rows of other producers", right("windows"), "first", "last", "up to")
+    grid = Grid(*columns, title="Live days, UTC", title_justify="left")
+    if len(found) > SHOWN:
+        inform(f"{len(found) - SHOWN:,} earlier live days; --json lists them")
+    for each in found[-SHOWN:]:
+        known = each.tables.values()
+        rows = ", ".join(f"{table} {its.rows:,}" for table, its in each.tables.items())
+        ends = min(its.first for its in known), max(its.last for its in known)
+        grid.add_row(
+            each.day, rows, f"{sum(its.windows for its in known):,}", *(end[11:19] for end in ends), each.layer
+        )
     console.print(grid)
 
 

@@ -265,11 +265,20 @@ class Books:
 
     def set_state(self, key: str, value: Any) -> None:
         """Keep a value that JSON can hold; ``None`` deletes it."""
-        if value is None:
-            with self._engine.begin() as connection:
-                connection.execute(sa.delete(self._state).where(self._state.c.key == key))
-        else:
-            self._put(self._state, {"key": key}, {"value": value})
+        self.set_states({key: value})
+
+    def set_states(self, values: Mapping[str, Any]) -> None:
+        """Keep several values, all or none of them; ``None`` deletes one."""
+        c = self._state.c
+        gone = [key for key, value in values.items() if value is None]
+        kept = [{"key": key, "value": value} for key, value in values.items() if value is not None]
+        query = self._insert(self._state)
+        query = query.on_conflict_do_update(index_elements=["key"], set_={"value": query.excluded.value})
+        with self._engine.begin() as connection:
+            if gone:
+                connection.execute(sa.delete(self._state).where(c.key.in_(gone)))
+            if kept:
+                connection.execute(query, kept)
 
     def states(self, prefix: str) -> dict[str, Any]:
         """All values whose keys begin with a text."""

@@ -16,6 +16,7 @@ import dagster as dg
 from ecom_assets.core import delivery
 from ecom_assets.core.delivery import DIGITS
 from ecom_assets.core.engine import Engine
+from ecom_assets.defs import live_days
 from ecom_assets.defs.names import Names
 from ecom_assets.paths import LAYERS
 from ecom_assets.reconcile.deliveries import FIRST
@@ -75,8 +76,8 @@ def settle(instance: dg.DagsterInstance, at: Context, names: Names, partition: s
         instance.delete_dynamic_partition(names.of("deliveries"), partition)
 
 
-def came(context: dg.AssetExecutionContext, at: Context) -> bool:
-    """Whether the home has the deliveries that a run is for.
+def came(context: dg.AssetExecutionContext, at: Context, names: Names) -> bool:
+    """Whether the home has the deliveries that a run is for; live days that Dagster knows count as such.
 
     Those that a sensor has expected may not have come: their files were refused, or repeat what is loaded.
 
@@ -84,6 +85,9 @@ def came(context: dg.AssetExecutionContext, at: Context) -> bool:
         dagster.Failure: It has not, and nobody expected them.
     """
     strange = sorted(_own(context) - set(known(at.settings).values()))
+    if strange:
+        live = live_days.there(context.instance, names.of("deliveries"))
+        strange = [name for name in strange if name not in live]
     if strange and not context.has_tag(EXPECTED):
         raise dg.Failure(
             f"expected deliveries of {at.settings.home}, got {', '.join(strange)}; `ecom deliveries` lists them",
@@ -98,14 +102,17 @@ def _own(context: dg.AssetExecutionContext) -> set[str]:
 
 
 def announce(instance: dg.DagsterInstance, at: Context, names: Names) -> None:
-    """Let Dagster know all deliveries of a home; a table that one does not touch has passed all layers at once."""
+    """Let Dagster know all deliveries and live days of a home.
+
+    A table that one of them does not touch has passed all layers at once.
+    """
     name, found = names.of("deliveries"), known(at.settings)
     there = set(instance.get_dynamic_partitions(name))
     new = {sequence: partition for sequence, partition in found.items() if partition not in there}
-    if not new:
-        return
-    instance.add_dynamic_partitions(name, list(new.values()))
-    _report_untouched(instance, at, names, new)
+    if new:
+        instance.add_dynamic_partitions(name, list(new.values()))
+        _report_untouched(instance, at, names, new)
+    live_days.report(instance, at, names, name, PARTITIONED)
 
 
 def _report_untouched(instance: dg.DagsterInstance, at: Context, names: Names, sequences: Iterable[int]) -> None:

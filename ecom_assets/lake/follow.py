@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Self
 
 from ecom_assets.core import locks
 from ecom_assets.core.errors import EcomError, LakeError, is_transient
-from ecom_assets.core.location import exists
+from ecom_assets.core.location import exists, last_commit
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, owner, query, streamed
+from ecom_assets.lake import delta, live_days, owner, query, streamed
 from ecom_assets.lake.query import Place
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Followed:
         self._trigger = {"processingTime": f"{interval} seconds"}
         self._place = Place.of(table, at.settings)
         self._before = delta.records(self._place.table)
+        self._counted: tuple[object, ...] = ()
         self._running = ExitStack()
         self._query: StreamingQuery | None = None
         self._error: EcomError | None = None
@@ -100,6 +101,7 @@ class Followed:
             if self._query is not None:
                 if self._query.isActive:
                     self._error, self._down_since, self._pause = None, None, FIRST_PAUSE
+                    self._count()
                     return
                 self._query = None
                 self._running.close()  # raises what ended the query
@@ -130,6 +132,13 @@ class Followed:
         self._running.close()
         if exists(self._place.table):
             streamed.quarantine_undecoded(self._at, self.table)
+            self._count()
+
+    def _count(self) -> None:
+        """Count the live rows of the last micro-batches."""
+        if (commit := last_commit(self._place.table)) != self._counted:
+            live_days.record(self._at, self.table)
+            self._counted = commit
 
 
 def follow(

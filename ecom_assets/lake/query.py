@@ -88,7 +88,7 @@ def create(table: Table, target: Location) -> None:
         return
     configuration = {
         # Statistics on wide text cost more than the rest of a commit; on place and undecoded records they are cheap.
-        "delta.dataSkippingStatsColumns": "_partition,_offset,_undecoded.reason",
+        "delta.dataSkippingStatsColumns": "_partition,_offset,_delivery,_undecoded.reason",
         # A checkpoint takes as long as two commits, and a live stream commits every few seconds (the default is 10).
         "delta.checkpointInterval": "50",
     }

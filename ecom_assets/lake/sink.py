@@ -77,7 +77,7 @@ class File(WriterCommitMessage):
         name: Its name within the table's folder; empty if there were no records.
         size: Its bytes.
         rows: Its rows.
-        stats: Rows, places and undecoded records, as JSON by Delta's protocol.
+        stats: Rows, places, rows without a delivery and undecoded records, as JSON by Delta's protocol.
         ends: Partition -> offset behind its last record in the file.
     """
 
@@ -138,7 +138,7 @@ class Writer(DataSourceStreamArrowWriter):
         first = next(groups, None)
         if first is None:
             return File("", 0, 0, "", {})
-        rows = undecoded = 0
+        rows = undecoded = unplaced = 0
         low, high, ends = {}, {}, {}
         try:
             with path.open("wb") as file, _parquet(file, self._table) as parquet:
@@ -146,6 +146,7 @@ class Writer(DataSourceStreamArrowWriter):
                     parquet.write_table(group, row_group_size=len(group))
                     rows += len(group)
                     undecoded += len(group) - group["_undecoded"].null_count
+                    unplaced += group["_delivery"].null_count
                     for column in ("_partition", "_offset"):
                         span = pc.min_max(group[column]).as_py()
                         low[column] = min(span["min"], low.get(column, span["min"]))
@@ -156,7 +157,7 @@ class Writer(DataSourceStreamArrowWriter):
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        nulls = {**dict.fromkeys(low, 0), "_undecoded": {"reason": rows - undecoded}}
+        nulls = {**dict.fromkeys(low, 0), "_delivery": unplaced, "_undecoded": {"reason": rows - undecoded}}
         stats = {"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls}
         return File(name, path.stat().st_size, rows, json.dumps(stats), ends)
 

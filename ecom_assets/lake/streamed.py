@@ -33,7 +33,7 @@ from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import reachable
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, owner, quarantine, query, rewrite
+from ecom_assets.lake import delta, live_days, owner, quarantine, query, rewrite
 from ecom_assets.lake.query import Place
 
 if TYPE_CHECKING:
@@ -106,10 +106,12 @@ class StreamedLayer(Layer):
             if exists(place.table) and not self.unread(at, table):
                 if not settled(table, at.settings):
                     quarantine_undecoded(at, table)
+                live_days.record(at, table)
                 return 0
             rewrite.gather(place.table)
             self._stream(at, table, place, advance)
             quarantine_undecoded(at, table)
+            live_days.record(at, table)
             return delta.records(place.table) - before
 
     def _rebuild(self, at: Context, table: Table, advance: Callable[[int], None]) -> int:
@@ -128,6 +130,7 @@ class StreamedLayer(Layer):
             swap(new.table, place.table)
             new.remove()
             quarantine_undecoded(at, table)
+            live_days.record(at, table)
         return rows
 
     def _stream(self, at: Context, table: Table, place: Place, advance: Callable[[int], None]) -> None:

@@ -1,6 +1,6 @@
-"""How far each delivery has come, and what it brought.
+"""How far each delivery and each live day has come, and what it brought.
 
-What belongs here: putting together what the books know of deliveries, for people. What does not: which files of a
+What belongs here: putting together what the books know of them, for people. What does not: which files of a
 source are deliveries (``source.acceptance``), and whether a layer is right (``report``).
 """
 
@@ -13,6 +13,8 @@ from ecom_assets.core import accounts, delivery
 from ecom_assets.core.accounts import Account
 from ecom_assets.core.delivery import Delivery
 from ecom_assets.core.engine import Engine
+from ecom_assets.lake import live_days
+from ecom_assets.lake.live_days import LiveRows
 
 FIRST = "first files"
 """What the delivery is called that a home was begun with."""
@@ -52,6 +54,21 @@ class Progress:
     def accepted(self) -> str:
         """When it was accepted, to the second, for people."""
         return self.at[:19].replace("T", " ")
+
+
+@dataclass(frozen=True)
+class LiveDay:
+    """Rows that other producers put into the topics on a day.
+
+    Attributes:
+        day: The day, ISO 8601, in UTC.
+        tables: Table -> its rows.
+        layer: The last layer that all of them have passed.
+    """
+
+    day: str
+    tables: dict[str, LiveRows]
+    layer: str
 
 
 def progress(engine: Engine) -> list[Progress]:
@@ -98,3 +115,27 @@ def _passed(engine: Engine, sequence: int, tables: Sequence[str]) -> str:
             break
         passed = layer.name
     return passed
+
+
+def live(engine: Engine) -> list[LiveDay]:
+    """The live days of a home in order."""
+    by_day: dict[str, dict[str, LiveRows]] = {}
+    for table in engine.at.dataset.tables:
+        for day, rows in live_days.days(engine.at.books, table).items():
+            by_day.setdefault(day, {})[table] = rows
+    order = (*live_days.LAYERS, engine.layers[-1].name)
+    return [
+        LiveDay(day, tables, min((_held(engine, *each) for each in tables.items()), key=order.index))
+        for day, tables in sorted(by_day.items())
+    ]
+
+
+def _held(engine: Engine, table: str, rows: LiveRows) -> str:
+    """The last layer that has all live rows of a table and day."""
+    books, (_, streamed, merged) = engine.at.books, live_days.LAYERS
+    version = live_days.held(books, table).get(merged)
+    if version is None or version.number < rows.version:
+        return streamed
+    last, before = (books.build(layer, table) for layer in (engine.layers[-1].name, merged))
+    # A load that ended after the merge has its rows: loads and merges of a table take turns.
+    return engine.layers[-1].name if last and before and last.at > before.at else merged

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from dagster import DagsterInstance, RunRecord
 
-    from ecom_assets.reconcile.deliveries import Progress
+    from ecom_assets.reconcile.deliveries import LiveDay, Progress
 
 RUNS = 8
 SHOWN = 200
@@ -48,7 +48,9 @@ def page() -> None:
     with guarded("The reconciliation report"), open_home(settings()) as at:
         verdict(report.recorded(at.books, [layer.name for layer in PATHS[path_used(at)]], at.dataset.tables))
     with guarded("The deliveries"), open_home(settings()) as at:
-        delivered(deliveries.progress(engine(at, path_used(at))))
+        used = engine(at, path_used(at))
+        delivered(deliveries.progress(used))
+        sent(deliveries.live(used))
     with guarded("The quarantine"):
         quarantine()
     with guarded("The two paths"):
@@ -110,6 +112,26 @@ def delivered(found: Sequence[Progress]) -> None:
     with card(
         "deliveries", f"{len(lines):,} deliveries, the first files included, and the last layer that each passed"
     ):
+        st.dataframe(lines[:SHOWN], hide_index=True, column_config=config, height=min(420, 35 * (len(lines) + 1) + 3))
+
+
+def sent(found: Sequence[LiveDay]) -> None:
+    """The live days, the last one first."""
+    if not found:
+        return
+    st.header("Live days", anchor=False)
+    lines = [
+        {
+            "day": each.day,
+            "rows": sum(rows.rows for rows in each.tables.values()),
+            "windows": sum(rows.windows for rows in each.tables.values()),
+            "tables": ", ".join(f"{table} {rows.rows:,}" for table, rows in each.tables.items()),
+            "up to": each.layer,
+        }
+        for each in reversed(found)
+    ]
+    config = dict.fromkeys(("rows", "windows"), st.column_config.NumberColumn(format="localized"))
+    with card("live-days", f"Rows that other producers sent, on {len(lines):,} days (UTC)"):
         st.dataframe(lines[:SHOWN], hide_index=True, column_config=config, height=min(420, 35 * (len(lines) + 1) + 3))
 
 

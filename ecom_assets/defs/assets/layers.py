@@ -14,7 +14,7 @@ from pydantic import Field
 from ecom_assets.core import delivery
 from ecom_assets.core.layer import Built, Layer
 from ecom_assets.dataset.model import Dataset, Table
-from ecom_assets.defs import deliveries, lineage
+from ecom_assets.defs import deliveries, lineage, live_days
 from ecom_assets.defs.names import OWNERS, Names, for_each, freshness, owners
 from ecom_assets.lake.fates import PLACED
 from ecom_assets.paths import LAYERS, PATHS
@@ -86,19 +86,22 @@ def _layer(layer: Layer, dataset: Dataset, names: Names) -> dg.AssetsDefinition:
         for table, (built, before, some) in for_each(due, built_of, together=small):
             done = "nothing to do" if built.unchanged else f"{built.rows:,} rows in {built.seconds:.1f} s"
             context.log.info("%s/%s: %s", layer.name, table.name, done)
+            live: dict[str, Any] = {}
             if layer.name in deliveries.PARTITIONED:
                 deliveries.announce(context.instance, home.at, names)
-                came = deliveries.came(context, home.at)
+                came = deliveries.came(context, home.at, names)
                 for partition, shown in deliveries.passed(context, engine, layer.name, table, before):
                     key = names.asset_key(layer.name, table)
                     context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=shown))
                 if not came:  # nothing is materialized then, and the steps after this one are skipped
                     context.log.info("the expected delivery did not come; `ecom deliveries` lists files and reasons")
                     continue
+                live = live_days.own(context, home.at, layer.name, table)
             yield dg.MaterializeResult(
                 asset_key=names.asset_key(layer.name, table),
                 metadata=_metadata(built)
                 | _lineage(of, table, names)
+                | live
                 | {
                     "dagster/table_name": of.stored_as(home.at.settings, table),
                     "preview": dg.MetadataValue.md(some),
