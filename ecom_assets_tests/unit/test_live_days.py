@@ -43,6 +43,13 @@ RECORDS = pa.schema(
 )
 
 
+def _encoded(count: int, *, placed: bool) -> list[bytes]:
+    """Records with the number of a delivery, or without one."""
+    rows = pa.RecordBatch.from_pylist([product(n) for n in range(count)], PRODUCT.arrow)
+    places = pa.RecordBatch.from_pylist([{"_delivery": 0, "_row": n} for n in range(count)], avro.PLACE)
+    return avro.encode(rows, PRODUCT, places if placed else None) if count else []
+
+
 class Stream:
     """A streamed table, and what it gets."""
 
@@ -57,16 +64,10 @@ class Stream:
         self.place.checkpoint.mkdir(parents=True)
         Path(str(self.place.checkpoint), "metadata").write_text(json.dumps({"id": f"query from {self.batch}"}))
 
-    def get(self, *when: datetime, delivery: int | None = None, bad: int = 0) -> None:
-        """A micro-batch: a row for each time, of a delivery or of another producer, and records that are no rows."""
-        rows = pa.RecordBatch.from_pylist([product(n) for n, _ in enumerate(when)], PRODUCT.arrow)
-        places = None
-        if delivery is not None:
-            places = pa.RecordBatch.from_pylist(
-                [{"_delivery": delivery, "_row": n} for n in range(len(when))], avro.PLACE
-            )
-        values = [*avro.encode(rows, PRODUCT, places), *[b"bad"] * bad]
-        times = [*when, *[NOON] * bad]
+    def get(self, *when: datetime, delivered: int = 0, bad: int = 0) -> None:
+        """A micro-batch: rows of another producer at some times, rows of a delivery, and records that are no rows."""
+        values = [*_encoded(len(when), placed=False), *_encoded(delivered, placed=True), *[b"bad"] * bad]
+        times = [*when, *[NOON] * (delivered + bad)]
         made = [
             {"key": b"k", "value": value, "partition": 0, "offset": self.offset + n, "timestamp": time}
             for n, (value, time) in enumerate(zip(values, times, strict=True))
@@ -94,10 +95,10 @@ def stream(tmp_path: Path) -> Iterator[Stream]:
 
 def test_rows_of_other_producers_are_counted_once(stream: Stream) -> None:
     """If this fails, a look that is repeated doubles a day, or rows of deliveries and bad records are part of one."""
-    stream.get(NOON, NOON, delivery=0)
+    stream.get(delivered=2)
     assert stream.record() == {}
-    stream.get(NOON, NOON + timedelta(hours=2), NOON + timedelta(hours=12), bad=2)
-    stream.get(NOON, delivery=1, bad=1)
+    stream.get(NOON, NOON + timedelta(hours=2), NOON + timedelta(hours=12), delivered=3, bad=2)
+    stream.get(delivered=1, bad=1)
     for _ in range(2):
         assert stream.record() == {TODAY: (2, 1), TOMORROW: (1, 1)}
     stream.get(NOON - timedelta(hours=1))
@@ -119,9 +120,9 @@ def test_only_new_files_with_live_rows_are_read(stream: Stream, monkeypatch: pyt
     stream.get(NOON)
     stream.record()
     before = set(delta.files(DeltaTable(str(stream.place.table)))["path"].to_pylist())
-    stream.get(NOON, delivery=0, bad=1)
+    stream.get(delivered=1, bad=1)
     stream.get(NOON)
-    stream.get(NOON, delivery=1)
+    stream.get(delivered=1)
     assert stream.record() == {TODAY: (2, 2)}
     first, second = read
     assert first == before
