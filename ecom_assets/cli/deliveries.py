@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def deliveries(*, home: Home = None, as_json: AsJson = False) -> None:
         inform(f"the source is {settings.source}: one delivery, which `{hint('run', settings)}` loads")
     if as_json:
         files = [_json(each, settings.source) for each in found]
-        listed = {"deliveries": list(map(_as_json, accepted)), "live_days": list(map(asdict, live))}
+        listed = {"deliveries": list(map(_as_json, accepted)), "live_days": list(map(_live_as_json, live))}
         print(json.dumps({"source": settings.source, **listed, "files": files}))
 
 
@@ -242,6 +241,14 @@ def _as_json(each: Progress) -> dict[str, Any]:
         "layer": each.layer,
         "accounts": {table: account.to_json() for table, account in each.accounts.items()},
     }
+
+
+def _live_as_json(each: LiveDay) -> dict[str, Any]:
+    tables = {
+        table: {"rows": rows.rows, "windows": rows.windows, "first": rows.first, "last": rows.last}
+        for table, rows in each.tables.items()
+    }
+    return {"day": each.day, "tables": tables, "layer": each.layer}
 
 
 def _json(each: Listed, source: str) -> dict[str, object]:

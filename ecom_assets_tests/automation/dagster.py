@@ -53,6 +53,11 @@ query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNo
   partitionKeysByDimension { partitionKeys }
   assetPartitionStatuses { ... on DefaultPartitionStatuses { materializedPartitions } } } } }
 """
+SHOWN = """
+query ($key: AssetKeyInput!, $partition: String!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  latestMaterializationByPartition(partitions: [$partition]) {
+    metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }
+"""
 RELOAD = """
 mutation ($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) {
@@ -194,6 +199,14 @@ class Dagster:
         found = self.ask(PARTITIONS, key={"path": key.split("/")})["assetNodeOrError"]
         names = found["partitionKeysByDimension"][0]["partitionKeys"]
         return names, set(found["assetPartitionStatuses"]["materializedPartitions"])
+
+    def shown(self, key: str, partition: str) -> dict[str, int]:
+        """The numbers that the last materialization of an asset's partition shows."""
+        found = self.ask(SHOWN, key={"path": key.split("/")}, partition=partition)["assetNodeOrError"]
+        (last,) = found["latestMaterializationByPartition"]
+        return {
+            e["label"]: e["intValue"] for e in (last or {"metadataEntries": []})["metadataEntries"] if "intValue" in e
+        }
 
     def _launch(self, selector: Mapping[str, Any], tags: Mapping[str, str] = deliveries.DEFAULT) -> str:
         where = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}

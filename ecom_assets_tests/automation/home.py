@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +14,7 @@ from deltalake import DeltaTable
 
 from ecom_assets.core.context import Context
 from ecom_assets.core.location import exists
+from ecom_assets.core.settings import ROOT
 from ecom_assets.defs import state
 from ecom_assets.lake import merge, streamed
 from ecom_assets.lake.query import Place
@@ -100,3 +103,9 @@ class Home:
 def now() -> datetime:
     """The time to the second, as publications have it."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def simulate(home: Home, rows: int, *options: str) -> None:
+    """Send about so many rows, as `ecom simulate` does."""
+    command = [sys.executable, "-m", "ecom_assets.cli", "simulate", "--rows", str(rows), "--rate", "5000", *options]
+    subprocess.run(command, env=home.env | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True)

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 
 from ecom_assets.core import delivery
-from ecom_assets.core.settings import ROOT
 from ecom_assets.defs import deliveries
 from ecom_assets.lake import streamed
 from ecom_assets_tests.automation.dagster import working
-from ecom_assets_tests.automation.home import JOBS, Home, now
+from ecom_assets_tests.automation.home import JOBS, Home, now, simulate
 from ecom_assets_tests.exports import Shop
-
-
-def simulate(shop_home: Home, rows: int) -> None:
-    """Send some rows again, as `ecom simulate` does."""
-    command = [sys.executable, "-m", "ecom_assets.cli", "simulate", "--again", "--rows", str(rows), "--rate", "5000"]
-    subprocess.run(command, env=shop_home.env | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
 
 
 def test_three_ingestions_in_a_row(shop_home: Home) -> None:
@@ -36,7 +27,7 @@ def test_three_ingestions_in_a_row(shop_home: Home) -> None:
     before = shop_home.identity()
     shop_home.check(before)
     for _ in range(2):
-        simulate(shop_home, 500)
+        simulate(shop_home, 500, "--again")
         assert shop_home.dagster.wait_for(shop_home.dagster.materialize(shop_home.topics())) == "SUCCESS"
         shop_home.settle()
         shop_home.check(before)
@@ -112,7 +103,7 @@ def test_a_reload_of_the_code_and_a_restart_of_the_daemon(shop_home: Home, chanc
     shop_home.settle()
     before = shop_home.identity()
     shop_home.check(before)
-    simulate(shop_home, 500)
+    simulate(shop_home, 500, "--again")
     shop_home.dagster.reload()
     shop_home.settle()
     shop_home.check(before)
@@ -139,7 +130,7 @@ def test_jobs_in_any_order(shop_home: Home, chance: random.Random) -> None:
     for _ in range(2):
         for job in chance.sample(JOBS, len(JOBS)):
             if chance.random() < 0.3:
-                simulate(shop_home, 200)
+                simulate(shop_home, 200, "--again")
             assert shop_home.dagster.wait_for(shop_home.dagster.launch(job)) == "SUCCESS", job
     shop_home.settle()
     shop_home.check(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from deltalake import DeltaTable
 from ecom_assets.core import avro
 from ecom_assets.core.books import Build
 from ecom_assets.core.context import Context
-from ecom_assets.core.settings import load
+from ecom_assets.core.settings import load, remember
 from ecom_assets.defs import deliveries
 from ecom_assets.defs import live_days as partitions
 from ecom_assets.defs.names import Names
@@ -26,6 +27,7 @@ from ecom_assets.lake.sink import Writer
 from ecom_assets.paths import engine
 from ecom_assets.reconcile import deliveries as listed
 from ecom_assets_tests.offline import nowhere
+from ecom_assets_tests.runs import ecom
 from ecom_assets_tests.tables import PRODUCT, SHOP
 from ecom_assets_tests.topics import product
 
@@ -253,3 +255,17 @@ def test_how_far_a_day_has_come(stream: Stream) -> None:
     assert layers() == [(TODAY, 2, "streamed"), (TOMORROW, 1, "hbase")]
     stream.merge()
     assert layers() == [(TODAY, 2, "merged"), (TOMORROW, 1, "merged")]
+
+
+def test_live_days_are_listed(stream: Stream) -> None:
+    """If this fails, `ecom deliveries` passes over the rows that came into the topics from elsewhere."""
+    stream.get(NOON, NOON + timedelta(hours=1), delivered=1)
+    stream.record()
+    remember(stream.at.settings)
+    env = os.environ | {"ECOM_HOME": str(stream.at.settings.home)}
+    code, found, err = ecom(env, "deliveries", "--json")
+    assert code == 0, err
+    ends = {"first": "2026-11-28T12:00:00+00:00", "last": "2026-11-28T13:00:00+00:00"}
+    tables = {"product": {"rows": 2, "windows": 1, **ends}}
+    assert found["live_days"] == [{"day": TODAY, "tables": tables, "layer": "streamed"}]
+    assert "product 2" in err, "people see it too"

@@ -16,6 +16,7 @@ from ecom_assets.core.settings import load
 from ecom_assets.definitions import defs
 from ecom_assets.defs import deliveries, sensors
 from ecom_assets.defs.assets.layers import layer_assets
+from ecom_assets.defs.live_days import partition
 from ecom_assets.defs.names import Names
 from ecom_assets.defs.resources.home import HomeResource
 from ecom_assets.paths import engine
@@ -126,6 +127,24 @@ def test_a_run_for_a_delivery_that_does_not_come(at: Context, expected: bool) ->
         )
         assert done.success == expected
         assert tags[deliveries.PARTITION] not in instance.get_materialized_partitions(NAMES.asset_key("raw", CUSTOMER))
+
+
+def test_a_run_for_a_live_day(at: Context) -> None:
+    """If this fails, materializing a day of other producers in the UI ends with an error, or shows rows of all days."""
+    day, raw = partition("2026-11-28"), NAMES.asset_key("raw", CUSTOMER)
+    with dg.DagsterInstance.ephemeral() as instance:
+        deliveries.announce(instance, at, NAMES)
+        instance.add_dynamic_partitions("deliveries", [day])
+        (assets,) = (assets for assets in layer_assets(SHOP, NAMES) if assets.node_def.name == "raw")
+        done = dg.materialize(
+            [assets],
+            instance=instance,
+            resources={"home": SimpleNamespace(at=at, engine=lambda path: engine(at, path))},
+            tags={deliveries.PARTITION: day},
+        )
+        assert done.success
+        made = [each for each in done.asset_materializations_for_node("raw") if each.partition == day]
+        assert {each.asset_key: each.metadata["rows"].value for each in made}[raw] == 0
 
 
 def test_files_to_merged_tables_are_partitioned() -> None:
