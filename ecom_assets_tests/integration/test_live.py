@@ -14,6 +14,7 @@ from ecom_assets.core.engine import Engine
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.settings import Settings, remember
 from ecom_assets.core.settings import load as load_settings
+from ecom_assets.dataset.model import Table
 from ecom_assets.definitions import defs
 from ecom_assets.defs import jobs, state
 from ecom_assets.defs.names import Names
@@ -21,7 +22,7 @@ from ecom_assets.defs.resources.hbase import HBaseResource
 from ecom_assets.defs.resources.home import HomeResource, home_resource
 from ecom_assets.defs.resources.kafka import KafkaResource
 from ecom_assets.defs.resources.spark import SparkConnectResource
-from ecom_assets.lake import delta, follow, query, streamed
+from ecom_assets.lake import delta, follow, live_days, query, streamed
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import INGESTION, TOPIC, engine, open_home
 from ecom_assets.reconcile import report
@@ -69,6 +70,11 @@ def build(stream: Engine, *layers: str) -> None:
     for layer in layers:
         for table in TABLES.values():
             stream.build(layer, table)
+
+
+def live_rows(stream: Engine, table: Table) -> int:
+    """Rows of other producers that were counted, of all days."""
+    return sum(each.rows for each in live_days.days(stream.at.books, table.name).values())
 
 
 def test_the_sensors_follow_the_records(stream: Engine, resource: HomeResource) -> None:
@@ -188,10 +194,10 @@ def test_it_is_reconciled_while_a_producer_and_a_stream_work(stream: Engine) -> 
 
 
 def test_the_job_that_follows_topics(stream: Engine, live: Settings, resource: HomeResource) -> None:
-    """If this fails, the live stream that Dagster runs brings in nothing, or does not end when it should."""
+    """If this fails, the live stream that Dagster runs brings in nothing, ends too late, or counts no live rows."""
     stream.build("streamed", CLICK_STREAM)  # what earlier tests have left in the topic
-    before = delta.records(streamed.folder(CLICK_STREAM, live))
-    done = TOPIC.simulate(stream.at, CLICK_STREAM, Event(), rate=2000, rows=1000)
+    before, counted = delta.records(streamed.folder(CLICK_STREAM, live)), live_rows(stream, CLICK_STREAM)
+    done = TOPIC.simulate(stream.at, CLICK_STREAM, Event(), rate=2000, rows=1000, fresh=True)
     config = jobs.Following(interval=1, minutes=0.25, tables=[CLICK_STREAM.name])
     with dg.DagsterInstance.ephemeral() as instance:
         ended = jobs.follow_job(Names(), dg.in_process_executor).execute_in_process(
@@ -200,6 +206,7 @@ def test_the_job_that_follows_topics(stream: Engine, live: Settings, resource: H
     assert ended.success
     assert not streamed.is_followed(CLICK_STREAM, live)
     assert delta.records(streamed.folder(CLICK_STREAM, live)) == before + done.rows
+    assert live_rows(stream, CLICK_STREAM) == counted + done.rows
 
 
 def test_the_live_page_tells_how_far_the_table_is_behind(stream: Engine, live: Settings) -> None:
