@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from ecom_assets.dashboard.figures import Choice
 from ecom_assets.dataset.chart import Columns
 from ecom_assets.dataset.loader import bundled
 from ecom_assets.lake import merge
+from ecom_assets.lake.live_days import LiveRows
 from ecom_assets.paths import open_home
 from ecom_assets.servers.dashboard import Dashboard
 from ecom_assets.servers.stack import Stack
@@ -57,8 +58,8 @@ PAGES = {
     "lookup": ("Lookup", ("customer", "orders_by_customer")),
     "reconciliation": (
         "Reconciliation",
-        ("report-customer", "report-product", "report-transactions", "report-click_stream", "quarantine", "ways",
-         "checks", "runs"),
+        ("report-customer", "report-product", "report-transactions", "report-click_stream", "live-days", "quarantine",
+         "ways", "checks", "runs"),
     ),
 }  # fmt: skip
 SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
@@ -70,6 +71,7 @@ SAID: dict[str, tuple[str | re.Pattern[str], ...]] = {
         "1 row, and why",
         re.compile(r"✓ (\d+) of \1 answers computed on both paths, all equal"),
         re.compile(r"✓ \d+ passed, 0 warn, 0 failed"),
+        "Rows that other producers sent, by day (UTC)",
     ),
 }
 """The text of a page, next to its plots."""
@@ -140,6 +142,8 @@ def verified(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings
         for name in SHOP.queries:
             analysis.analyse(at.spark, settings, SHOP, settings.postgres, name)
             analysis.keep(name, settings, settings.redis)
+        ends = ("2026-11-28T12:00:00+00:00", "2026-11-28T13:00:00+00:00")
+        at.books.set_state("streamed/click_stream/live/2026-11-28", asdict(LiveRows("2026-11-28", 5, *ends, 2)))
     return settings
 
 

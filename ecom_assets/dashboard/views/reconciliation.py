@@ -131,7 +131,7 @@ def sent(found: Sequence[LiveDay]) -> None:
         for each in reversed(found)
     ]
     config = dict.fromkeys(("rows", "windows"), st.column_config.NumberColumn(format="localized"))
-    with card("live-days", f"Rows that other producers sent, on {len(lines):,} days (UTC)"):
+    with card("live-days", "Rows that other producers sent, by day (UTC)"):
         st.dataframe(lines[:SHOWN], hide_index=True, column_config=config, height=min(420, 35 * (len(lines) + 1) + 3))
 
 
