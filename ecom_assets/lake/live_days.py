@@ -118,7 +118,7 @@ def _news(path: Location, old: Version, new: Version) -> list[tuple[DeltaTable, 
                 gone, came = delta.difference(before, after)
                 if gone or not all((path / name).exists() for name in came):
                     return None
-                parts.append((after, came))
+                parts.append((after, set(came)))
     except DeltaError:
         return None
     return parts
