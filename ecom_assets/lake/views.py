@@ -43,8 +43,11 @@ def create(
         schema: The columns as Arrow is to give them, where DuckDB's reader does not read the files.
     """
     files = [file for file in delta.files(found)["path"].to_pylist() if names is None or file in names]
-    if not files or not isinstance(folder, Path):
+    if not isinstance(folder, Path):
         connection.register(name, _scan(found, files, schema))
+        return
+    if not files:
+        connection.register(name, (schema or pa.schema(found.schema().to_arrow())).empty_table())
         return
     some = {f: only for f in files if isinstance(names, Mapping) and (only := names[f]) is not None}
     without = {f: gone for f, gone in vectors.deleted(found).items() if f in files and f not in some}

@@ -81,6 +81,7 @@ def test_every_reader_leaves_out_what_a_vector_names(lake: Path, positions: np.n
     due = sorted(set(range(2 * ROWS)) - set(positions.tolist()))
     assert sorted(by_delta(lake)) == due
     assert sorted(by_duckdb(lake)) == due
+    assert by_duckdb(lake, {}) == []
     plain = shutil.copytree(lake, lake.with_name("plain"))  # Polars does not find files behind a blank
     assert sorted(pl.scan_delta(str(plain)).collect()["id"].to_list()) == due, "a reader of others"
     found = DeltaTable(str(lake))
