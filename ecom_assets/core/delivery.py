@@ -10,6 +10,7 @@ home, ``raw/<table>.csv``, come before all of them; their sequence is 0.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -107,7 +108,8 @@ def deliveries(settings: Settings) -> list[Delivery]:
     Raises:
         HomeError: The record of one is damaged.
     """
-    return [_read(path / RECORD, _touched(path / RECORD)) for path in _folders(settings)]
+    where = folder(settings)
+    return [_read(record, _touched(record)) for record in (f"{where}/{name}/{RECORD}" for name in _names(where))]
 
 
 def are_small(settings: Settings, after: int | None = None) -> bool:
@@ -123,29 +125,34 @@ def are_small(settings: Settings, after: int | None = None) -> bool:
 
 def files(table: Table, settings: Settings) -> dict[int, Path]:
     """The files of a table by the sequence of their deliveries, in order; without those of the first."""
-    found = {int(path.name): path / table.csv for path in _folders(settings)}
-    return {sequence: path for sequence, path in found.items() if path.exists()}
+    where = folder(settings)
+    found = ((name, f"{where}/{name}/{table.csv}") for name in _names(where))
+    return {int(name): Path(path) for name, path in found if os.path.exists(path)}  # noqa: PTH110  as below
 
 
-def _folders(settings: Settings) -> list[Path]:
+# These are asked for many times in a run, and about every delivery that there ever was: on paths as texts, that takes
+# a tenth of the time.
+
+
+def _names(where: Path) -> list[str]:
     try:
-        return sorted(path for path in folder(settings).iterdir() if path.name.isdecimal())
+        return sorted(name for name in os.listdir(where) if name.isdecimal())  # noqa: PTH208
     except FileNotFoundError:
         return []
 
 
-def _touched(record: Path) -> int:
+def _touched(record: str) -> int:
     try:
-        return record.stat().st_mtime_ns
+        return os.stat(record).st_mtime_ns  # noqa: PTH116
     except FileNotFoundError:
         return 0
 
 
 @lru_cache(4096)
-def _read(record: Path, _: int) -> Delivery:
+def _read(record: str, _: int) -> Delivery:
     """A delivery never changes, so each is read once."""
     try:
-        return Delivery.from_json(json.loads(record.read_text(encoding="utf-8")))
+        return Delivery.from_json(json.loads(Path(record).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HomeError(
             f"{record}: expected the record of a delivery, got none that can be read ({error})",
