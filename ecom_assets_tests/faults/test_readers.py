@@ -18,7 +18,7 @@ from ecom_assets.serving.lookup import LookupUnavailableError
 from ecom_assets.serving.queries import Queries, Snapshot
 from ecom_assets_tests.exports import Shop
 from ecom_assets_tests.runs import environment, finish, settings_of, start, wait_for
-from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT
+from ecom_assets_tests.tables import CLICK_STREAM
 
 TEN = 10
 SESSIONS = 2
@@ -48,15 +48,10 @@ class Marked:
         day.mkdir()
         mark = f"v{self.days}".encode()
         for name, column, lines in (
-            ("customer", CUSTOMER.names.index("first_name"), self.customers),
-            ("product", PRODUCT.names.index("productDisplayName"), self.products),
+            ("customer", "first_name", self.customers),
+            ("product", "productDisplayName", self.products),
         ):
-            changed = []
-            for line in lines:
-                fields = line.rstrip(b"\n").split(b",")
-                fields[column] = mark
-                changed.append(b",".join(fields) + b"\n")
-            (day / f"{name}.csv").write_bytes(self.shop.lines[name][0] + b"".join(changed))
+            (day / f"{name}.csv").write_bytes(self.shop.changed(name, column, mark, lines))
         header = self.shop.lines["click_stream"][0]
         example = next(line for line in self.shop.lines["click_stream"][1:] if b'"' not in line)
         added = []
