@@ -104,6 +104,7 @@ class Step:
         ways: Name -> way, ours first.
         ratios: What is compared.
         warm_ups: Rounds that do not count: servers compile what they do often.
+        repeats: Rounds that count, where it is not as many as are requested.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Step:
     ways: Mapping[str, Way]
     ratios: tuple[Ratio, ...]
     warm_ups: int = 1
+    repeats: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,12 +173,13 @@ def measure(step: Step, repeats: int) -> Result:
 
     Args:
         step: The step.
-        repeats: Rounds that count.
+        repeats: Rounds that count, unless the step has a number of its own.
 
     Returns:
         Medians and ranges.
     """
     rounds: list[Round] = []
+    repeats = repeats if step.repeats is None else step.repeats
     for number in range(-step.warm_ups, repeats):
         turn = "warm-up" if number < 0 else f"{number + 1} of {repeats}"
         # Each second round goes backwards, so that what slowly grows or heats up does not always meet the same way.

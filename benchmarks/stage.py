@@ -63,7 +63,7 @@ class BusyError(RuntimeError):
 
 
 @contextmanager
-def opened(home: Path, rows: int, console: Console) -> Generator[Stage]:
+def opened(home: Path, rows: int, deliveries: int, console: Console) -> Generator[Stage]:
     """Start the stack of a home, and leave the home as it was.
 
     A home that was not there is deleted in the end. In one that was, only what was made here goes, and servers that
@@ -72,6 +72,7 @@ def opened(home: Path, rows: int, console: Console) -> Generator[Stage]:
     Args:
         home: Folder for the servers and all data.
         rows: Rows of a step.
+        deliveries: Deliveries of a step that has many.
         console: Where to show how the servers start.
 
     Raises:
@@ -98,7 +99,7 @@ def opened(home: Path, rows: int, console: Console) -> Generator[Stage]:
         if not own:
             _sweep(stack)  # as above
         jars.fetch(sets=["tools"])
-        with Stage(settings, addresses, rows, folder) as stage:
+        with Stage(settings, addresses, rows, deliveries, folder) as stage:
             yield stage
 
 
@@ -163,10 +164,11 @@ class Stage:
         at: The same as layers take it.
         folder: For all that is written here.
         rows: Rows that were requested.
+        deliveries: Deliveries that were requested.
     """
 
-    def __init__(self, settings: Settings, addresses: Addresses, rows: int, folder: Path) -> None:
-        self.addresses, self.rows, self.folder = addresses, rows, folder
+    def __init__(self, settings: Settings, addresses: Addresses, rows: int, deliveries: int, folder: Path) -> None:
+        self.addresses, self.rows, self.deliveries, self.folder = addresses, rows, deliveries, folder
         # Homes within the folder use these servers by their addresses.
         self.settings = settings.model_copy(
             update={

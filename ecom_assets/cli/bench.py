@@ -27,8 +27,15 @@ def bench(
         int, typer.Option(min=1, help="Rounds that count; a median of fewer than three means little.")
     ] = 3,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="STEP", help="Only this step; may be repeated.", show_default="all")
+        list[str] | None,
+        typer.Option(metavar="STEP", help="Only this step; may be repeated.", show_default="all but many_deliveries"),
     ] = None,
+    deliveries: Annotated[
+        int,
+        typer.Option(
+            min=20, help="Deliveries of `--only many_deliveries`, which takes some four seconds for each of them."
+        ),
+    ] = 1000,
     home: Annotated[
         Path, typer.Option(help="Folder for the servers and all data, deleted at the end if created here.")
     ] = (Path(".bench")),
@@ -51,12 +58,12 @@ def bench(
 
     if unknown := set(only or ()) - benchmarks.STEPS.keys():
         raise typer.BadParameter(f"expected one of {', '.join(benchmarks.STEPS)}, got {', '.join(sorted(unknown))}")
-    names = [name for name in benchmarks.STEPS if not only or name in only]
+    names = benchmarks.chosen(only or ())
     last = report.last_like(rows)
     try:
         with (
             sigterm_interrupts(),
-            stage.opened(home, rows, console) as at,
+            stage.opened(home, rows, deliveries, console) as at,
             bars(console),
             repeated_interrupts(),
         ):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import benchmarks
 from benchmarks import report
 from benchmarks.harness import OURS, Goal, Ratio, Result, Sample, Spread, Step, Way, measure, timed, versus
 
@@ -58,6 +59,19 @@ def test_a_ratio_is_taken_within_a_round() -> None:
     """If this fails, a machine that slows down between rounds changes a ratio that it does not concern."""
     found = step("s", versus("r", "other"), (1, 2), (10, 20), (3, 3))
     assert found.ratios["r"] == Spread(2, 1, 2)
+
+
+def test_a_step_may_have_its_own_number_of_rounds() -> None:
+    """If this fails, a thousand deliveries come three times over, the second time after the first thousand."""
+    ways = {OURS: way([], OURS, 2.0), "other": way([], "other", 1.0)}
+    found = measure(Step("s", "MB", ways, (versus("r", "other"),), warm_ups=0, repeats=1), 3)
+    assert found.ratios["r"].median == 0.5
+
+
+def test_long_steps_are_measured_where_they_are_named() -> None:
+    """If this fails, `ecom bench` takes hours, or the step that takes them cannot be measured at all."""
+    assert set(benchmarks.STEPS) - set(benchmarks.chosen([])) == benchmarks.LONG
+    assert benchmarks.chosen(["many_deliveries", "hbase"]) == ["hbase", "many_deliveries"]
 
 
 def test_above_one_ours_is_faster() -> None:
