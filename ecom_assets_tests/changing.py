@@ -7,6 +7,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -59,7 +60,35 @@ FIELDS = [
 
 TABLES = ("people", "members", "prices", "events")
 KEYS = 40
+EVENTS = 10_000
+"""Keys of events."""
+STATUSES, NUMBERS, NOTES = ("on", "off", "gone"), 4, (None, "", "a", "é,\n")
 LONG_AGO = 1_700_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a delivery has for one table.
+
+    Attributes:
+        rows: New and changed rows.
+        again: An earlier file of the table, by its number among them, whose rows come again; none if not given.
+        without: Of the prices, each delivery of which is the whole table: keys that it does not have any more.
+    """
+
+    rows: tuple[Row, ...]
+    again: int | None = None
+    without: frozenset[str] = frozenset()
+
+
+def row(key: int, status: str, number: int, note: str | None) -> Row:
+    """A row of a table whose rows change."""
+    return {"id": f"k{key}", "status": status, "number": number, "note": note}
+
+
+def event(number: int) -> Row:
+    """The row under a key of events: the same one for ever."""
+    return {"id": f"e{number}", "status": "on", "number": number, "note": None}
 
 
 class Changing:
@@ -87,55 +116,69 @@ class Changing:
         self.dataset = load(self.declaration)
         self.states = {name: State(table) for name, table in self.dataset.tables.items()}
         self.past: dict[tuple[str, int], Counter[str]] = {}
-        self.chance, self.sequence, self.sent = random.Random(seed), 0, list[tuple[str, list[Row]]]()
-        for name in TABLES:
-            self._deliver(name, self._some(name, 30))
-        self._keep()
+        self.chance, self.sequence, self.days = random.Random(seed), 0, 0
+        self.sent: dict[str, list[list[Row]]] = {name: [] for name in TABLES}
+        self._write(self.source, {name: list(self._some(name, 30)) for name in TABLES})
 
-    def deliver(self) -> None:
-        """Write the files of one more delivery: some tables, with new rows, changed ones, and those of before."""
-        self.sequence += 1
-        for name in self.chance.sample(TABLES, self.chance.randint(1, len(TABLES))):
-            rows = self._some(name, self.chance.choice([1, 3, 12]))
-            if again := [old for table, old in self.sent if table == name and self.chance.random() < 0.1]:
-                rows = [*rows, *again[0]] if name != "events" else [*again[0], *rows]
+    def deliver(self, parts: Mapping[str, Part] | None = None) -> None:
+        """Write the files of one more delivery: some tables, with new rows, changed ones, and those of before.
+
+        Args:
+            parts: Table -> what the delivery has for it; drawn if not given.
+        """
+        files = {}
+        for name, part in (self._drawn() if parts is None else parts).items():
+            rows, before = list(part.rows), self.sent[name]
+            if part.again is not None:
+                again = before[part.again % len(before)]
+                rows = [*again, *rows] if name == "events" else [*rows, *again]
             if name == "prices":
-                there = [row for row, _ in self.states[name].rows.values() if self.chance.random() < 0.8]
+                there = [row for (key,), (row, _) in self.states[name].rows.items() if key not in part.without]
                 rows = [*there, *rows]
-            self._deliver(name, rows)
-        self._keep()
+            files[name] = rows
+        self.days += 1
+        self._write(self.source / f"{self.days:04}", files)
 
-    def _keep(self) -> None:
-        for name, state in self.states.items():
-            self.past[name, self.sequence] = tally(row for row, _ in state.rows.values())
+    def _drawn(self) -> dict[str, Part]:
+        draw, parts = self.chance, {}
+        for name in draw.sample(TABLES, draw.randint(1, len(TABLES))):
+            rows = self._some(name, draw.choice([1, 3, 12]))
+            again = draw.randrange(len(self.sent[name])) if draw.random() < 0.5 else None
+            parts[name] = Part(rows, again, frozenset(f"k{n}" for n in range(KEYS) if draw.random() < 0.2))
+        return parts
 
-    def _some(self, name: str, count: int) -> list[Row]:
-        return [self._row(name) for _ in range(count)]
+    def _some(self, name: str, count: int) -> tuple[Row, ...]:
+        return tuple(self._row(name) for _ in range(count))
 
     def _row(self, name: str) -> Row:
         draw = self.chance
-        if name == "events":  # a row under each key, for ever
-            number = draw.randrange(10_000)
-            return {"id": f"e{number}", "status": "on", "number": number, "note": None}
-        return {
-            "id": f"k{draw.randrange(KEYS)}",
-            "status": draw.choice(["on", "off", "gone"]),
-            "number": draw.randrange(4),
-            "note": draw.choice([None, "", "a", "é,\n"]),
-        }
+        if name == "events":
+            return event(draw.randrange(EVENTS))
+        return row(draw.randrange(KEYS), draw.choice(STATUSES), draw.randrange(NUMBERS), draw.choice(NOTES))
 
-    def _deliver(self, name: str, rows: list[Row]) -> None:
-        self.sent.append((name, rows))
-        self.states[name].deliver(self.sequence, rows)
-        lines = [
-            ",".join(str(field["name"]) for field in FIELDS),
-            *(",".join(map(_field, row.values())) for row in rows),
-        ]
-        folder = self.source / f"{self.sequence:04}" if self.sequence else self.source
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{name}.csv"
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        os.utime(file, (LONG_AGO, LONG_AGO))
+    def _write(self, folder: Path, files: Mapping[str, list[Row]]) -> None:
+        """Write files, and take those whose content is new: others are recognized, and are part of no delivery."""
+        new = {name: rows for name, rows in files.items() if not self._is_known(name, rows)}
+        if new and self.days:
+            self.sequence += 1
+        folder.mkdir(parents=True)
+        for name, rows in files.items():
+            lines = [
+                ",".join(str(field["name"]) for field in FIELDS),
+                *(",".join(map(_field, row.values())) for row in rows),
+            ]
+            file = folder / f"{name}.csv"
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            os.utime(file, (LONG_AGO, LONG_AGO))
+        for name, rows in new.items():
+            self.sent[name].append(rows)
+            self.states[name].deliver(self.sequence, rows)
+        for name, state in self.states.items():
+            self.past[name, self.sequence] = tally(row for row, _ in state.rows.values())
+
+    def _is_known(self, name: str, rows: list[Row]) -> bool:
+        before = self.sent[name]
+        return rows in (before[-1:] if self.dataset.tables[name].write == "replace" else before)
 
 
 def _field(value: object) -> str:

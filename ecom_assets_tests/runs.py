@@ -94,9 +94,14 @@ def beginning(layer: str, settings: Settings) -> Condition:
     return verified(LAYERS[LAYERS.index(layer) - 1])
 
 
-def finish(env: dict[str, str]) -> dict[str, Any]:
-    """Run again what was broken off: it must end well, its report balanced; returns what it reports of the tables."""
-    code, reported, err = ecom(env, "run", "--json")
+def finish(env: dict[str, str], *command: str) -> dict[str, Any]:
+    """Run again what was broken off: it must end well, its report balanced; returns what it reports of the tables.
+
+    Args:
+        env: The home.
+        command: What runs the pipeline; ``run`` if not given.
+    """
+    code, reported, err = ecom(env, *(command or ["run"]), "--json")
     assert code == 0, err
     assert reported["ok"] is True
     return reported["tables"]
