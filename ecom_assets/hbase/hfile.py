@@ -1,19 +1,8 @@
-r"""HBase's own file format, HFile v3, written straight from Arrow columns.
+r"""HBase's own files, written straight from Arrow columns.
 
-What belongs here: bytes of files, one per column family, from rows that are sorted by key. What does not: where rows
-come from, regions, and how HBase loads the files (see ``bulk_load``). The format is that of HBase's classes
-``HFileWriterImpl``, ``HFileBlock``, ``HFileBlockIndex``, ``HFileInfo`` and ``FixedFileTrailer`` (module hbase-server)
-and ``KeyValue`` (hbase-common), described in the reference guide, https://hbase.apache.org/book.html#_hfile_format_2.
-All integers are big-endian unless stated otherwise.
-
-**File.** Data blocks, leaf index blocks, intermediate index blocks; then what HBase reads when it opens a file: root
-index, root of the (empty) meta index, file info; then the trailer.
-
-**Block.** A header of 33 bytes, the data, checksums. Header: 8 bytes of magic; int32 size of data and checksums; int32
-size of the data before compression; int64 offset of the block of the same kind before it, or -1; int8 kind of
-checksum, 1 for CRC-32; int32 bytes per checksum; int32 size of header and data. A checksum (int32) covers 16 KiB of
-header and data, so the first covers 16,351 bytes of the data. Of compressed blocks the data is one gzip member, or, as
-Hadoop frames Snappy, int32 size before compression, then int32 size and bytes of each piece of at most 128 KiB.
+What belongs here: cells of files, one per column family, from rows that are sorted by key. What does not: the form of a
+file around its cells (``hfile_format``), where rows come from, regions, and how HBase loads the files (see
+``bulk_load``).
 
 **Cell.** int32 size of key, int32 size of value, key, value. Key: int16 size of row key, row key, int8 size of family,
 family, qualifier, int64 timestamp, int8 4 for "put" or 14 for "delete family", a marker with an empty qualifier and an
@@ -21,24 +10,13 @@ empty value that hides all cells of row and family up to its timestamp. Cells ar
 qualifier, so a marker comes before the cells of its row. Tags and sequence numbers may follow a cell; files that do
 not announce them have none.
 
-**Index.** An entry of the root: int64 offset of a block, int32 its size with header and checksums, the size of its
-first key as Hadoop's variable-length integer, that key. A root larger than 128 KiB is cut into leaf blocks, their root
-into intermediate ones if need be: int32 count n, n + 1 int32 offsets of entries from the end of this list, and entries
-without the key's size. Such a root ends with the middle of the file, where HBase splits regions: int64 offset and
-int32 size of the leaf block that names the middle data block, int32 its place in there.
-
-**File info.** ``PBUF`` and a delimited protobuf message of pairs; without ``hfile.LASTKEY`` and the two averages the
-bulk load fails. **Trailer.** 4096 bytes: ``TRABLK"$``, a delimited protobuf message, zeros, ``03 00 00 03``.
-
-No Bloom filter is written: it only spares reads of absent rows where a region has several files, and a compaction adds
-it. The same rows always make the same bytes.
+The same rows always make the same bytes.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -49,57 +27,19 @@ import pyarrow.compute as pc
 
 from ecom_assets.core.errors import HBaseError
 from ecom_assets.core.location import Location
-from ecom_assets.hbase import wire
+from ecom_assets.hbase.hfile_format import Blocks, Bytes, Totals
 
 BLOCK_BYTES = 64 * 1024
 """Size of a data block before compression, HBase's default; a row is never cut."""
-INDEX_BYTES = 128 * 1024
-"""Size of an index block, HBase's default."""
-MIN_ENTRIES = 16
-"""Entries of an index that is never cut, HBase's default: keys may be longer than a block."""
-CHECKSUM_BYTES = 16 * 1024
-SNAPPY_BYTES = 128 * 1024
-"""Largest piece of a Snappy block: Hadoop's decompressor has a buffer of 256 KiB."""
 SLICE_BYTES = 16 * 1024 * 1024
 """Bytes of cells made at once; bounds memory."""
 MAX_KEY = 32767
 """Longest row key."""
 
-_HEADER = 33
 _PUT, _DELETE_FAMILY = b"\x04", b"\x0e"
-_CODECS = {"gz": 1, "none": 2, "snappy": 3}
-"""Compression -> its number in the trailer (``Compression.Algorithm``)."""
-_COMPARATOR = b"org.apache.hadoop.hbase.KeyValue$KVComparator"
-"""The name that HBase 2 still writes, so that older versions can read the file."""
 
-_DATA, _LEAF, _INTERMEDIATE, _ROOT = b"DATABLK*", b"IDXLEAF2", b"IDXINTE2", b"IDXROOT2"
-_INFO, _TRAILER = b"FILEINF2", b'TRABLK"$'
-
-Bytes = bytes | memoryview
-Entry = tuple[int, int, bytes]
-"""Of an index: offset of a block, its size on disk, its first key."""
 Cells = Mapping[str, pa.Array]
 """Qualifier -> values, binary or text; a null makes no cell."""
-
-
-def _identity(data: Bytes) -> Bytes:
-    return data
-
-
-def _gzip(data: Bytes) -> bytes:
-    return zlib.compress(data, 1, 31)
-
-
-def _snappy(data: Bytes) -> bytes:
-    codec = pa.Codec("snappy")
-    parts = [struct.pack(">i", len(data))]
-    for at in range(0, len(data), SNAPPY_BYTES):
-        piece = codec.compress(data[at : at + SNAPPY_BYTES], asbytes=True)
-        parts += [struct.pack(">i", len(piece)), piece]
-    return b"".join(parts)
-
-
-_COMPRESS: dict[str, Callable[[Bytes], Bytes]] = {"none": _identity, "gz": _gzip, "snappy": _snappy}
 
 
 class UnsortedError(HBaseError):
@@ -165,9 +105,6 @@ class HFile:
         family: The column family.
         timestamp: Of every cell, in milliseconds since the epoch, unless ``write`` is given others.
         compression: ``none``, ``gz`` or ``snappy``.
-
-    Attributes:
-        cells: Cells written so far; a file without any is deleted when it is closed.
     """
 
     def __init__(self, path: Location, family: str, timestamp: int, compression: str = "none") -> None:
@@ -176,19 +113,18 @@ class HFile:
         if not 0 < len(self.family) < 128:
             raise ValueError(f"expected a family of 1 to 127 bytes, got {family!r}")
         self.timestamp = timestamp
-        self._codec = _CODECS[compression]
-        self._compress = _COMPRESS[compression]
         self._file: BinaryIO = path.open("wb", buffering=1 << 20)
-        self._at = 0
-        self._before: dict[bytes, int] = {}
-        self._entries: list[Entry] = []
+        self._blocks = Blocks(self._file, compression)
         self._pending: list[Bytes] = []
         self._pending_size = 0
         self._last_key = b""
         self._last_row = b""
-        self._times = [2**63 - 1, 0]
-        self._data_bytes = self._index_bytes = 0
-        self.cells = self._key_bytes = self._value_bytes = 0
+        self._totals = Totals()
+
+    @property
+    def cells(self) -> int:
+        """Cells written so far; a file without any is deleted when it is closed."""
+        return self._totals.cells
 
     def __enter__(self) -> Self:
         return self
@@ -226,7 +162,7 @@ class HFile:
                 raise ValueError(f"expected columns with names next to markers, got {sorted(columns)}")
             # A column of empty values, without a name, so that it comes first.
             values.insert(0, (b"", pc.if_else(gone, pa.scalar(b""), pa.scalar(None, pa.binary()))))
-            self._times = [min(self._times[0], self.timestamp - 1), max(self._times[1], self.timestamp - 1)]
+            self._totals.span(self.timestamp - 1, self.timestamp - 1)
         for start, rows in _slices(keys, [v for _, v in values]):
             part = [(name, column[start : start + rows]) for name, column in values]
             times = None if timestamps is None else timestamps[start : start + rows].to_numpy()
@@ -246,14 +182,7 @@ class HFile:
             self.path.unlink()
             return False
         self._flush()
-        last_data = self._before[_DATA]
-        root, levels = self._write_index()
-        opened = self._at
-        self._block(_ROOT, root)
-        self._block(_ROOT, b"")  # of the meta index
-        info = self._at
-        self._block(_INFO, self._info())
-        self._file.write(self._trailer(info, opened, levels, last_data))
+        self._blocks.finish(self._totals, self._last_row)
         self._file.close()
         return True
 
@@ -264,12 +193,12 @@ class HFile:
         row_key = pc.binary_join_element_wise(_fixed(keys.sizes.astype(">i2")), keys.keys, b"")
         if times is None:
             stamp: bytes | pa.Array = struct.pack(">q", self.timestamp) + _PUT
-            self._times = [min(self._times[0], self.timestamp), max(self._times[1], self.timestamp)]
+            self._totals.span(self.timestamp, self.timestamp)
         else:
             stamps = np.full((len(keys), 9), _PUT[0], np.uint8)
             stamps[:, :8] = times.astype(">i8").view(np.uint8).reshape(-1, 8)
             stamp = _fixed(stamps)
-            self._times = [min(self._times[0], int(times.min())), max(self._times[1], int(times.max()))]
+            self._totals.span(int(times.min()), int(times.max()))
         parts: list[bytes | pa.Array] = []
         stamps_of = [stamp] * len(columns)
         if marked:
@@ -283,14 +212,14 @@ class HFile:
             cell = (_fixed(sizes), row_key, *_scalars(column, stamp_of), values)
             if values.null_count:
                 there = values.is_valid().to_numpy(zero_copy_only=False)
-                self.cells += int(there.sum())
-                self._key_bytes += int(key_sizes[there].sum())
+                self._totals.cells += int(there.sum())
+                self._totals.key_bytes += int(key_sizes[there].sum())
                 parts.append(pc.binary_join_element_wise(*cell, b""))
             else:
-                self.cells += len(keys)
-                self._key_bytes += int(key_sizes.sum())
+                self._totals.cells += len(keys)
+                self._totals.key_bytes += int(key_sizes.sum())
                 parts.extend(cell)
-            self._value_bytes += int(sizes[:, 1].sum())
+            self._totals.value_bytes += int(sizes[:, 1].sum())
         body = pc.binary_join_element_wise(*parts, b"", null_handling="replace", null_replacement=b"")
         if not isinstance(body, pa.Array):
             raise TypeError(f"expected one array of rows, got {type(body).__name__}")
@@ -327,82 +256,7 @@ class HFile:
             return
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending, self._pending_size = [], 0
-        (size,) = struct.unpack_from(">i", data)
-        self._data_bytes += _HEADER + len(data)
-        self._entries.append((*self._block(_DATA, data), bytes(data[8 : 8 + size])))
-
-    def _block(self, magic: bytes, data: Bytes) -> tuple[int, int]:
-        """Write one block.
-
-        Returns:
-            Its offset and its size.
-        """
-        stored = self._compress(data)
-        size = _HEADER + len(stored)
-        checksums = -(-size // CHECKSUM_BYTES)
-        header = struct.pack(
-            ">8siiqbii",
-            magic, size - _HEADER + 4 * checksums, len(data), self._before.get(magic, -1), 1, CHECKSUM_BYTES, size,
-        )  # fmt: skip
-        view, first = memoryview(stored), CHECKSUM_BYTES - _HEADER
-        sums = [zlib.crc32(view[:first], zlib.crc32(header))]
-        sums += [zlib.crc32(view[at : at + CHECKSUM_BYTES]) for at in range(first, len(stored), CHECKSUM_BYTES)]
-        self._file.writelines((header, stored, struct.pack(f">{len(sums)}I", *sums)))
-        offset, self._at = self._at, self._at + size + 4 * checksums
-        self._before[magic] = offset
-        return offset, self._at - offset
-
-    def _write_index(self) -> tuple[bytes, int]:
-        """Write all levels of the index but the root.
-
-        Returns:
-            The root's data and the number of levels.
-        """
-        entries, levels = self._entries, 1
-        middle, middle_entry = (len(entries) - 1) // 2, b""
-        while len(entries) > MIN_ENTRIES and len(root := _root(entries)) > INDEX_BYTES:
-            upper: list[Entry] = []
-            seen = 0
-            for chunk in _chunks(entries):
-                offset, size = self._block(_LEAF if levels == 1 else _INTERMEDIATE, index := _branch(chunk))
-                self._index_bytes += len(index)
-                upper.append((offset, size, chunk[0][2]))
-                if levels == 1 and seen <= middle < seen + len(chunk):
-                    middle_entry = struct.pack(">qii", offset, size, middle - seen)
-                seen += len(chunk)
-            entries, levels = upper, levels + 1
-        root = _root(entries)
-        self._root_entries = len(entries)
-        self._index_bytes += len(root)
-        return root + middle_entry, levels
-
-    def _info(self) -> bytes:
-        """Make the file info."""
-        at = 0
-        while True:  # the last cell of the last row
-            key_size, value_size = struct.unpack_from(">ii", self._last_row, at)
-            if at + 8 + key_size + value_size == len(self._last_row):
-                break
-            at += 8 + key_size + value_size
-        span = wire.message({1: self._times[0], 2: self._times[1]})
-        pairs = {
-            b"EARLIEST_PUT_TS": struct.pack(">q", self._times[0]),
-            b"TIMERANGE": b"PBUF" + span,
-            b"hfile.AVG_KEY_LEN": struct.pack(">i", self._key_bytes // self.cells),
-            b"hfile.AVG_VALUE_LEN": struct.pack(">i", self._value_bytes // self.cells),
-            b"hfile.LASTKEY": self._last_row[at + 8 : at + 8 + key_size],
-        }
-        message = b"".join(wire.message({1: wire.message({1: name, 2: value})}) for name, value in pairs.items())
-        return b"PBUF" + wire.delimited(message)
-
-    def _trailer(self, info: int, opened: int, levels: int, last_data: int) -> bytes:
-        message = wire.message(
-            {
-                1: info, 2: opened, 3: self._index_bytes, 4: self._data_bytes, 5: self._root_entries, 6: 0,
-                7: self.cells, 8: levels, 9: 0, 10: last_data, 11: _COMPARATOR, 12: self._codec,
-            }
-        )  # fmt: skip
-        return (_TRAILER + wire.delimited(message)).ljust(4092, b"\0") + b"\x03\x00\x00\x03"
+        self._blocks.add(data)
 
 
 class Files:
@@ -500,35 +354,3 @@ def _fixed(numbers: np.ndarray) -> pa.Array:
 def _scalars(column: bytes, stamp: bytes | pa.Array) -> tuple[bytes | pa.Array, ...]:
     """Column and timestamp as few parts as can be: each part costs time in every row."""
     return (column + stamp,) if isinstance(stamp, bytes) else (column, stamp)
-
-
-def _chunks(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Cut one level of an index into blocks."""
-    chunk: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if len(chunk) >= MIN_ENTRIES and size >= INDEX_BYTES:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(entry)
-        size += 16 + len(entry[2])
-    yield chunk
-
-
-def _root(entries: Iterable[Entry]) -> bytes:
-    return b"".join(struct.pack(">qi", at, size) + _vint(len(key)) + key for at, size, key in entries)
-
-
-def _branch(entries: Sequence[Entry]) -> bytes:
-    """A leaf or intermediate block of the index."""
-    ends = np.cumsum([0] + [12 + len(key) for _, _, key in entries])
-    body = b"".join(struct.pack(">qi", at, size) + key for at, size, key in entries)
-    return struct.pack(">i", len(entries)) + ends.astype(">i4").tobytes() + body
-
-
-def _vint(number: int) -> bytes:
-    """Hadoop's variable-length integer (``WritableUtils.writeVInt``), not negative."""
-    if number < 128:
-        return bytes([number])
-    size = (number.bit_length() + 7) // 8
-    return bytes([256 - 112 - size]) + number.to_bytes(size, "big")
