@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from datetime import UTC, datetime
-from typing import Self
 
 import pytest
+from typing_extensions import override
 
 from ecom_assets.core.books import Books
 from ecom_assets.core.settings import Settings
@@ -17,6 +16,7 @@ from ecom_assets.servers.stack import Stack
 from ecom_assets.serving.lookup import LookupUnavailableError
 from ecom_assets.serving.queries import Queries, Snapshot
 from ecom_assets_tests.exports import Shop
+from ecom_assets_tests.readers import Reader
 from ecom_assets_tests.runs import environment, finish, settings_of, start, wait_for
 from ecom_assets_tests.tables import CLICK_STREAM
 
@@ -77,16 +77,15 @@ class Marked:
         return found
 
 
-class Reader:
+class Lookups(Reader):
     """Looks the rows up all the time, and notes what is wrong."""
 
     def __init__(self, settings: Settings, marked: Marked) -> None:
+        super().__init__()
         self.queries, self.marked = Queries(settings), marked
-        self.looks, self.away = 0, 0
-        self.seen, self.wrong = list[int](), list[str]()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.look)
+        self.away, self.seen = 0, list[int]()
 
+    @override
     def look(self) -> None:
         while not self.stop.wait(1 / TIMES_A_SECOND):
             try:
@@ -103,13 +102,9 @@ class Reader:
                 self.wrong.append(f"published {asked.published.delivery}, got rows of {sorted(versions)}")
             self.seen += versions
 
-    def __enter__(self) -> Self:
-        self.thread.start()
-        return self
-
+    @override
     def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
+        super().__exit__()
         self.queries.close()
 
 
@@ -128,7 +123,7 @@ def env(tmp_path_factory: pytest.TempPathFactory, stack: Stack, marked: Marked) 
 
 def test_no_reader_sees_half_of_a_delivery(env: dict[str, str], marked: Marked) -> None:
     """If this fails, a page shows a customer of today next to a product of yesterday, or what is not published."""
-    with Reader(settings_of(env), marked) as reader:
+    with Lookups(settings_of(env), marked) as reader:
         for _ in range(3):
             marked.deliver()
             finish(env)
@@ -148,7 +143,7 @@ def test_hbase_killed_under_readers(env: dict[str, str], marked: Marked, stack: 
         found = books.build("merged", "click_stream")
         return found is not None and found.at > began
 
-    with Reader(settings_of(env), marked) as reader:
+    with Lookups(settings_of(env), marked) as reader:
         marked.deliver()
         process = start(env, "run", "--json")
         wait_for(merged, settings_of(env), process, 300)

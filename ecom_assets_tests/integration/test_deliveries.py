@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from typing_extensions import override
 
 from ecom_assets.cli.deliveries import settle
 from ecom_assets.core.books import Books, Build
@@ -23,6 +23,7 @@ from ecom_assets.lake import merge
 from ecom_assets.paths import LAYERS, PATHS, engine, open_home
 from ecom_assets.servers.stack import Stack
 from ecom_assets_tests.exports import Shop
+from ecom_assets_tests.readers import Reader
 from ecom_assets_tests.runs import ecom, environment, settings_of, start, wait_for
 from ecom_assets_tests.tables import CLICK_STREAM, CUSTOMER, PRODUCT, TABLES
 
@@ -62,15 +63,14 @@ def deliveries(env: dict[str, str]) -> list[dict[str, Any]]:
     return reported["deliveries"]
 
 
-class Reader:
-    """Looks up some rows all the time, and notes what it finds."""
+class Customers(Reader):
+    """Looks up some rows all the time, and notes where one is another."""
 
     def __init__(self, env: dict[str, str], keys: list[str]) -> None:
+        super().__init__()
         self.settings, self.keys = settings_of(env), keys
-        self.looks, self.wrong = 0, list[str]()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.look)
 
+    @override
     def look(self) -> None:
         with open_home(self.settings) as at:
             due = {key: get.get(CUSTOMER, [key], at.settings, at.addresses) for key in self.keys}
@@ -81,21 +81,13 @@ class Reader:
                     if not found or found != due[key]:
                         self.wrong.append(f"{key}: {found}")
 
-    def __enter__(self) -> Self:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
 
 def test_a_day_is_added_while_people_read(env: dict[str, str], shop: Shop, first: dict[str, Any]) -> None:
     """If this fails, a second file is not loaded, one layer lacks it, or a lookup finds nothing meanwhile."""
     assert rows(first, "customer") == dict.fromkeys(LAYERS, shop.rows("customer"))
     keys = [line.split(b",")[0].decode() for line in shop.lines["customer"][1:11]]
     shop.deliver(20, "customer", "click_stream")
-    with Reader(env, keys) as reader:
+    with Customers(env, keys) as reader:
         reported = run(env)
     assert reader.looks > 100
     assert reader.wrong == []
