@@ -50,8 +50,8 @@ test-datasets: install ## Take all 24 tables of TPC-DS from unknown CSV files to
 test-automation: install ## Leave sensors alone with Dagster's own daemon, and verify what they do; SEEDS=1,2 (takes long)
 	$(if $(SEEDS),ECOM_TEST_SEEDS=$(SEEDS)) $(RUN) pytest ecom_assets_tests/automation $(OPTS)
 
-test-faults: install ## Kill servers during runs, and verify that no row is lost (takes long)
-	$(RUN) pytest ecom_assets_tests/faults $(OPTS)
+test-faults: install ## Kill servers during runs, and verify that no row is lost; SEEDS=5,6 for other deliveries at random (takes long)
+	$(if $(SEEDS),ECOM_TEST_SEEDS=$(SEEDS)) $(RUN) pytest ecom_assets_tests/faults $(OPTS)
 
 soak: install ## Kill random parts for MINUTES=10 while data flow, then reconcile all layers; SEED=1 and the like
 	$(RUN) python -m ecom_assets_tests.faults.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(OPTS)
