@@ -6,7 +6,7 @@ What belongs here: deciding what is new for a layer, so that its cost follows th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,11 +60,11 @@ def raw_chain(table: Table, settings: Settings) -> list[str]:
     Raises:
         FileNotFoundError: There is no first file.
     """
-    return _named(parts(table, settings))
+    return _named({FIRST: raw_file(table, settings)} | delivery.files(table, settings))
 
 
-def _named(of: Iterable[Part]) -> list[str]:
-    return chain([[part.sequence, states.file_state(part.path)] for part in of])
+def _named(files: Mapping[int, Path]) -> list[str]:
+    return chain([[sequence, states.file_state(path)] for sequence, path in files.items()])
 
 
 def chain(contents: Sequence[Any]) -> list[str]:
@@ -119,7 +119,7 @@ class Held:
 
     @cached_property
     def _chain(self) -> list[str]:
-        return _named(self._parts)
+        return _named({part.sequence: part.path for part in self._parts})
 
     def missing(self, *, rebuild: bool) -> list[Part]:
         """The parts that the layer does not hold, in order; all if it was built from others, or with other inputs.
