@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.harness import Goal, Ratio, Sample, Step
+from benchmarks.pipeline import through
 from benchmarks.stage import Stage
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.progress import hushed, note, track
@@ -157,20 +158,8 @@ def _settle(day: Path) -> None:
 
 
 def _run(stream: Engine) -> Sample:
-    """Build and verify every layer, as a run does.
-
-    Raises:
-        RuntimeError: A layer does not hold what it should.
-    """
-    parts = dict.fromkeys(LAYERS, 0.0)
-    rows, began = 0, time.perf_counter()
-    with hushed():
-        for layer in LAYERS:
-            at = time.perf_counter()
-            for table in TABLES.values():
-                built = stream.build(layer, table)
-                rows += built.rows if layer == LAYERS[-1] else 0
-                if mismatches := stream.verify(layer, table).mismatches:
-                    raise RuntimeError(f"{layer}/{table.name}: {mismatches[0]}")
-            parts[layer] = time.perf_counter() - at
-    return Sample(max(rows, 1), time.perf_counter() - began, parts)
+    """Bring in what is new; builds and checks count together."""
+    done = through(stream)
+    return Sample(
+        max(done.rows, 1), done.seconds, {layer: done.built[layer] + done.verified[layer] for layer in LAYERS}
+    )
