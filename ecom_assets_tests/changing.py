@@ -17,7 +17,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.loader import load
 from ecom_assets.hbase import get, loads
 from ecom_assets.hbase.loads import NotHeldError
-from ecom_assets.lake import history, merge
+from ecom_assets.lake import delta, history, merge
 from ecom_assets.paths import open_home
 from ecom_assets.serving import postgres
 from ecom_assets_tests.state import State
@@ -198,8 +198,8 @@ def check(made: Changing, settings: Settings) -> None:
             for name, table in at.dataset.tables.items():
                 state = made.states[name]
                 due = tally([row for row, _ in state.rows.values()])
-                lake = DeltaTable(str(merge.folder(table, settings))).to_pyarrow_table(columns=table.names)
-                assert tally(lake.to_pylist()) == due, f"merged/{name}"
+                lake = delta.batches(delta.opened(merge.folder(table, settings)), table.names)
+                assert tally(row for batch in lake for row in batch.to_pylist()) == due, f"merged/{name}"
                 stored = get.prefix(table, (), settings, at.addresses, 100_000)
                 assert tally(stored) == due, f"hbase/{name}"
                 query = sql.SQL("SELECT {} FROM {}").format(
