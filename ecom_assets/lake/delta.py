@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -73,7 +74,10 @@ def rows_version(path: Location) -> Version | None:
 
     Reads the last few commits, however long the log is.
     """
-    return _rows_version(opened(path)) if exists(path) else None
+    if not exists(path):
+        return None
+    with _looking:
+        return _rows_version(_current(path))
 
 
 def _rows_version(delta: DeltaTable) -> Version:
@@ -94,14 +98,15 @@ def at_version(path: Location, version: Version) -> DeltaTable:
     Raises:
         LakeError: There is no such table any more, or its log does not reach back that far.
     """
-    delta = opened(path)
     remedy = "materialize what was built from it again"
-    if str(delta.metadata().id) != version.id:
-        raise LakeError(
-            f"{path}: expected the Delta table {version.id}, got {delta.metadata().id}: it was rebuilt", remedy
-        )
-    behind = delta.version() - version.number
-    later = sorted(delta.history(behind) if behind > 0 else [], key=lambda c: c["version"])
+    with _looking:
+        delta = _current(path)
+        if str(delta.metadata().id) != version.id:
+            raise LakeError(
+                f"{path}: expected the Delta table {version.id}, got {delta.metadata().id}: it was rebuilt", remedy
+            )
+        behind = delta.version() - version.number
+        later = sorted(delta.history(behind) if behind > 0 else [], key=lambda c: c["version"])
     same = itertools.takewhile(lambda c: c.get("operation") in MAINTENANCE, later)
     newest = max((c["version"] for c in same), default=version.number)
     try:
@@ -114,6 +119,28 @@ def at_version(path: Location, version: Version) -> DeltaTable:
 def _at(path: str, id_: str, number: int) -> DeltaTable:  # noqa: ARG001  another table may have the same numbers
     """A version never changes, and its log is read each time that it is opened."""
     return DeltaTable(path, version=number)
+
+
+_known: dict[str, tuple[int, DeltaTable]] = {}
+"""Path -> the inode of its log, and the table as it was looked at last."""
+_looking = Lock()
+"""Held as long as a table of these is looked at: another thread would move it to a later version."""
+
+
+def _current(path: Location) -> DeltaTable:
+    """A table as it is now, for a look at its log; only the commits since the last look are read."""
+    if not isinstance(path, Path) or not exists(path):
+        return opened(path)
+    inode = (path / "_delta_log").stat().st_ino
+    found = _known.get(str(path))
+    if found is None or found[0] != inode:  # another table came in its place
+        found = _known[str(path)] = inode, opened(path)
+        return found[1]
+    try:
+        found[1].update_incremental()
+    except (DeltaError, OSError):
+        found = _known[str(path)] = inode, opened(path)
+    return found[1]
 
 
 def opened(path: Location) -> DeltaTable:
