@@ -13,8 +13,10 @@ import json
 import os
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
@@ -40,6 +42,11 @@ _MAGIC = 1681511377
 _Z85 = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#", np.uint8)
 """The alphabet of Z85 (https://rfc.zeromq.org/spec/32/)."""
 
+KNOWN = 16
+"""Versions whose vectors are kept in memory: they never change, and each reader asks for them."""
+_known: OrderedDict[tuple[str, str, int], dict[str, np.ndarray]] = OrderedDict()
+_lock = Lock()
+
 Action = dict[str, Any]
 """A line of a commit."""
 
@@ -48,6 +55,16 @@ def deleted(delta: DeltaTable) -> dict[str, np.ndarray]:
     """The positions of rows that do not count, in order, by the names of their files."""
     if FEATURE not in (delta.protocol().reader_features or ()):
         return {}
+    key = (delta.table_uri, str(delta.metadata().id), delta.version())
+    with _lock:
+        if key not in _known:
+            _known[key] = _read(delta)
+            while len(_known) > KNOWN:
+                _known.popitem(last=False)
+        return _known[key]
+
+
+def _read(delta: DeltaTable) -> dict[str, np.ndarray]:
     found = {}
     for batch in pa.RecordBatchReader.from_stream(delta.deletion_vectors()):
         for path, kept in zip(batch.column("filepath"), batch.column("selection_vector"), strict=True):
