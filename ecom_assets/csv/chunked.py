@@ -6,7 +6,7 @@ What belongs here: when and where this room's functions are called for the layer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -109,7 +109,8 @@ class ChunkedLayer(ChunkSource):
         held = self._states(at, table)
         names = chain(list(held.values()))
         count = behind(names, known.position)
-        if count is None or self._problems(at, table):
+        sizes = {name: size for part in held.values() for name, size, _ in part}
+        if count is None or self._problems(at, table, sizes):
             return None
         new = set(list(held)[count:])
         with track(f"check: chunked/{table.name}", None) as advance:
@@ -117,8 +118,8 @@ class ChunkedLayer(ChunkSource):
             found = chunk.measure_files(paths, table, advance)
         return Measurement(table.name, self.name, known.measure.before + found, position=names[-1])
 
-    def _problems(self, at: Context, table: Table) -> tuple[str, ...]:
-        """Where the folder differs from its manifest."""
+    def _problems(self, at: Context, table: Table, sizes: Mapping[str, int] | None = None) -> tuple[str, ...]:
+        """Where the folder differs from its manifest; the sizes of its files may be known."""
         folder = chunk.folder(table, at.settings)
         try:
             due = {c.name: c.bytes for c in chunk.read_manifest(folder)}
@@ -126,7 +127,8 @@ class ChunkedLayer(ChunkSource):
             return (str(error),)
         except NotBuiltError:
             return (f"{folder / chunk.MANIFEST}: expected the manifest of the chunks, got none",)
-        sizes = {name: status.st_size for name, status in listing(folder).items()}
+        if sizes is None:
+            sizes = {name: status.st_size for name, status in listing(folder).items()}
         found = [
             f"{folder / name}: expected {size:,} bytes as in the manifest, got {_bytes(sizes.get(name))}"
             for name, size in due.items()

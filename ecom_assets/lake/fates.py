@@ -1,7 +1,7 @@
 """What becomes of each row: of several rows under one primary key, one at most is the table's row.
 
 What belongs here: the order of rows, and the verdict on each, as columns of a Spark frame. What does not: which rows
-are looked at, and what is written; see ``merge``.
+are looked at, and what is written; see ``merge``. The same verdict on a few rows is DuckDB's: ``core.verdict``.
 
 Rows have one order, on every path: by the sequence of the delivery that brought them, then by their number there. Rows
 of other producers come after the last delivery that was accepted before their record's time, in Kafka's order.
@@ -15,7 +15,7 @@ the next delivery of the whole table does not have is deleted by that.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -96,37 +96,29 @@ def placed(rows: DataFrame, deliveries: Deliveries) -> DataFrame:
     return rows.withColumns({"_since": sf.coalesce(since, time), "_delivery": delivered})
 
 
-def judged(rows: DataFrame, table: Table, deliveries: Deliveries, merged: int | None = None) -> DataFrame:
+def judged(rows: DataFrame, table: Table, deliveries: Deliveries) -> DataFrame:
     """Judge each row.
 
     Args:
         rows: All rows of the keys that are looked at: the table's own columns, ``PLACED``, ``_tombstone`` and those of
-            the record; the column ``_held`` is true for a row that the merged table has.
+            the record.
         table: Their table.
         deliveries: Its deliveries.
-        merged: The place of the last delivery that the merged table holds, where rows of it are among these.
 
     Returns:
-        The same with ``_rank``, the place of a row among those of its key, from 1; ``_fate``, ``STAYS`` or one of
-        ``LEFT_OUT``; and ``UNTIL``, null where the row did not end.
+        The same with ``_fate``, ``STAYS`` or one of ``LEFT_OUT``, and ``UNTIL``, null where the row did not end.
     """
-    in_order = Window.partitionBy(*table.primary_key).orderBy(
-        "_delivery",
-        sf.coalesce("_row", sf.lit(_LAST)),
-        "_since",
-        sf.desc("_held"),
-        sf.coalesce("_partition", sf.lit(-1)),
-        sf.coalesce("_offset", sf.lit(-1)),
-    )
-    rows = rows.withColumn("_rank", sf.row_number().over(in_order))
+    number = sf.coalesce("_row", sf.lit(_LAST))
+    in_order = Window.partitionBy(*table.primary_key).orderBy("_delivery", number, "_since", "_partition", "_offset")
     wanted = [*rows.columns, "_fate", *UNTIL]
     if table.write == "append":
         own = sf.struct(*table.names)
         equal = own.eqNullSafe(sf.first(own).over(in_order))
-        fate = sf.when(sf.col("_rank") == 1, STAYS).when(equal, "duplicates").otherwise("conflicts")
+        fate = sf.when(sf.row_number().over(in_order) == 1, STAYS).when(equal, "duplicates").otherwise("conflicts")
         return rows.withColumns({"_fate": fate, **_never()}).select(*wanted)
     rows, stale = _by_version(rows.withColumn("_deletes", asks_for_deletion(table)), table, in_order)
-    rows = rows.withColumn("_index", _index(deliveries, merged))
+    places = {sequence: place for place, sequence in enumerate(deliveries.sequences)}
+    rows = rows.withColumn("_index", _looked_up(places, sf.col("_delivery")))
     rows = rows.withColumn("_repeats", _repeats(table, in_order))
     # Each kind is judged without those before it: a row is compared with the next one that counts.
     kept = rows.where("NOT _repeats")
@@ -159,12 +151,12 @@ def asks_for_deletion(table: Table) -> Column:
     return asks
 
 
-def may_delete(table: Table, streamed: DeltaTable, names: Collection[str] | None = None) -> bool:
-    """Whether a row of a streamed table may ask for a deletion; of some of its files, if they are named."""
+def may_delete(table: Table, streamed: DeltaTable) -> bool:
+    """Whether a row of a streamed table may ask for a deletion."""
     if table.deleted_if or not table.takes_tombstones:
         return bool(table.deleted_if)
     column = "_tombstone"
-    return any(pc.any(batch[column]).as_py() for batch in delta.batches(streamed, [column], names=names))
+    return any(pc.any(batch[column]).as_py() for batch in delta.batches(streamed, [column]))
 
 
 def _by_version(rows: DataFrame, table: Table, in_order: WindowSpec) -> tuple[DataFrame, DataFrame | None]:
@@ -180,13 +172,6 @@ def _by_version(rows: DataFrame, table: Table, in_order: WindowSpec) -> tuple[Da
     none = sf.col("_version").isNull() & newest.isNotNull() & ~sf.col("_deletes")
     rows = rows.withColumn("_stale", sf.coalesce(sf.col("_version") < newest, sf.expr("false")) | none)
     return rows.where("NOT _stale"), rows.where("_stale")
-
-
-def _index(deliveries: Deliveries, merged: int | None) -> Column:
-    """The place of a row's delivery among those of the table; of a row that is held, of the last that was merged."""
-    places = {sequence: place for place, sequence in enumerate(deliveries.sequences)}
-    index = _looked_up(places, sf.col("_delivery"))
-    return index if merged is None else sf.when(sf.col("_held"), sf.lit(merged).cast("bigint")).otherwise(index)
 
 
 def _repeats(table: Table, in_order: WindowSpec) -> Column:

@@ -226,7 +226,7 @@ def split(rows: DataFrame, table: Table, deliveries: Deliveries) -> Generator[tu
     """
     hashed = rows.withColumn("_key", sf.xxhash64(*table.primary_key))
     if table.write == "replace" and deliveries.last:
-        judged = fates.judged(rows.withColumn("_held", sf.expr("false")), table, deliveries).persist()
+        judged = fates.judged(rows, table, deliveries).persist()
         try:
             yield judged.where(sf.col("_fate") == STAYS).select(*rows.columns), judged
         finally:
@@ -240,8 +240,7 @@ def split(rows: DataFrame, table: Table, deliveries: Deliveries) -> Generator[tu
         if several.isEmpty():
             yield rows, None
             return
-        among = hashed.join(several, "_key", "left_semi").withColumn("_held", sf.expr("false"))
-        judged = fates.judged(among, table, deliveries)
+        judged = fates.judged(hashed.join(several, "_key", "left_semi"), table, deliveries)
         single = hashed.join(several, "_key", "left_anti").select(*rows.columns)
         yield single.unionByName(judged.where(sf.col("_fate") == STAYS).select(*rows.columns)), judged
     finally:

@@ -66,7 +66,7 @@ def test_each_row_has_the_fate_that_its_mode_says(table: Table, spark: SparkSess
     chance.shuffle(sent)
     schema = pa.schema([*table.arrow, pa.field("_delivery", pa.int64()), pa.field("_row", pa.int64())])
     frame = spark.createDataFrame(pa.Table.from_pylist(sent, schema=schema))
-    record = {"_topic": "''", "_partition": "0", "_offset": "0L", "_held": "false", "_tombstone": "false"}
+    record = {"_topic": "''", "_partition": "0", "_offset": "0L", "_tombstone": "false"}
     frame = frame.withColumns({name: sf.expr(value) for name, value in record.items()})
     frame = frame.withColumn("_timestamp", sf.expr("timestamp_micros(0)"))
     found = fates.judged(fates.placed(frame, deliveries), table, deliveries).collect()
@@ -120,8 +120,14 @@ def check(topic: Topic, state: State) -> Measurement:
     return found
 
 
-@pytest.mark.parametrize("marked", [False, True], ids=["files written again", "deletion vectors, files gathered"])
-@pytest.mark.parametrize("table", MODES)
+@pytest.mark.parametrize(
+    ("table", "marked"),
+    [
+        *(pytest.param(*mode.values, True, id=f"{mode.id}, deletion vectors, files gathered") for mode in MODES),
+        pytest.param(MERGED_BY_ORDER, False, id="merge with deletions, files written again"),
+        pytest.param(REPLACED, False, id="replace, files written again"),
+    ],
+)
 def test_merging_what_is_new_comes_to_the_same_as_merging_all(
     table: Table, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, *, marked: bool
 ) -> None:
