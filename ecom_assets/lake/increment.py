@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from ecom_assets.core.context import Context
 
+APPENDED_ROWS = 1_000_000
+"""So many rows that all stay are appended by Spark."""
 MARKED_ROWS = 20_000
 """Of a file with fewer rows, a row goes by writing the file again: that takes no time, and leaves fewer files."""
 MARKED_SHARE = 0.1
@@ -103,12 +105,15 @@ class Increment:
         """
         table, books = self.table, self.at.books
         with self.judged() as judged:
+            count = delta.count(self._source, self.names)
             if judged is None:
                 target.remember(books, table, self.version, known, self.deliveries)
-                self._append()
+                if count < APPENDED_ROWS:
+                    self._change(None)
+                else:
+                    self._append()
                 return known
-            many = 2 * delta.count(self._source, self.names) > delta.count(self.merged)
-            if (table.write != "replace" and many) or judged.is_beyond:
+            if (table.write != "replace" and 2 * count > delta.count(self.merged)) or judged.is_beyond:
                 return None
             left = {reason: known[reason] + judged.left[reason] for reason in LEFT_OUT}
             target.remember(books, table, self.version, left, self.deliveries)
@@ -215,7 +220,7 @@ class Increment:
     # What is written
 
     def _append(self) -> None:
-        """Append the new rows as they are."""
+        """Append the new rows by Spark: many it writes in parallel, while a few would wait for its Delta commit."""
         at, path = self.at, target.folder(self.table, self.at.settings)
         source = streamed.folder(self.table, at.settings)
         new: DataFrame = at.spark.read.parquet(*(str(source / name) for name in sorted(self.names)))
@@ -226,21 +231,21 @@ class Increment:
         if target.merged_version(written, self.version.id) != self.version:  # no row to append, so Spark did not commit
             self._commit(written, [])
 
-    def _change(self, judged: Judged) -> None:
-        """Take away the rows that ended, and add new ones, as one commit.
+    def _change(self, judged: Judged | None) -> None:
+        """Take away the rows that ended, and add new ones, as one commit; ``None`` if all of them stay.
 
         Rows go by a deletion vector where they are few of a large file; else the file is written again without them.
         Not by Spark's MERGE: it records no transaction identifier of ours but by a setting of the whole session.
         """
         path = target.folder(self.table, self.at.settings)
         schema = pa.schema(self.merged.schema().to_arrow())
-        gone = {name: np.union1d(judged.left_out(name), self._deleted.get(name, ())) for name in judged.files}
+        left = {name: judged.left_out(name) for name in judged.files} if judged else {}
+        gone = {name: np.union1d(each, self._deleted.get(name, ())) for name, each in left.items()}
         marked = {name: each for name, each in gone.items() if self._is_marked(name, each)}
         again = {n: np.setdiff1d(self._live(n), each, True) for n, each in gone.items() if n not in marked}
         staging = path.with_name(f".{self.table.name}.new")
         with rewrite.typed_by_spark(self.at.spark, self.table, self._to_be_typed(judged), staging) as new:
-            ends = any(judged.left[reason].rows for reason in ENDED)
-            if self.table.history and ends:
+            if judged and self.table.history and any(judged.left[reason].rows for reason in ENDED):
                 history.append(self._ended(judged, schema, new), self.table, self.at.settings)
             inserted = (
                 batch.filter(batch.column("_fate").is_null()).select(schema.names)
@@ -260,7 +265,7 @@ class Increment:
             actions.append(vectors.added(name, file["size_bytes"], file["num_records"], each))
         actions += [vectors.added(each.name, each.size, each.rows) for each in added]
         transaction = (target.app_id(self.version.id), self.version.number)
-        vectors.commit(self.merged, path, actions, "MERGE", transaction)
+        vectors.commit(self.merged, path, actions, "MERGE" if gone else "WRITE", transaction)
 
     def _is_marked(self, name: str, gone: np.ndarray) -> bool:
         """Whether rows of a file go by a deletion vector."""
@@ -268,9 +273,10 @@ class Increment:
         local = isinstance(target.folder(self.table, self.at.settings), Path)  # DuckDB reads them there alone
         return local and rows >= MARKED_ROWS and len(gone) <= MARKED_SHARE * rows
 
-    def _to_be_typed(self, judged: Judged) -> Iterator[pa.RecordBatch]:
+    def _to_be_typed(self, judged: Judged | None) -> Iterator[pa.RecordBatch]:
         """New rows that stay, and those that ended at once if they become history."""
-        left, ended, first = judged.left_out(), judged.ended(), 0
+        left, ended = (judged.left_out(), judged.ended()) if judged else (np.empty(0, np.int64), None)
+        first = 0
         own = [*self.table.names, *PLACED]
         for batch in self._new():
             keep = np.ones(len(batch), bool)
@@ -280,10 +286,11 @@ class Increment:
                 rows = rows.append_column(field, pa.nulls(len(rows), field.type))
             if len(rows):
                 yield rows
-            low, high = np.searchsorted(ended["position"].to_numpy(), [first, first + len(batch)])
-            if self.table.history and high > low:
+            if ended is not None and self.table.history:
+                low, high = np.searchsorted(ended["position"].to_numpy(), [first, first + len(batch)])
                 how = ended.slice(low, high - low)
-                yield _with(batch.select(own).take(pc.subtract(how["position"], first).combine_chunks()), how)
+                if len(how):
+                    yield _with(batch.select(own).take(pc.subtract(how["position"], first).combine_chunks()), how)
             first += len(batch)
 
     def _ended(self, judged: Judged, schema: pa.Schema, new: list[Location]) -> Iterator[pa.RecordBatch]:

@@ -134,7 +134,7 @@ def commit(
     app, number = transaction
     lines: list[Action] = [
         {"commitInfo": {"timestamp": _now(), "operation": operation, "operationParameters": {}}},
-        *_upgrade(delta),
+        *(_upgrade(delta) if any("deletionVector" in about for line in actions for about in line.values()) else ()),
         {"txn": {"appId": app, "version": number, "lastUpdated": _now()}},
         *actions,
     ]
