@@ -114,6 +114,14 @@ def test_one_vector_follows_another(lake: Path) -> None:
     assert (lake / "_delta_log" / "_last_checkpoint").exists()
 
 
+def test_a_table_whose_rows_all_count_needs_no_new_reader(lake: Path) -> None:
+    """Who reads a table of events with an old program could not any more, for nothing."""
+    vectors.commit(DeltaTable(str(lake)), lake, [], "WRITE", ("streamed/x", 1))
+    found = DeltaTable(str(lake))
+    assert found.transaction_version("streamed/x") == 1
+    assert found.to_pyarrow_table().num_rows == 2 * ROWS
+
+
 def test_nobody_else_may_have_changed_it(lake: Path) -> None:
     """Of two commits at once, the later one would undo the other without a word."""
     found = DeltaTable(str(lake))
