@@ -35,8 +35,8 @@ FEATURE = "deletionVectors"
 LEGACY = ("appendOnly", "invariants")
 """What a table of the second version of writers may have; a later one names it."""
 
-CHECKPOINT = 10
-"""Commits between two checkpoints of a log, as Spark has it."""
+CHECKPOINT = 50
+"""Commits between two checkpoints of a log, as of streamed tables and of those that Spark writes."""
 
 _MAGIC = 1681511377
 _Z85 = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#", np.uint8)
