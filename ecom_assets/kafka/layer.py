@@ -102,7 +102,7 @@ class TopicLayer(OffsetSource):
                 fenced this one, or Kafka did not do its part.
         """
         chunks = self._chunks.chunks(at.settings, table)
-        key = f"topic/{table.name}/sent"
+        key = _sent(table)
         known = producer.Sent.from_json(at.books.state(key))
         with track(f"topic/{table.name}", sum(c.rows for c in chunks)) as advance:
             done = producer.produce(self._chunks, table, at.settings, at.addresses.kafka, advance, sent=known)
@@ -166,6 +166,7 @@ class TopicLayer(OffsetSource):
         """
         producer.delete(table, at.settings, at.addresses.kafka)
         at.books.set_state(_state(table), None)
+        at.books.set_state(_sent(table), None)
 
     # Looking on
 
@@ -301,6 +302,11 @@ def _kafka(at: Context, what: str) -> Generator[tuple[Clients, AdminClient]]:
 def _names(settings: Settings, table: Table) -> tuple[str, str]:
     """The topic and its ledger."""
     return table.topic(settings.namespace), ledger.topic_of(table, settings.namespace)
+
+
+def _sent(table: Table) -> str:
+    """Under which the books keep what the ledger was found to have."""
+    return f"topic/{table.name}/sent"
 
 
 def _state(table: Table) -> str:

@@ -28,7 +28,7 @@ from deltalake.exceptions import DeltaError
 
 from ecom_assets.core import row_hash
 from ecom_assets.core.errors import LakeError
-from ecom_assets.core.location import Location, exists, location
+from ecom_assets.core.location import Location, exists, location, stamp
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.dataset.model import Table
@@ -121,26 +121,28 @@ def _at(path: str, id_: str, number: int) -> DeltaTable:  # noqa: ARG001  anothe
     return DeltaTable(path, version=number)
 
 
-_known: dict[str, tuple[int, DeltaTable]] = {}
-"""Path -> the inode of its log, and the table as it was looked at last."""
+_known: dict[str, tuple[tuple[int, ...], DeltaTable]] = {}
+"""Path -> the first commit of its log, as a file, and the table as it was looked at last."""
 _looking = Lock()
 """Held as long as a table of these is looked at: another thread would move it to a later version."""
 
 
 def _current(path: Location) -> DeltaTable:
     """A table as it is now, for a look at its log; only the commits since the last look are read."""
-    if not isinstance(path, Path) or not exists(path):
+    first = path / "_delta_log" / f"{0:020}.json"
+    if not isinstance(first, Path) or not first.exists():
         return opened(path)
-    inode = (path / "_delta_log").stat().st_ino
-    found = _known.get(str(path))
-    if found is None or found[0] != inode:  # another table came in its place
-        found = _known[str(path)] = inode, opened(path)
-        return found[1]
-    try:
-        found[1].update_incremental()
-    except (DeltaError, OSError):
-        found = _known[str(path)] = inode, opened(path)
-    return found[1]
+    begun, known = stamp(first), _known.get(str(path))
+    if known and known[0] == begun:  # else another table came in its place
+        try:
+            known[1].update_incremental()
+        except (DeltaError, OSError):
+            pass
+        else:
+            return known[1]
+    table = opened(path)
+    _known[str(path)] = begun, table
+    return table
 
 
 def opened(path: Location) -> DeltaTable:
