@@ -103,7 +103,7 @@ class TopicLayer(OffsetSource):
         """
         chunks = self._chunks.chunks(at.settings, table)
         key = _sent(table)
-        known = producer.Sent.from_json(at.books.state(key))
+        known = ledger.Sent.from_json(at.books.state(key))
         with track(f"topic/{table.name}", sum(c.rows for c in chunks)) as advance:
             done = producer.produce(self._chunks, table, at.settings, at.addresses.kafka, advance, sent=known)
         at.books.set_state(key, asdict(done.sent) if done.sent else None)

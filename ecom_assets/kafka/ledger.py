@@ -11,11 +11,12 @@ entries behind it are those at a later one, and minus the entries before it thos
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from ecom_assets.core.errors import TopicError
 from ecom_assets.core.layer import Chunk
@@ -128,6 +129,31 @@ class Totals:
         return cls(own, replayed, simulated, data["offset"])
 
 
+@dataclass(frozen=True)
+class Sent:
+    """Chunks that a ledger was found to have, so that it need not be read from its beginning again.
+
+    Attributes:
+        topics: Kafka's ids of the topic and its ledger.
+        offset: Offset of the ledger behind their entries.
+        chunks: How many they are, the first of the table's.
+        digest: Of these chunks, which must be the same ones.
+    """
+
+    topics: tuple[str, str]
+    offset: int
+    chunks: int
+    digest: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> Self | None:
+        """Read what ``dataclasses.asdict`` made of one."""
+        if not data:
+            return None
+        topic, book = data["topics"]
+        return cls((topic, book), data["offset"], data["chunks"], data["digest"])
+
+
 def topic_of(table: Table, namespace: str) -> str:
     """Name of a table's ledger."""
     return f"{table.topic(namespace)}.ledger"
@@ -184,3 +210,8 @@ def totals_at(known: Totals, end: int, topic_id: str, read: Callable[[int, int],
 def negative(measure: Measure) -> Measure:
     """What takes a measure away when it is added."""
     return replace(measure, rows=-measure.rows, checksum=-measure.checksum % MODULUS, bytes=-measure.bytes)
+
+
+def digest(chunks: Sequence[Chunk]) -> str:
+    """A name of chunks as they are."""
+    return hashlib.sha256(repr([(c.name, c.rows, c.checksum) for c in chunks]).encode()).hexdigest()

@@ -12,18 +12,17 @@ before it), the ledger's entries (``ledger``), replays at a rate (``simulate``).
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -52,31 +51,6 @@ WORKERS = 4
 
 
 @dataclass(frozen=True)
-class Sent:
-    """Chunks that a ledger was found to have, so that it need not be read from its beginning again.
-
-    Attributes:
-        topics: Kafka's ids of the topic and its ledger.
-        offset: Offset of the ledger behind their entries.
-        chunks: How many they are, the first of the table's.
-        digest: Of these chunks, which must be the same ones.
-    """
-
-    topics: tuple[str, str]
-    offset: int
-    chunks: int
-    digest: str
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any] | None) -> Self | None:
-        """Read what ``dataclasses.asdict`` made of one."""
-        if not data:
-            return None
-        topic, book = data["topics"]
-        return cls((topic, book), data["offset"], data["chunks"], data["digest"])
-
-
-@dataclass(frozen=True)
 class ProduceResult:
     """What a call of ``produce`` did.
 
@@ -94,7 +68,7 @@ class ProduceResult:
     skipped_chunks: int
     bytes: int
     seconds: float
-    sent: Sent | None = None
+    sent: ledger.Sent | None = None
 
     @property
     def unchanged(self) -> bool:
@@ -109,7 +83,7 @@ def produce(
     kafka: str,
     progress: Callable[[int], None] | None = None,
     *,
-    sent: Sent | None = None,
+    sent: ledger.Sent | None = None,
 ) -> ProduceResult:
     """Put every chunk of the layer before into the table's topic, exactly once.
 
@@ -402,7 +376,7 @@ class Ingest:
     """
 
     def __init__(
-        self, access: Clients, chunks: list[Chunk], table: Table, settings: Settings, sent: Sent | None = None
+        self, access: Clients, chunks: list[Chunk], table: Table, settings: Settings, sent: ledger.Sent | None = None
     ) -> None:
         name, book = table.topic(settings.namespace), ledger.topic_of(table, settings.namespace)
         admin = access.admin()
@@ -416,13 +390,13 @@ class Ingest:
         self.worker = Worker(writer, table, settings.namespace, self.topic_id)
         ids, end = (self.topic_id, book_id), topics.ends(admin, book)[0]
         known = chunks[: sent.chunks] if sent and sent.topics == ids and sent.offset <= end else []
-        if not sent or sent.digest != _digest(known):
+        if not sent or sent.digest != ledger.digest(known):
             known = []
         entries = ledger.entries(access, book, sent.offset if sent and known else 0, end)
         mine = [e for e in entries if e.topic_id == self.topic_id]
         self.done = {c.name: c for c in known} | {e.chunk.name: e.chunk for e in mine if e.kind == "own"}
         first = list(itertools.takewhile(lambda c: c.name in self.done, chunks))
-        self.sent = Sent(ids, end, len(first), _digest(first))
+        self.sent = ledger.Sent(ids, end, len(first), ledger.digest(first))
         if not known and not mine and reader.head(access, name, table, 1):
             raise TopicError(
                 f"topic {name}: expected a topic that was produced with its ledger {book}, got rows that the ledger"
@@ -432,10 +406,6 @@ class Ingest:
             )
         _check_fits(name, table.name, chunks, self.done, settings.home)
         self.missing = [c for c in chunks if c.name not in self.done]
-
-
-def _digest(chunks: Sequence[Chunk]) -> str:
-    return hashlib.sha256(repr([(c.name, c.rows, c.checksum) for c in chunks]).encode()).hexdigest()
 
 
 def _fence(access: Clients, table: Table, settings: Settings) -> Writer:

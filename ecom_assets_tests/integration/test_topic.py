@@ -448,7 +448,7 @@ def test_a_ledger_is_read_from_where_it_was_known(own: Settings, kafka: str, mon
 
     monkeypatch.setattr(ledger, "entries", noted)
 
-    def again(known: producer.Sent | None) -> ProduceResult:
+    def again(known: ledger.Sent | None) -> ProduceResult:
         return producer.produce(CHUNKED, CLICK_STREAM, own, kafka, sent=known)
 
     click_chunks(own, count=4)
