@@ -118,10 +118,10 @@ class Judged:
 
     def ended(self, file: str | None = None) -> pa.Table:
         """The rows of a file that ended: ``position``, in order, and the columns ``_fate`` and ``UNTIL``."""
-        found = self._connection.execute(
+        found = self._connection.sql(
             "SELECT position, fate AS _fate, _until_delivery, make_timestamptz(_until) AS _until FROM left_out"
             " WHERE file IS NOT DISTINCT FROM $file AND list_contains($ended, fate) ORDER BY position",
-            {"file": file, "ended": list(ENDED)},
+            params={"file": file, "ended": list(ENDED)},
         )
         rows = cast("pa.Table", found.to_arrow_table())
         return rows.cast(pa.schema([("position", pa.int64()), *ENDINGS]))
