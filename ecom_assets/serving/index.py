@@ -114,7 +114,8 @@ def check_index(at: Context, index: Index, hbase: HBaseLayer, *, whole: bool = F
         at: Connections and settings.
         index: The index.
         hbase: The layer that its table was loaded by.
-        whole: Read every row of it; else, if that was done before, only those that have changed since.
+        whole: Read every row of it; else, if that was done before, only those that have changed since. Without any
+            news, it is read as a whole, like a layer.
 
     Returns:
         What differs, a sentence each; empty if it holds the same rows.
@@ -127,8 +128,13 @@ def check_index(at: Context, index: Index, hbase: HBaseLayer, *, whole: bool = F
     if last is None:
         return [f"serving/{index.name}: expected it to be built, got nothing; materialize it first"]
     table, cut, key = index.of, hbase.extend(at, index.of, Cut()), state_key(index)
+    reached = at.books.state(f"{hbase.name}/{index.name}/reached")
+
+    def verified(found: Measure) -> dict[str, Any]:
+        return {"merged": last["merged"], "measure": found.to_json(), "reached": reached}
+
     if not whole and (found := _changed(at, index, hbase, last, cut)):
-        at.books.set_state(key, last | {"verified": {"merged": last["merged"], "measure": found.to_json()}})
+        at.books.set_state(key, last | {"verified": verified(found)})
         return []
     due = Measure()
     for batch in _entries(index, hbase.source.batches(at, table, cut)):
@@ -140,8 +146,9 @@ def check_index(at: Context, index: Index, hbase: HBaseLayer, *, whole: bool = F
             f"{index.name}: expected {due.rows:,} rows with checksum {due.hex},"
             f" got {read.measure.rows:,} with {read.measure.hex}; the next build replaces the index"
         )
-    verified = None if mismatches else {"merged": last["merged"], "measure": read.measure.to_json()}
-    at.books.set_state(key, last | {"mismatches": mismatches, "verified": verified})
+    at.books.set_state(
+        key, last | {"mismatches": mismatches, "verified": None if mismatches else verified(read.measure)}
+    )
     return mismatches
 
 
@@ -153,8 +160,9 @@ def _changed(at: Context, index: Index, hbase: HBaseLayer, last: Mapping[str, An
     if descriptor.problems(index, at.settings, at.addresses):
         return None
     known = Measure.from_json(verified["measure"])
-    if verified["merged"] == last["merged"]:
-        return known
+    if verified["merged"] == last["merged"]:  # a delivery has come that does not touch it; without one, all is read
+        came = at.books.state(f"{hbase.name}/{index.name}/reached") != verified.get("reached")
+        return known if came else None
     if not added or added["merged"] != verified["merged"]:
         return None
     changes = hbase.source.changes(at, index.of, Cut(merged=verified["merged"]), Cut(merged=last["merged"]))
