@@ -145,6 +145,17 @@ class Sent:
     chunks: int
     digest: str
 
+    def of(self, topics: tuple[str, str], end: int, chunks: list[Chunk]) -> list[Chunk]:
+        """The first of a table's chunks, if these are in the topic by this; none if topics or chunks are others.
+
+        Args:
+            topics: Kafka's ids of the topic and its ledger now.
+            end: End offset of the ledger.
+            chunks: The table's chunks now.
+        """
+        first = chunks[: self.chunks]
+        return first if (self.topics, self.digest) == (topics, digest(first)) and self.offset <= end else []
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Self | None:
         """Read what ``dataclasses.asdict`` made of one."""

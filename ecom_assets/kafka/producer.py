@@ -389,9 +389,7 @@ class Ingest:
             raise TopicError("; ".join(problems), "run these commands, then run again")
         self.worker = Worker(writer, table, settings.namespace, self.topic_id)
         ids, end = (self.topic_id, book_id), topics.ends(admin, book)[0]
-        known = chunks[: sent.chunks] if sent and sent.topics == ids and sent.offset <= end else []
-        if not sent or sent.digest != ledger.digest(known):
-            known = []
+        known = sent.of(ids, end, chunks) if sent else []
         entries = ledger.entries(access, book, sent.offset if sent and known else 0, end)
         mine = [e for e in entries if e.topic_id == self.topic_id]
         self.done = {c.name: c for c in known} | {e.chunk.name: e.chunk for e in mine if e.kind == "own"}

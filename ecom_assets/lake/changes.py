@@ -11,6 +11,7 @@ different ones share a hash, and would be missed, with a probability of n²/2⁶
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +22,10 @@ from ecom_assets.core.layer import Changes
 from ecom_assets.core.parallel import ordered_map
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta
-from ecom_assets.lake.delta import Rows
 from ecom_assets.lake.repeats import among
 
 FEW = 20_000
-"""Rows that are kept in memory."""
+"""Rows that are kept in memory: a load and its check ask for them several times."""
 
 
 def between(table: Table, before: DeltaTable, now: DeltaTable) -> Changes:
@@ -39,40 +39,25 @@ def between(table: Table, before: DeltaTable, now: DeltaTable) -> Changes:
     gone, came = delta.difference(before, now)
     if not gone:
         return Changes(lambda: delta.batches(now, table.names, names=came))
+    new, old = (
+        partial(delta.batches, now, table.names, names=came),
+        partial(delta.batches, before, table.names, names=gone),
+    )
     if delta.count(before, gone) + delta.count(now, came) <= FEW:
-        return _few(table, before, now, (gone, came))
-    was, there = _hashes(table, before, gone), _hashes(table, now, came)
+        new, old = partial(iter, list(new())), partial(iter, list(old()))
+    was, there = _hashes(table, old()), _hashes(table, new())
     ended = ~among(was, there)
-    return Changes(
-        lambda: _without(table, now, came, was), lambda: _without(table, before, gone, there), int(ended.sum())
-    )
+    return Changes(lambda: _without(table, new(), was), lambda: _without(table, old(), there), int(ended.sum()))
 
 
-def _few(table: Table, before: DeltaTable, now: DeltaTable, parts: tuple[Rows, Rows]) -> Changes:
-    """The same of so few rows that they stay in memory: a load and its check ask for them several times."""
-    gone, came = (list(delta.batches(of, table.names, names=p)) for of, p in zip((before, now), parts, strict=True))
-    was, there = (
-        np.sort(np.concatenate([np.empty(0, np.uint64), *(row_hash.batch_hashes(b, table.ids) for b in part)]))
-        for part in (gone, came)
-    )
-    new, old = list(_unknown(table, came, was)), list(_unknown(table, gone, there))
-    return Changes(lambda: new, lambda: old, sum(map(len, old)))
-
-
-def _hashes(table: Table, found: DeltaTable, names: Rows) -> np.ndarray:
-    """The sorted hashes of the rows of some files, shape ``(rows,)``."""
-    hashed = ordered_map(
-        lambda batch: row_hash.batch_hashes(batch, table.ids), delta.batches(found, table.names, names=names)
-    )
+def _hashes(table: Table, rows: Iterable[pa.RecordBatch]) -> np.ndarray:
+    """The sorted hashes of some rows, shape ``(rows,)``."""
+    hashed = ordered_map(lambda batch: row_hash.batch_hashes(batch, table.ids), rows)
     return np.sort(np.concatenate([np.empty(0, np.uint64), *hashed]))
 
 
-def _without(table: Table, found: DeltaTable, names: Rows, known: np.ndarray) -> Iterator[pa.RecordBatch]:
-    """The rows of some files whose hash is not a known one."""
-    return _unknown(table, delta.batches(found, table.names, names=names), known)
-
-
-def _unknown(table: Table, batches: Iterable[pa.RecordBatch], known: np.ndarray) -> Iterator[pa.RecordBatch]:
+def _without(table: Table, batches: Iterable[pa.RecordBatch], known: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """Rows whose hash is not a known one."""
     for batch in batches:
         rows = batch.filter(pa.array(~among(row_hash.batch_hashes(batch, table.ids), known)))
         if len(rows):

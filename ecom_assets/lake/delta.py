@@ -267,23 +267,19 @@ def batches(
         if names is not None and name not in names:
             continue
         only = names[name] if isinstance(names, Mapping) else None
-        for batch in _live(folder / name, read, gone.get(name)) if only is None else _some(folder / name, read, only):
+        rows_of = of_file(folder / name, read, gone.get(name)) if only is None else _some(folder / name, read, only)
+        for batch in rows_of:
             # The writer of a file chose the layout of its texts, and not every function of Arrow takes each.
             rows = batch.select(columns).cast(wanted)
             yield rows.filter(batch.column(null).is_null()) if null else rows
 
 
-def _live(path: Location, columns: list[str], gone: np.ndarray | None) -> Iterator[pa.RecordBatch]:
-    """The rows of a file without some."""
+def of_file(path: Location, columns: list[str], gone: np.ndarray | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, without those at some positions."""
     with path.open("rb") as source, pq.ParquetFile(source, buffer_size=1 << 20) as parquet:
         first = 0
         for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
-            rows = batch
-            if gone is not None and len(at := within(gone, first, len(batch))):
-                keep = np.ones(len(batch), bool)
-                keep[at] = False
-                rows = batch.filter(pa.array(keep))
-            yield rows
+            yield batch if gone is None else without(batch, within(gone, first, len(batch)))
             first += len(batch)
 
 
@@ -299,6 +295,15 @@ def _some(path: Location, columns: list[str], only: np.ndarray) -> Iterator[pa.R
                 if len(at := within(only, first, len(batch))):
                     yield batch.take(pa.array(at))
                 first += len(batch)
+
+
+def without(batch: pa.RecordBatch, positions: np.ndarray) -> pa.RecordBatch:
+    """The rows of a batch but for those at some positions."""
+    if not len(positions):
+        return batch
+    keep = np.ones(len(batch), bool)
+    keep[positions] = False
+    return batch.filter(pa.array(keep))
 
 
 def within(positions: np.ndarray, first: int, count: int) -> np.ndarray:

@@ -48,7 +48,8 @@ PLACED = {
 UNTIL = ("_until_delivery", "_until")
 """Of a row that ended: the sequence of the delivery that ended it, and when."""
 
-_LAST = (1 << 63) - 1
+LAST = (1 << 63) - 1
+"""The number of a row of another producer in its delivery: behind all others."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def judged(rows: DataFrame, table: Table, deliveries: Deliveries) -> DataFrame:
     Returns:
         The same with ``_fate``, ``STAYS`` or one of ``LEFT_OUT``, and ``UNTIL``, null where the row did not end.
     """
-    number = sf.coalesce("_row", sf.lit(_LAST))
+    number = sf.coalesce("_row", sf.lit(LAST))
     in_order = Window.partitionBy(*table.primary_key).orderBy("_delivery", number, "_since", "_partition", "_offset")
     wanted = [*rows.columns, "_fate", *UNTIL]
     if table.write == "append":

@@ -32,7 +32,7 @@ from ecom_assets.core.verdict import Judge, deletes, duckdb_in, key_hashes
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, fates, history, rewrite, streamed, target, vectors
 from ecom_assets.lake.delta import Version
-from ecom_assets.lake.fates import PLACED, Deliveries
+from ecom_assets.lake.fates import LAST, PLACED, Deliveries
 from ecom_assets.lake.judged import ENDINGS, Judged
 from ecom_assets.lake.repeats import KeysOf, among, there_already
 from ecom_assets.lake.target import Left
@@ -49,7 +49,6 @@ MARKED_ROWS = 20_000
 MARKED_SHARE = 0.1
 """Of so many of a file's rows, a deletion vector tells which are gone; with more of them the file is written again."""
 
-_LAST = (1 << 63) - 1
 _RECORD = ("_delivery", "_row", "_timestamp", "_partition", "_offset", "_tombstone")
 _TIME = pa.timestamp("us", "UTC")
 
@@ -279,9 +278,7 @@ class Increment:
         first = 0
         own = [*self.table.names, *PLACED]
         for batch in self._new():
-            keep = np.ones(len(batch), bool)
-            keep[delta.within(left, first, len(batch))] = False
-            rows = batch.filter(pa.array(keep)).select(own)
+            rows = delta.without(batch, delta.within(left, first, len(batch))).select(own)
             for field in ENDINGS:
                 rows = rows.append_column(field, pa.nulls(len(rows), field.type))
             if len(rows):
@@ -320,7 +317,7 @@ class Increment:
 
 def _order(rows: pa.RecordBatch) -> list[pa.Array]:
     """Delivery, number and time of rows, as they are ordered by them."""
-    number = pc.fill_null(rows.column("_row"), _LAST)
+    number = pc.fill_null(rows.column("_row"), LAST)
     return [rows.column("_delivery"), number, rows.column("_since").cast(_TIME).cast(pa.int64())]
 
 

@@ -22,7 +22,6 @@ from ecom_assets.core.batches import gathered
 from ecom_assets.core.location import Location, emptied, exists
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta
-from ecom_assets.lake.delta import BATCH_ROWS
 from ecom_assets.lake.typed import typed
 
 if TYPE_CHECKING:
@@ -133,6 +132,5 @@ def typed_by_spark(
 def read(paths: Iterable[Location], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of files with the columns that are wanted, in flat memory."""
     for path in paths:
-        with path.open("rb") as source, pq.ParquetFile(source) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=schema.names):
-                yield batch.select(schema.names).cast(schema)
+        for batch in delta.of_file(path, schema.names):
+            yield batch.select(schema.names).cast(schema)

@@ -181,9 +181,11 @@ def health(engine: Engine, table: Table, *, whole: bool = False) -> Finding:
     held, books, key = Held.of(table, settings), engine.at.books, f"hbase/{table.name}/passed/health"
     entry = None if whole else books.state(key)
     new = since(entry, starts, held)
-    rows = np.array(entry["found"]) if new and entry else _by_region(held, table, starts)
-    if new:
-        rows = rows - _by_region(new[0].gone, table, starts) + _by_region(new[0].came, table, starts)
+    if new and entry:
+        gone, came = (_by_region(part, table, starts) for part in (new[0].gone, new[0].came))
+        rows = np.array(entry["found"]) - gone + came
+    else:
+        rows = _by_region(held, table, starts)
     share = float(rows.max() * len(starts) / rows.sum()) if rows.sum() else 1.0
     figures["rows of the fullest region, in those of the average"] = round(share, 2)
     served = bool(regions) and not unserved
@@ -195,10 +197,8 @@ def health(engine: Engine, table: Table, *, whole: bool = False) -> Finding:
 def _by_region(held: Held, table: Table, starts: list[bytes]) -> np.ndarray:
     """How many rows each region has, estimated by a sample; shape ``(regions,)``."""
     sample = delta.sample(held.delta, list(table.hbase.row_key), SAMPLED, held.files)
-    found, rows = (
-        Counter(bisect_right(starts, key) for key in row_keys(sample, table).to_pylist()),
-        np.zeros(len(starts)),
-    )
+    found = Counter(bisect_right(starts, key) for key in row_keys(sample, table).to_pylist())
+    rows = np.zeros(len(starts))
     for place, count in found.items():
         rows[max(place, 1) - 1] += count * held.rows / len(sample)
     return rows
