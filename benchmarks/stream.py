@@ -18,7 +18,7 @@ from pyspark.sql.avro.functions import from_avro, to_avro
 from benchmarks.harness import OURS, Goal, Sample, Step, timed, versus, within
 from benchmarks.stage import Stage
 from ecom_assets.lake import kafka_source
-from ecom_assets.lake.sink import RECORDS
+from ecom_assets.lake.record_files import RECORDS
 from ecom_assets.paths import STREAMED
 from ecom_assets_tests.tables import CLICK_STREAM as TABLE
 

@@ -8,7 +8,7 @@ it (``engine``) and any comparison (``reconcile.report``).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -379,5 +379,25 @@ class OffsetSource(Layer, Protocol):
 
         Raises:
             TopicError: No broker responded, or it refused.
+        """
+        ...
+
+    @abstractmethod
+    def records(
+        self, at: Context, table: Table, start: Mapping[int, int], ends: Mapping[int, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Read what is committed of a topic, in flat memory.
+
+        Args:
+            at: Connections and settings.
+            table: Whose topic.
+            start: Partition -> first offset; 0 where it is not named.
+            ends: Partition -> offset to stop before.
+
+        Yields:
+            The columns key, value, partition, offset and timestamp, as Spark's Kafka source has them.
+
+        Raises:
+            TopicError: A range cannot be read to its end.
         """
         ...

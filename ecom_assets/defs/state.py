@@ -100,7 +100,7 @@ def _progress(at: Context, table: Table, offsets: Offsets | None) -> Progress:
         totals.own.rows if totals else 0,
         totals.replayed.rows if totals else 0,
         totals.simulated.rows if totals else 0,
-        query.seen(place, table),
+        query.seen(place, table, TOPIC.stored_as(at.settings, table)),
         delta.records(place.table),
         str(version or ""),
         str(merged or ""),

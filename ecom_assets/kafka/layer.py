@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from threading import Event
 from typing import Any
 
+import pyarrow as pa
 from confluent_kafka.admin import AdminClient
 from typing_extensions import override
 
@@ -33,6 +34,7 @@ from ecom_assets.kafka.clients import Clients, translated
 from ecom_assets.kafka.ledger import Totals
 from ecom_assets.kafka.measurement import Position, Sums, steps
 from ecom_assets.kafka.producer import ProduceResult
+from ecom_assets.kafka.reader import Span
 
 
 class TopicLayer(OffsetSource):
@@ -180,6 +182,23 @@ class TopicLayer(OffsetSource):
         names = {self.stored_as(at.settings, table): table.name for table in tables}
         with _kafka(at, "read the offsets of the topics") as (_, admin):
             return {names[topic]: found for topic, found in topics.offsets(admin, names).items()}
+
+    @override
+    def records(
+        self, at: Context, table: Table, start: Mapping[int, int], ends: Mapping[int, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Read what is committed of a topic, in flat memory, one partition after the other.
+
+        Raises:
+            TopicError: A range cannot be read to its end.
+        """
+        topic = self.stored_as(at.settings, table)
+        with _kafka(at, f"read {topic}") as (access, admin):
+            leaders = topics.leaders(admin, topic) if access.plain else {}
+            for partition, end in sorted(ends.items()):
+                span = Span(partition, start.get(partition, 0), end)
+                with closing(reader.records(access, topic, span, leaders.get(partition))) as parts:
+                    yield from (part.in_columns(partition) for part in parts)
 
     def ledger_totals(self, at: Context, table: Table) -> Totals:
         """What the ledger comes to now: rows and checksum of the table's own chunks, and of what simulations sent.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -108,7 +109,7 @@ def measure(
         parts = records(access, topic, span, leaders.get(span.partition))
         with closing(parts):
             for part in parts:
-                found += _found(access, part, topic, span.partition, table)
+                found += _found(part, topic, span.partition, table)
                 if progress:
                     with reporting:
                         progress(len(part))
@@ -130,7 +131,7 @@ def head(access: Clients, topic: str, table: Table, rows: int) -> list[dict[str,
     for partition, end in sorted(ends.items()):
         with closing(records(access, topic, Span(partition, first[partition], end), None)) as read:
             for part in read:
-                batch, _ = topic_rows.rows_of(part.values, table, _keys_of(access, part, topic, partition))
+                batch, _ = topic_rows.rows_of(part.values, table, part.keys)
                 found += batch.slice(0, rows - len(found)).to_pylist()
                 if len(found) == rows:
                     return found
@@ -164,7 +165,8 @@ def records(access: Clients, topic: str, span: Span, leader: tuple[str, int] | N
     if at < span.end:
         for batch in messages(access, topic, Span(span.partition, at, span.end)):
             values = pa.array([m.value() for m in batch], pa.binary())
-            yield rpc.Records(values, np.array([m.offset() for m in batch], np.int64))
+            offsets, times = (np.array(each, np.int64) for each in zip(*map(_place, batch), strict=True))
+            yield rpc.Records(values, offsets, times, partial(_keys, batch))
 
 
 def messages(access: Clients, topic: str, span: Span) -> Generator[list[Message]]:
@@ -210,20 +212,17 @@ def messages(access: Clients, topic: str, span: Span) -> Generator[list[Message]
                 )
 
 
-def _keys_of(access: Clients, part: rpc.Records, topic: str, partition: int) -> Callable[[], pa.Array]:
-    """What reads the keys of records once more: few topics have a tombstone, and so few reads need keys."""
-
-    def read() -> pa.Array:
-        first, end = int(part.offsets[0]), int(part.offsets[-1]) + 1
-        found = [m for batch in messages(access, topic, Span(partition, first, end)) for m in batch]
-        keys = {m.offset(): m.key() for m in found}
-        return pa.array([keys[offset] for offset in part.offsets.tolist()], pa.binary())
-
-    return read
+def _place(message: Message) -> tuple[int | None, int]:
+    """Offset and time of a message."""
+    return message.offset(), message.timestamp()[1]
 
 
-def _found(access: Clients, part: rpc.Records, topic: str, partition: int, table: Table) -> Found:
-    batch, bad = topic_rows.rows_of(part.values, table, _keys_of(access, part, topic, partition))
+def _keys(batch: list[Message]) -> pa.Array:
+    return pa.array([m.key() for m in batch], pa.binary())
+
+
+def _found(part: rpc.Records, topic: str, partition: int, table: Table) -> Found:
+    batch, bad = topic_rows.rows_of(part.values, table, part.keys)
     hashes = row_hash.batch_hashes(batch, table.ids)
     live = hashes[batch["_delivery"].is_null().to_numpy(zero_copy_only=False)]
     size = pc.sum(pc.binary_length(part.values)).as_py() or 0

@@ -15,13 +15,14 @@ offset), and the record batches, of which the last may be cut off.
 **Record batch.** 61 bytes of header, big-endian, in it the first offset, size, number of records, producer and
 attributes: codec (3 bits), transactional (16), control (32). A control batch ends a transaction: key version, then
 type, 0 for one that was aborted. **Record.** varint size; attributes, varints of timestamp and offset less the
-batch's, key and value each with a varint size before it, headers. Varints are zigzag.
+batch's, key and value each with a varint size before it, headers. Varints are zigzag. The header has the first and the
+latest timestamp; with the attribute 8, all records have the latter.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -57,13 +58,33 @@ class Records:
     Attributes:
         values: Their values, binary.
         offsets: Their offsets, shape ``(records,)``.
+        times: Their timestamps, milliseconds since 1970, shape ``(records,)``.
+        keys: Gives their keys, binary: few readers need them.
     """
 
     values: pa.Array
     offsets: np.ndarray
+    times: np.ndarray
+    keys: Callable[[], pa.Array]
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def in_columns(self, partition: int) -> pa.RecordBatch:
+        """The columns key, value, partition, offset and timestamp; the latter has microseconds, as Spark has it."""
+        columns = {
+            "key": self.keys(),
+            "value": self.values,
+            "partition": pa.repeat(pa.scalar(partition, pa.int32()), len(self)),
+            "offset": pa.array(self.offsets),
+            "timestamp": pa.array(self.times * 1000).cast(pa.timestamp("us", "UTC")),
+        }
+        return pa.RecordBatch.from_pydict(columns)
+
+    def where(self, these: np.ndarray) -> Records:
+        """Some of the records, by a mask."""
+        mask, keys = pa.array(these), self.keys
+        return Records(self.values.filter(mask), self.offsets[these], self.times[these], lambda: keys().filter(mask))
 
 
 class Connection(Link):
@@ -110,9 +131,7 @@ class Connection(Link):
             good = [batch for batch in batches if batch.counts(gone, aborted)]
             records = _records(good)
             inside = (records.offsets >= start) & (records.offsets < end)  # batches come whole
-            if not inside.all():
-                records = Records(records.values.filter(pa.array(inside)), records.offsets[inside])
-            yield records, at
+            yield (records if inside.all() else records.where(inside)), at
             if at >= end:
                 return
 
@@ -145,6 +164,7 @@ class _Batch:
     base: int
     behind: int
     attributes: int
+    times: tuple[int, int]
     producer: int
     count: int
     data: memoryview
@@ -163,6 +183,11 @@ class _Batch:
             return False
         return not (self.attributes & 16 and self.producer in aborted)
 
+    @property
+    def appended(self) -> bool:
+        """Whether its records have the time at which the broker appended them, not their own."""
+        return bool(self.attributes & 8)
+
     def records(self) -> bytes | memoryview:
         """The records without compression."""
         codec = self.attributes & 7
@@ -177,13 +202,15 @@ class _Batch:
 def _batches(data: memoryview) -> Iterator[_Batch]:
     at = 0
     while at + _HEADER.size <= len(data):
-        base, size, _, magic, _, attributes, last, _, _, producer, _, _, count = _HEADER.unpack_from(data, at)
+        base, size, _, magic, _, attributes, last, *times, producer, _, _, count = _HEADER.unpack_from(data, at)
         if magic != 2:
             raise FetchError(f"expected record batches of version 2, got {magic}")
         behind = at + _OWN + size
         if behind > len(data):
             return
-        yield _Batch(base, base + last + 1, attributes, producer, count, data[at + _HEADER.size : behind])
+        yield _Batch(
+            base, base + last + 1, attributes, (times[0], times[1]), producer, count, data[at + _HEADER.size : behind]
+        )
         at = behind
 
 
@@ -200,12 +227,20 @@ def _records(batches: list[_Batch]) -> Records:
     )  # fmt: skip
     raw = np.frombuffer(data, np.uint8)
     _, at = _varints(raw, at)  # sizes
-    _, at = _varints(raw, at + 1)  # timestamps, behind the attributes
+    later, at = _varints(raw, at + 1)  # timestamps, behind the attributes
     deltas, at = _varints(raw, at)
-    key_sizes, at = _varints(raw, at)
-    sizes, at = _varints(raw, at + np.maximum(0, key_sizes))
-    bases = np.repeat(np.array([b.base for b in batches], np.int64), [b.count for b in batches])
-    return Records(block.take(data, at, sizes), bases + deltas)
+    key_sizes, keys_at = _varints(raw, at)
+    sizes, at = _varints(raw, keys_at + np.maximum(0, key_sizes))
+
+    def of_batch(values: list[int]) -> np.ndarray:
+        return np.repeat(np.array(values, np.int64), [b.count for b in batches])
+
+    # Where the broker tells the time, it is that of the batch; what its records say does not count.
+    times = of_batch([b.times[b.appended] for b in batches]) + np.where(
+        of_batch([b.appended for b in batches]), 0, later
+    )
+    offsets = of_batch([b.base for b in batches]) + deltas
+    return Records(block.take(data, at, sizes), offsets, times, lambda: block.take(data, keys_at, key_sizes))
 
 
 def _positions(data: bytes, at: int, end: int, count: int) -> np.ndarray:

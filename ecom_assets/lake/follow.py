@@ -122,7 +122,8 @@ class Followed:
     def state(self, ends: dict[int, int] | None) -> Live:
         """How far it is; without end offsets the lag is unknown and reported as 0."""
         rows = delta.records(self._place.table)
-        lag = query.unread(self._place, self.table, ends) if ends else 0
+        topic = self._source.stored_as(self._at.settings, self.table)
+        lag = query.unread(self._place, self.table, topic, ends) if ends else 0
         reason = str(self._error).partition("\n")[0] if self._error else ""
         return Live(self.table.name, rows, rows - self._before, lag, reason)
 

@@ -1,16 +1,19 @@
 """The query from a topic to its streamed table, by Spark Structured Streaming: every record exactly once.
 
 What belongs here: starting and stopping the query, its checkpoint, and how far a table has read its topic. What does
-not: what Spark's workers do with records (``sink``) and when a query runs (``streamed``, ``follow``).
+not: what Spark's workers do with records (``sink``), when a query runs (``streamed``, ``follow``), and how a few
+records are read without one (``fetch``).
 
-Two places know how far a table has read: the checkpoint, up to the last offset looked at, markers of transactions
-included; and each commit of the table, up to the last record in it, as Delta's transaction identifiers
-``kafka/<topic>/<partition>`` (see ``sink``). The second is part of a version of the table, so rows and offsets can be
-read at one point; a lost checkpoint is rebuilt from it.
+Two places know how far a table has read: the query's checkpoint, up to the last offset looked at, markers of
+transactions included; and each commit of the table, as Delta's transaction identifiers ``kafka/<topic>/<partition>``
+(see ``record_files``): up to the last record of what Spark brought, and up to the last offset of what was read without
+Spark (``fetch``), which leaves no checkpoint behind. The second is part of a version of the table, so rows and offsets
+can be read at one point; a lost checkpoint is rebuilt from it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -28,14 +31,14 @@ from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import last_words
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import kafka_source, sink
+from ecom_assets.lake import kafka_source, record_files, sink
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming import DataStreamWriter, StreamingQuery
 
     from ecom_assets.core.context import Context
-    from ecom_assets.core.layer import OffsetSource
+    from ecom_assets.core.layer import Offsets, OffsetSource
 
 DATA_LOSS = ("DATA_LOSS", "failOnDataLoss")
 """How Spark names records that are gone before they were read."""
@@ -76,7 +79,7 @@ def create(table: Table, target: Location) -> None:
     Raises:
         LakeError: It has others.
     """
-    wanted = Schema.from_arrow(sink.columns(table))
+    wanted = Schema.from_arrow(record_files.columns(table))
     if exists(target):
         found = DeltaTable(str(target)).schema()
         if [(f.name, f.type) for f in found.fields] != [(f.name, f.type) for f in wanted.fields]:
@@ -99,17 +102,17 @@ def _columns(schema: Schema) -> str:
     return ", ".join(f"{f.name} {f.type.to_json()}".replace('"', "") for f in schema.fields)
 
 
-def seen(place: Place, table: Table) -> dict[int, int]:
-    """Partition -> offset up to which a table's query has looked at its topic; empty without checkpoint or table.
+def seen(place: Place, table: Table, topic: str) -> dict[int, int]:
+    """Partition -> offset up to which a table has looked at its topic; empty without a table.
 
     Raises:
         LakeError: The checkpoint is damaged.
     """
+    if not exists(place.table):
+        return {}
     done = max((int(f.name) for f in (place.checkpoint / "commits").glob("[0-9]*")), default=-1)
     log = place.checkpoint / "offsets" / str(done)
-    if not (log.exists() and exists(place.table)):
-        return {}
-    return batch_offsets(log, table.name)
+    return batch_offsets(log, table.name) if log.exists() else committed(DeltaTable(str(place.table)), topic)
 
 
 def batch_offsets(log: Location, table: str) -> dict[int, int]:
@@ -135,14 +138,20 @@ def batch_offsets(log: Location, table: str) -> dict[int, int]:
 
 
 def committed(delta: DeltaTable, topic: str) -> dict[int, int]:
-    """Partition -> offset behind the last record that a version of a streamed table holds, from its transactions."""
+    """Partition -> offset up to which a version of a streamed table holds its topic, from its transactions."""
     files = pa.table(delta.get_add_actions(flatten=True))
-    partitions = range(1 + (pc.max(files["max._partition"]).as_py() or 0)) if files.num_rows else range(0)
-    ends = {p: delta.transaction_version(sink.app_id(topic, p)) for p in partitions}
-    return {p: end for p, end in ends.items() if end is not None}
+    known = 1 + (pc.max(files["max._partition"]).as_py() or 0) if files.num_rows else 0
+    ends: dict[int, int] = {}
+    for partition in itertools.count():
+        end = delta.transaction_version(record_files.app_id(topic, partition))
+        if end is not None:
+            ends[partition] = end
+        elif partition >= known:
+            return ends
+    raise AssertionError("a topic's partitions have an end")
 
 
-def unread(place: Place, table: Table, ends: Mapping[int, int]) -> int:
+def unread(place: Place, table: Table, topic: str, ends: Mapping[int, int]) -> int:
     """How many offsets of a topic a table's query has not looked at yet.
 
     Markers of transactions count like records, so 0 means that nothing at all is left. A topic that ends before what
@@ -151,12 +160,13 @@ def unread(place: Place, table: Table, ends: Mapping[int, int]) -> int:
     Args:
         place: Where the table is.
         table: The table.
+        topic: Its topic.
         ends: Partition -> offset behind the last committed record.
 
     Raises:
         LakeError: The checkpoint is damaged.
     """
-    read = seen(place, table)
+    read = seen(place, table, topic)
     return sum(abs(end - read.get(partition, 0)) for partition, end in ends.items())
 
 
@@ -189,10 +199,10 @@ def running(
     for log in (place.checkpoint / "offsets").glob("[0-9]*"):  # Spark keeps a hundred at most
         batch_offsets(log, table.name)
     clear_leftovers(place.checkpoint)
-    start = _start(at, table, source, place, topic)
+    start, _ = begin(at, table, source, place)
     create(table, place.table)
     kafka = at.addresses.kafka
-    records = kafka_source.read(at.spark, topic, at.settings, kafka, start)
+    records = kafka_source.read(at.spark, topic, at.settings, kafka, json.dumps({topic: start}))
     query = None
     try:
         query = into_table(records, table, topic, place).trigger(**trigger).start()
@@ -221,33 +231,51 @@ def into_table(records: DataFrame, table: Table, topic: str, place: Place) -> Da
     """
     records.sparkSession.dataSource.register(sink.StreamedSink)
     options = sink.options(table, topic, place.table, place.checkpoint)
-    writer = records.select(*sink.RECORDS).writeStream.format(sink.StreamedSink.name())
+    writer = records.select(*record_files.RECORDS).writeStream.format(sink.StreamedSink.name())
     return writer.options(**options, checkpointLocation=str(place.checkpoint))
 
 
-def _start(at: Context, table: Table, source: OffsetSource, place: Place, topic: str) -> str:
-    """Where a query resumes: behind what its checkpoint holds, or else its table, or else at the very beginning.
+def begin(at: Context, table: Table, source: OffsetSource, place: Place) -> tuple[dict[int, int], Offsets]:
+    """Where a table resumes in its topic: behind what its checkpoint holds, or else itself, or else the very beginning.
 
     By numbers, never at the "earliest" that is left: what a topic lost before it was read would be skipped silently.
+
+    Returns:
+        Partition -> offset, and how far the topic goes.
+
+    Raises:
+        NotBuiltError: There is no topic.
+        LakeError: Records are gone before they were read.
     """
-    offsets = source.offsets(at, [table]).get(table.name)
+    offsets, topic = source.offsets(at, [table]).get(table.name), source.stored_as(at.settings, table)
     if offsets is None:
         raise NotBuiltError(source.name, table.name)
-    begin = dict.fromkeys(offsets.first, 0)
-    if (place.checkpoint / "commits").exists():
-        begin |= seen(place, table)
-    elif exists(place.table):
-        begin |= committed(DeltaTable(str(place.table)), topic)
-    for partition, offset in begin.items():
+    resume = dict.fromkeys(offsets.first, 0) | seen(place, table, topic)
+    for partition, offset in resume.items():
         if offsets.first.get(partition, 0) > offset:
             raise LakeError(
                 f"table {table.name}, topic {topic}, partition {partition}: expected to resume at offset {offset}, got"
                 f" {offsets.first[partition]} as the first that Kafka still holds:"
                 f" {offsets.first[partition] - offset} records have expired or were deleted before they were read",
-                f"`ecom reset topic --table {table.name} --home {at.settings.home}`, then run again: all chunks are"
-                " sent to a new topic (check that its retention.ms and retention.bytes are -1)",
+                f"{_send_again(at.settings, table)} (check that its retention.ms and retention.bytes are -1)",
             )
-    return json.dumps({topic: begin})
+    return resume, offsets
+
+
+def created_again(settings: Settings, table: Table, topic: str, place: str) -> LakeError:
+    """What it means that a topic ends before the offset up to which it was read."""
+    return LakeError(
+        f"table {table.name}, topic {topic}: expected to resume at {place}, got a topic that ends before:"
+        " records are gone before they were read, or the topic was created again",
+        _send_again(settings, table),
+    )
+
+
+def _send_again(settings: Settings, table: Table) -> str:
+    return (
+        f"`ecom reset topic --table {table.name} --home {settings.home}`, then run again: all chunks are sent to a new"
+        " topic"
+    )
 
 
 def failure(settings: Settings, table: Table, topic: str, kafka: str, error: PySparkException) -> LakeError:
@@ -255,10 +283,8 @@ def failure(settings: Settings, table: Table, topic: str, kafka: str, error: PyS
     cause = last_words(error)
     lost = any(sign in cause for sign in DATA_LOSS)
     if lost:
-        remedy = (
-            "records are gone before they were read, or the topic was created again: `ecom reset topic --table"
-            f" {table.name} --home {settings.home}`, then run again: all chunks are sent to a new topic"
-        )
+        again = _send_again(settings, table)
+        remedy = f"records are gone before they were read, or the topic was created again: {again}"
     else:
         remedy = (
             f"see the server's log (`{hint('status', settings)}` names it) and run again: it resumes where it stopped"

@@ -1,7 +1,8 @@
 """The streamed layer: one row per record of a topic, undecodable records included.
 
 What belongs here: the layer, what it holds at a cut, and its part of the quarantine. What does not: the query itself
-(``query``), the continuous one (``follow``) and anything that looks at more than one record (``merge``).
+(``query``), reading a few records without it (``fetch``), the continuous one (``follow``) and anything that looks at
+more than one record (``merge``).
 
 A single Delta commit accounts for all offsets of a micro-batch, so the quarantine is derived from the table, never
 written in place of a row.
@@ -33,7 +34,7 @@ from ecom_assets.core.quarantine import topic_record_hash
 from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import reachable
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta, live_days, owner, quarantine, query, rewrite
+from ecom_assets.lake import delta, fetch, live_days, owner, quarantine, query, rewrite
 from ecom_assets.lake.query import Place
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class StreamedLayer(Layer):
         return exists(folder(table, at.settings))
 
     def build(self, at: Context, table: Table, *, repair: bool = False) -> Built:
-        """Stream what is new in the topic, then stop.
+        """Stream what is new in the topic, then stop: by Spark, or by this process where it is little.
 
         Spark's checkpoint and Delta's transaction identifiers make it exactly-once, also when a run was killed. A lost
         checkpoint is rebuilt from the table; a lost table is read again from the start of the topic.
@@ -109,7 +110,10 @@ class StreamedLayer(Layer):
                 live_days.record(at, table)
                 return 0
             rewrite.gather(place.table)
-            self._stream(at, table, place, advance)
+            if exists(place.table) and self.unread(at, table) <= fetch.FEW:
+                fetch.fetch(at, table, self._topics, place, advance)
+            else:
+                self._stream(at, table, place, advance)
             quarantine_undecoded(at, table)
             live_days.record(at, table)
             return delta.records(place.table) - before
@@ -152,7 +156,8 @@ class StreamedLayer(Layer):
         offsets = self._topics.offsets(at, [table]).get(table.name)
         if offsets is None:
             raise NotBuiltError(self._topics.name, table.name)
-        return query.unread(Place.of(table, at.settings), table, offsets.ends)
+        topic = self._topics.stored_as(at.settings, table)
+        return query.unread(Place.of(table, at.settings), table, topic, offsets.ends)
 
     def extend(self, at: Context, table: Table, cut: Cut) -> Cut:
         """Fix the version, unless a later layer did, and the offsets that its rows come from."""

@@ -7,10 +7,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from ecom_assets.core.addresses import Addresses, split
 from ecom_assets.kafka import reader, rpc, topics
@@ -60,6 +62,12 @@ def librdkafkas(name: str, kafka: str) -> Found:
     return found
 
 
+def columns(name: str, kafka: str, leader: tuple[str, int] | None, start: int = 0) -> list[dict[str, Any]]:
+    """Whole records, by Kafka's own protocol or by librdkafka."""
+    with closing(reader.records(Clients(kafka), name, Span(0, start, end(name, kafka)), leader)) as parts:
+        return [record for part in parts for record in part.in_columns(0).to_pylist()]
+
+
 @pytest.mark.parametrize("codec", ["none", "gzip", "lz4", "zstd"])
 def test_all_records_are_read(codec: str, name: str, kafka: str) -> None:
     rng = random.Random(codec)
@@ -78,6 +86,25 @@ def test_all_records_are_read(codec: str, name: str, kafka: str) -> None:
     found = read(name, kafka)
     assert found == list(enumerate(sent))
     assert found == librdkafkas(name, kafka)
+    for start in (0, 1234):
+        whole = columns(name, kafka, split(kafka), start)
+        assert whole == columns(name, kafka, None, start)
+        assert [record["offset"] for record in whole] == list(range(start, len(sent)))
+
+
+def test_times_of_the_broker(name: str, kafka: str) -> None:
+    """Where the broker tells the time, records would have the time at which they were sent."""
+    setting = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    (done,) = admin.incremental_alter_configs([ConfigResource("topic", name, incremental_configs=[setting])]).values()
+    done.result()
+    out = producer(kafka)
+    for n in range(30):
+        out.produce(name, b"x", timestamp=n * 1000)
+        out.flush()
+    found = columns(name, kafka, split(kafka))
+    assert found == columns(name, kafka, None)
+    assert min(record["timestamp"] for record in found) > datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def test_only_what_is_committed_is_read(name: str, kafka: str) -> None:

@@ -249,6 +249,6 @@ def test_a_simulation_begins_where_it_is_told(stream: Engine, live: Settings) ->
 def test_a_topic_that_was_created_again_is_not_skipped(stream: Engine, live: Settings) -> None:
     """If this fails, a topic that lost its records passes for one that was read."""
     ends = TOPIC.offsets(stream.at, [PRODUCT])["product"].ends
-    place = Place.of(PRODUCT, live)
-    assert query.unread(place, PRODUCT, ends) == 0
-    assert query.unread(place, PRODUCT, dict.fromkeys(ends, 0)) > 0
+    place, topic = Place.of(PRODUCT, live), TOPIC.stored_as(live, PRODUCT)
+    assert query.unread(place, PRODUCT, topic, ends) == 0
+    assert query.unread(place, PRODUCT, topic, dict.fromkeys(ends, 0)) > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
@@ -17,9 +18,10 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.errors import LakeError, NotBuiltError
 from ecom_assets.core.layer import Cut
 from ecom_assets.core.location import remove
+from ecom_assets.core.progress import track
 from ecom_assets.core.spark import answers, connect
 from ecom_assets.defs.resources.spark import SparkConnectResource
-from ecom_assets.lake import delta, kafka_source, quarantine, query, streamed
+from ecom_assets.lake import delta, fetch, kafka_source, quarantine, query, record_files, streamed
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import MERGED, STREAMED
 from ecom_assets_tests.tables import CLICK_STREAM, PRODUCT
@@ -46,7 +48,15 @@ def test_what_is_not_built_has_no_cut(make_topic: MakeTopic) -> None:
     assert delta.rows_version(streamed.folder(CLICK_STREAM, topic.settings)) is None
 
 
-def test_stream(spark: SparkSession, make_topic: MakeTopic) -> None:
+@pytest.fixture(params=["spark", "here"])
+def later(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who reads what comes after a table's first records: Spark, or this process."""
+    if request.param == "spark":
+        monkeypatch.setattr(fetch, "FEW", 0)
+    return request.param
+
+
+def test_stream(later: str, spark: SparkSession, make_topic: MakeTopic) -> None:
     """Rows would change on their way, aborted ones would show, or a second run would double what is there."""
     topic = make_topic(PRODUCT)
     rows = [product(k) for k in range(1, 21)]
@@ -66,7 +76,10 @@ def test_stream(spark: SparkSession, make_topic: MakeTopic) -> None:
     assert topic.stream() == 2
     assert rows_of(spark, PRODUCT, topic.settings) == [*rows, product(21), product(22)]
     assert STREAMED.measure(topic.at, PRODUCT, before).measure.same_rows(held(PRODUCT, rows)), "as it was at that cut"
-    assert query.committed(DeltaTable(str(path)), topic.name) == {0: 15, 1: 15}
+    assert query.committed(DeltaTable(str(path)), topic.name) == dict.fromkeys(
+        (0, 1), 15 if later == "spark" else 16
+    ), "Spark names the last record, and leaves the marker behind it to its checkpoint"
+    assert topic.stream() == 0
 
 
 def test_undecodable_records(spark: SparkSession, make_topic: MakeTopic) -> None:
@@ -117,6 +130,7 @@ def test_sizes_of_records(spark: SparkSession, make_topic: MakeTopic) -> None:
     assert [row["reason"].endswith("not exactly one") for row in aside] == [True]
 
 
+@pytest.mark.usefixtures("later")
 def test_stopped_between_batches(spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped half-way would leave out or double the batches at the break."""
     topic = make_topic(PRODUCT)
@@ -138,11 +152,12 @@ def test_stopped_between_batches(spark: SparkSession, make_topic: MakeTopic, mon
     assert not spark.streams.active
     before = delta.records(streamed.folder(PRODUCT, topic.settings))
     assert 0 < before < len(rows)
-    monkeypatch.undo()
+    monkeypatch.setattr(streamed, "track", track)
     assert topic.stream() == len(rows) - before
     assert rows_of(spark, PRODUCT, topic.settings) == rows
 
 
+@pytest.mark.usefixtures("later")
 def test_lost_checkpoint_or_table(spark: SparkSession, make_topic: MakeTopic) -> None:
     """Without its checkpoint a table would get all rows again; without its table a topic would seem empty."""
     topic = make_topic(PRODUCT)
@@ -158,6 +173,7 @@ def test_lost_checkpoint_or_table(spark: SparkSession, make_topic: MakeTopic) ->
     assert rows_of(spark, PRODUCT, topic.settings) == rows
 
 
+@pytest.mark.usefixtures("later")
 def test_a_topic_that_was_created_again(spark: SparkSession, make_topic: MakeTopic) -> None:
     """The records of a topic that was replaced would be skipped silently."""
     topic = make_topic(PRODUCT)
@@ -178,6 +194,7 @@ def test_a_topic_that_was_created_again(spark: SparkSession, make_topic: MakeTop
     assert topic.stream() == 2
 
 
+@pytest.mark.usefixtures("later")
 def test_a_repair_reads_the_topic_again_and_swaps(spark: SparkSession, make_topic: MakeTopic) -> None:
     """A damaged table would stay, or its rows come twice once the stream resumes."""
     topic = make_topic(PRODUCT)
@@ -196,6 +213,67 @@ def test_a_repair_reads_the_topic_again_and_swaps(spark: SparkSession, make_topi
     assert topic.stream() == 2
     assert rows_of(spark, PRODUCT, topic.settings) == rows
     assert not Place.next_to(PRODUCT, topic.settings).table.exists()
+
+
+def test_spark_and_this_process_take_turns(
+    spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records would come twice or never where one goes on behind the other, or be other rows than those of Spark."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 41)]
+    for turn, at in enumerate(range(0, 40, 8)):
+        monkeypatch.setattr(fetch, "FEW", 1_000_000 if turn % 2 else 0)
+        topic.send(*rows[at : at + 8], product(900 + turn), commit=False)
+        topic.send(*rows[at : at + 8])
+        assert topic.stream() == 8
+        assert topic.stream() == 0
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+    places = ["_topic", "_partition", "_offset", "_timestamp", "_delivery", "_row", "_tombstone"]
+    found = DeltaTable(str(streamed.folder(PRODUCT, topic.settings))).to_pyarrow_table(columns=places)
+    remove(streamed.folder(PRODUCT, topic.settings))
+    assert topic.stream() == 40
+    again = DeltaTable(str(streamed.folder(PRODUCT, topic.settings))).to_pyarrow_table(columns=places)
+    order = [("_partition", "ascending"), ("_offset", "ascending")]
+    assert found.sort_by(order).equals(again.sort_by(order)), "Spark has read it all"
+
+
+@pytest.mark.parametrize("where", ["before the commit", "behind the commit"])
+def test_killed_while_this_process_reads(
+    spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What was read would be lost or doubled by the run that follows, be it Spark's or not."""
+    topic = make_topic(PRODUCT)
+    rows = [product(k) for k in range(1, 17)]
+    topic.send(*rows[:8])
+    assert topic.stream() == 8
+    commit = record_files.commit
+
+    def killed(*arguments: Any) -> None:
+        if where == "behind the commit":
+            commit(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(record_files, "commit", killed)
+    topic.send(*rows[8:12])
+    with pytest.raises(KeyboardInterrupt):
+        topic.stream()
+    monkeypatch.setattr(record_files, "commit", commit)
+    monkeypatch.setattr(fetch, "FEW", 0)
+    assert topic.stream() == (4 if where == "before the commit" else 0)
+    topic.send(*rows[12:])
+    assert topic.stream() == 4
+    assert rows_of(spark, PRODUCT, topic.settings) == rows
+
+
+def test_markers_alone_are_looked_at_once(make_topic: MakeTopic) -> None:
+    """A topic whose last records were aborted would look unread for ever."""
+    topic = make_topic(PRODUCT)
+    topic.send(product(1), partition=0)
+    topic.stream()
+    topic.send(product(2), product(3), commit=False)
+    assert topic.stream() == 0
+    assert STREAMED.unread(topic.at, PRODUCT) == 0
+    assert topic.streamed().measure.rows == 1
 
 
 def test_session_is_renewed(addresses: Addresses) -> None:

@@ -149,7 +149,7 @@ def test_hdfs_that_is_away(make_topic: MakeTopic, hdfs: Hdfs) -> None:
     try:
         for ask in (
             lambda: delta.records(streamed.folder(PRODUCT, topic.settings)),
-            lambda: query.unread(Place.of(PRODUCT, topic.settings), PRODUCT, {0: 1}),
+            lambda: query.unread(Place.of(PRODUCT, topic.settings), PRODUCT, topic.name, {0: 1}),
             lambda: current(topic.settings, SHOP, topic.at.books),
         ):
             with pytest.raises(LakeError, match=rf"{topic.settings.lake}/.*expected HDFS to answer at {hdfs.uri}.*URI"):

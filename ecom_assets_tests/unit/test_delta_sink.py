@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from ecom_assets.lake import delta, query, sink, streamed
+from ecom_assets.lake import delta, query, record_files, streamed
 from ecom_assets.lake.sink import Writer
 from ecom_assets_tests.tables import PRODUCT
 from ecom_assets_tests.topics import encode, product
@@ -77,7 +77,7 @@ def test_each_record_is_a_row_or_undecoded() -> None:
             is_bad = chance.random() < share
             values.append(bad if is_bad else good(n)[0])
             expected.append({"key": b"k", "value": bad} if is_bad else product(n))
-        made = sink.decoded(records(*values, first=7), TABLE, "shop.product").to_pylist()
+        made = record_files.decoded(records(*values, first=7), TABLE, "shop.product").to_pylist()
         for n, (row, want) in enumerate(zip(made, expected, strict=True)):
             place = {
                 "_delivery": None,
@@ -169,7 +169,7 @@ def test_an_empty_batch_leaves_the_table_alone(writer: Writer, target: Path) -> 
 
 def test_a_task_that_fails_leaves_nothing(writer: Writer, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that no one names would heap up on a full disk."""
-    monkeypatch.setattr(sink, "GROUP_ROWS", 2)
+    monkeypatch.setattr(record_files, "GROUP_ROWS", 2)
 
     def broken() -> Iterator[pa.RecordBatch]:
         yield from (records(*good(1, 2)), records(*good(3, 4)))
@@ -186,11 +186,13 @@ def test_memory_does_not_grow_with_the_batch(
     writer: Writer, target: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     """All records of a task would be held until its end."""
-    monkeypatch.setattr(sink, "GROUP_ROWS" if limit == "rows" else "GROUP_BYTES", 10 if limit == "rows" else 5000)
+    name, most = ("GROUP_ROWS", 10) if limit == "rows" else ("GROUP_BYTES", 5000)
+    monkeypatch.setattr(record_files, name, most)
     written = writer.write(records(*good(*range(n, n + 5)), first=n) for n in range(0, 100, 5))
     writer.commit([written], 0)
     assert [row["id"] for row in rows(target)] == list(range(100))
-    parquet = pq.ParquetFile(target / written.name)
+    assert written.file
+    parquet = pq.ParquetFile(target / written.file.name)
     assert max(parquet.metadata.row_group(n).num_rows for n in range(parquet.num_row_groups)) <= 10
 
 
@@ -204,6 +206,6 @@ def test_reasons() -> None:
         whole + b"!": f"{len(whole) + 1} bytes that are not exactly one",
         whole.replace("é".encode(), b"\xff\xfe"): f"{len(whole)} bytes with text that is not UTF-8",
     }
-    made = sink.decoded(records(*flaws), TABLE, "t")["_undecoded"].to_pylist()
+    made = record_files.decoded(records(*flaws), TABLE, "t")["_undecoded"].to_pylist()
     assert [row["reason"] for row in made] == [f"expected one Avro record of product, got {f}" for f in flaws.values()]
     assert [row["value"] for row in made] == list(flaws)
