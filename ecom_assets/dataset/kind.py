@@ -22,8 +22,8 @@ import pyarrow as pa
 
 _YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 DAY = f"{_YEAR}-[0-9]{{2}}-[0-9]{{2}}"
-_HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
-TIME = f"[T ]{_HOUR}(:[0-5][0-9]([.][0-9]{{1,6}})?)?"
+HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
+TIME = f"[T ]{HOUR}(:[0-5][0-9]([.][0-9]{{1,6}})?)?"
 ZONE = "(Z|[+-](0[0-9]|1[0-7])(:[0-5][0-9])?)"
 _DOUBLE = "-?[0-9]{1,300}([.][0-9]{1,300})?([eE][+-]?[0-9]{1,2})?"
 _NUMBER = _DOUBLE.replace("{1,2}", "{1,3}")
@@ -106,7 +106,7 @@ def _moment(fraction: str, zone: str = "") -> str:
 
 
 def _clock(fraction: str) -> str:
-    return f"{_HOUR}(:[0-5][0-9]([.]{fraction})?)?"
+    return f"{HOUR}(:[0-5][0-9]([.]{fraction})?)?"
 
 
 _AT_MILLIS, _AT_MICROS = (_moment(fraction, f"{ZONE}?") for fraction in (_MILLIS, _FRACTION))

@@ -2,8 +2,8 @@
 
 What belongs here: which rows they concern, and the commit that changes the merged table. What does not: a merge of all
 rows (``merge``), the verdict on each (``judged``), and how files are written (``rewrite``). Its cost follows the new
-rows and the files that they change. Spark types the new rows; the rest is done here, since a job of Spark takes longer
-than all of it where few rows come.
+rows and the files that they change. All of it is done here, since a job of Spark takes longer than it where few rows
+come; Spark types the new rows only where a text is not of its usual form.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class Increment:
         marked = {name: each for name, each in gone.items() if self._is_marked(name, each)}
         again = {n: np.setdiff1d(self._live(n), each, True) for n, each in gone.items() if n not in marked}
         staging = path.with_name(f".{self.table.name}.new")
-        with rewrite.typed_by_spark(self.at.spark, self.table, self._to_be_typed(judged), staging) as new:
+        with rewrite.typed_rows(self.at, self.table, self._to_be_typed(judged), schema, staging) as new:
             if judged and self.table.history and any(judged.left[reason].rows for reason in ENDED):
                 history.append(self._ended(judged, schema, new), self.table, self.at.settings)
             inserted = (

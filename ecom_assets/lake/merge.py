@@ -21,7 +21,6 @@ from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import Location, exists, remove
 from ecom_assets.core.location import replace as swap
 from ecom_assets.core.measure import Measure
-from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import delta, fates, history, quarantine, streamed, target
 from ecom_assets.lake.delta import Version
@@ -247,13 +246,13 @@ def split(rows: DataFrame, table: Table, deliveries: Deliveries) -> Generator[tu
         several.unpersist()
 
 
-def in_quarantine(spark: SparkSession, table: Table, settings: Settings) -> Measure:
+def in_quarantine(at: Context, table: Table) -> Measure:
     """The conflicts in quarantine, parsed back into rows."""
-    path = quarantine.folder(table, settings)
+    path = quarantine.folder(table, at.settings)
     if not exists(path):
         return Measure()
     columns = ", ".join(f"`{c.name}` {c.kind.spark}" for c in table.columns)
-    raw = spark.read.format("delta").load(str(path)).where("stage = 'merge'")
+    raw = at.spark.read.format("delta").load(str(path)).where("stage = 'merge'")
     rows = raw.select(sf.from_json("raw", columns, JSON_TIMES).alias("row")).select("row.*")
     return Measure(*row_hash.spark_measure(rows, table.ids))
 

@@ -119,7 +119,7 @@ class MergedLayer(RowSource):
         with track(f"verification: {self.name}/{table.name}", None), reachable(f"the check of merged/{table.name}"):
             held = delta.at_version(path, version)
             found = delta.measure(table, held)
-            problems = companions.mismatches(at.spark, table, path, held)
+            problems = companions.mismatches(at, table, path, held)
             left = merge.left_out(at, table, Version.parse(cut.streamed or ""))
             if version == delta.rows_version(path):
                 problems += _misplaced(at, table, left, whole=True)
@@ -143,7 +143,7 @@ class MergedLayer(RowSource):
             with track(f"verification: {self.name}/{table.name}", None), reachable(f"the check of {table.name}"):
                 found, lost = delta.measure(table, held, names=came), delta.measure(table, before, names=gone)
                 more = merge.left_since(at, table, before, now)
-                if more is None or companions.mismatches(at.spark, table, path, held, came):
+                if more is None or companions.mismatches(at, table, path, held, came):
                     return None
                 left = {reason: known.excluded.get(reason, Measure()) + each for reason, each in more.items()}
                 if _misplaced(at, table, left):
@@ -206,7 +206,7 @@ class MergedLayer(RowSource):
 def _misplaced(at: Context, table: Table, left: merge.Left, *, whole: bool = False) -> list[str]:
     """Where quarantine or history hold other rows than those that merging leaves out."""
     due = {"conflicts": (left["conflicts"], quarantine.folder(table, at.settings))}
-    kept = {"conflicts": merge.in_quarantine(at.spark, table, at.settings)}
+    kept = {"conflicts": merge.in_quarantine(at, table)}
     if table.history:
         due["former versions"] = left["superseded"] + left["deleted"], history.folder(table, at.settings)
         kept["former versions"] = history.measure(table, at.settings, at.books, whole=whole)

@@ -1,15 +1,17 @@
 """Writing what a merge of new rows changes: files of a Delta table, and typed rows for them.
 
-What belongs here: how rows become files, and how Spark types those that are new. What does not: which rows these are;
-see ``increment``. Files do not count until a commit names them; those that none names are left for the vacuum.
+What belongs here: how rows become files, and who types those that are new. What does not: which rows these are
+(``increment``), and how texts are typed (``usual``, ``typed``). Files do not count until a commit names them; those
+that none names are left for the vacuum.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
@@ -21,11 +23,11 @@ from deltalake.transaction import AddAction
 from ecom_assets.core.batches import gathered
 from ecom_assets.core.location import Location, emptied, exists
 from ecom_assets.dataset.model import Table
-from ecom_assets.lake import delta
-from ecom_assets.lake.typed import typed
+from ecom_assets.lake import delta, usual
+from ecom_assets.lake.typed import typed as by_spark_typed
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from ecom_assets.core.context import Context
 
 FILE_BYTES = 1 << 30
 """A file is ended with the row group by which its rows exceed this in memory; on disk they take about a quarter."""
@@ -97,15 +99,16 @@ def gather(folder: Location) -> None:
 
 
 @contextmanager
-def typed_by_spark(
-    spark: SparkSession, table: Table, rows: Iterator[pa.RecordBatch], staging: Location
+def typed_rows(
+    at: Context, table: Table, rows: Iterator[pa.RecordBatch], schema: pa.Schema, staging: Location
 ) -> Generator[list[Location]]:
-    """Add the typed companions to rows.
+    """Add the typed companions to rows: in this process where all texts are of their usual form, else by Spark.
 
     Args:
-        spark: A Spark Connect session.
+        at: Connections and settings.
         table: Whose rows these are.
         rows: The table's own columns, and any others whose names begin with ``_``.
+        schema: The companions' types, among others.
         staging: A folder that this may use; it is gone in the end.
 
     Yields:
@@ -116,17 +119,29 @@ def typed_by_spark(
         if first is None:
             yield []
             return
-        plain, companions = folder / "plain.parquet", folder / "typed"
-        with plain.open("wb") as file, pq.ParquetWriter(file, first.schema, write_statistics=False) as parquet:
-            parquet.write_batch(first)
-            for batch in rows:
-                parquet.write_batch(batch)
-        if not any(column.parsed_as for column in table.columns):
-            yield [plain]
+        plain, done, names, odd = folder / "plain.parquet", folder / "typed.parquet", first.schema.names, False
+        with ExitStack() as files:
+            source = _written(files, plain, first.schema)
+            target: pq.ParquetWriter | None = None
+            for batch in itertools.chain([first], rows):
+                source.write_batch(batch)
+                if not odd and (typed := usual.typed(batch, table, schema)):
+                    target = target or _written(files, done, typed.schema)
+                    target.write_batch(typed)
+                else:
+                    odd = True
+        if not odd:
+            yield [done]
             return
-        more = [name for name in first.schema.names if name not in table.names]
-        typed(spark.read.parquet(str(plain)), table, more).write.parquet(str(companions))
-        yield sorted(companions.glob("*.parquet"), key=lambda each: each.name)
+        by_spark, more = folder / "by_spark", [name for name in names if name not in table.names]
+        by_spark_typed(at.spark.read.parquet(str(plain)), table, more).write.parquet(str(by_spark))
+        yield sorted(by_spark.glob("*.parquet"), key=lambda each: each.name)
+
+
+def _written(files: ExitStack, path: Location, schema: pa.Schema) -> pq.ParquetWriter:
+    """A Parquet file that is written as long as the others are."""
+    file = files.enter_context(path.open("wb"))
+    return files.enter_context(pq.ParquetWriter(file, schema, write_statistics=False))
 
 
 def read(paths: Iterable[Location], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

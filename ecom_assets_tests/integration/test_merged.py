@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+import json
+import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -11,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from ecom_assets.core import row_hash
@@ -19,9 +21,21 @@ from ecom_assets.core.addresses import Addresses
 from ecom_assets.core.boundary import LEFT_OUT
 from ecom_assets.core.layer import Built, Cut
 from ecom_assets.core.measure import Measure
-from ecom_assets.lake import companions, delta, maintenance, merge, quarantine, repeats, streamed, target
+from ecom_assets.dataset.model import Table
+from ecom_assets.lake import (
+    companions,
+    delta,
+    maintenance,
+    merge,
+    quarantine,
+    repeats,
+    rewrite,
+    streamed,
+    target,
+    usual,
+)
 from ecom_assets.lake.fates import Deliveries
-from ecom_assets.lake.typed import with_parsed
+from ecom_assets.lake.typed import typed, with_parsed
 from ecom_assets.paths import MERGED
 from ecom_assets.serving import postgres
 from ecom_assets_tests.tables import CLICK_STREAM
@@ -250,8 +264,12 @@ def test_every_reader_finds_the_same_time(make_topic: MakeTopic) -> None:
     for reader, rows in found.items():
         assert {key: time.replace(tzinfo=None) for key, time in rows} == expected, reader
     path = merge.folder(CLICK_STREAM, topic.settings)
-    for names in (None, {table.file_uris()[0].rpartition("/")[2]}, set()):  # no file came where all rows were repeated
-        assert companions.mismatches(topic.at.spark, CLICK_STREAM, path, table, names) == []
+    for names in (
+        None,
+        {table.file_uris()[0].rpartition("/")[2]: None},
+        {},
+    ):  # no file came where all rows were repeated
+        assert companions.mismatches(topic.at, CLICK_STREAM, path, table, names) == []
 
 
 def test_companions_are_verified_against_their_texts(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +295,45 @@ def test_companions_are_verified_against_their_texts(make_topic: MakeTopic, monk
         assert "in 1 rows" in problem
         DeltaTable(path).restore(before)
         assert not topic.merged().problems
+
+
+def test_spark_types_new_rows_where_a_text_is_odd(make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few usual rows would wait for Spark, or odd ones have no value since only Spark reads them."""
+    asked: list[str] = []
+
+    def counting(frame: DataFrame, table: Table, more: list[str]) -> DataFrame:
+        asked.append(table.name)
+        return typed(frame, table, more)
+
+    monkeypatch.setattr(rewrite, "by_spark_typed", counting)
+    topic = make_topic(CLICK_STREAM)
+    data = "{'product_id': 1, 'quantity': 2, 'payment_status': None}"
+    deliveries = [
+        [
+            event("a0", event_metadata=data),
+            event("a1", event_time="2016-06-30", event_metadata=r"{'promo_code': '\xe9'}"),
+        ],
+        [event("b0", event_metadata=data), event("b1", event_time="12:30")],
+        [
+            event("c0", event_metadata=data),
+            event("c1", event_time="2016-06-30", event_metadata=r"{'promo_code': '\xe9'}"),
+        ],
+    ]
+    for number, rows in enumerate(deliveries):
+        topic.send(*rows)
+        topic.stream()
+        topic.merge()
+        assert not topic.merged().problems
+        assert asked == ["click_stream"] * (number == 2)
+    columns = ["event_id", "event_time_ts", "metadata"]
+    found = DeltaTable(str(merge.folder(CLICK_STREAM, topic.settings))).to_pyarrow_table(columns=columns).to_pylist()
+    by_key = {row.pop("event_id"): row for row in found}
+    assert by_key["a0"] == by_key["b0"] == by_key["c0"]
+    assert by_key["a0"]["metadata"]["quantity"] == 2
+    assert by_key["b1"]["event_time_ts"] is None
+    assert by_key["c1"] == by_key["a1"]
+    assert by_key["c1"]["metadata"]["promo_code"] == "é"
+    assert by_key["c1"]["event_time_ts"] == datetime(2016, 6, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -358,6 +415,63 @@ TEXTS: dict[str, dict[str, str | None]] = {
 """Type of a companion -> text -> its value as PostgreSQL writes it."""
 
 
+def nested_texts(chance: random.Random, count: int) -> list[str | None]:
+    """Texts of structs and arrays, right and wrong ones, in all forms that exports have them in."""
+    inner = ["Baju", "", "it's", 'a "b"', "None of", "x\\y", "é\u2028", "True, False", "NaN", "tab\t"]
+    numbers = ["0", "-5", "007", "1.5", "1e3", "3000000000", "9223372036854775808", "NaN", "1_000", "0x1", "true", "1."]
+
+    def literal(text: str) -> str:
+        return chance.choice([repr, json.dumps, lambda each: f"'{each}'", lambda each: f'"{each}"'])(text)
+
+    def member() -> str:
+        name = chance.choice(["text", "number", "real", "flag", "small", "Text", "other", "list"])
+        null = chance.choice(["null", "None"])
+        values = {
+            "text": literal(chance.choice(inner)),
+            "flag": chance.choice(["true", "False", "True", "1"]),
+            "list": chance.choice(["[]", "['a', null]", '["a", "b"]', "[1]", "{}", "('a',)"]),
+        }
+        value = chance.choice([values.get(name, chance.choice(numbers)), chance.choice(numbers), null, null])
+        return f"{literal(name)}{chance.choice([':', ': ', ' :  '])}{value}"
+
+    def whole() -> str:
+        text = "{" + chance.choice([", ", ","]).join(member() for _ in range(chance.randrange(4))) + "}"
+        kind = chance.random()
+        if kind < 0.05:
+            return chance.choice(["", "null", "None", "[]", "5", text + "}", text + text, '1}{"value":2', text[:-1]])
+        return chance.choice([text] * 8 + [f" {text}", text + "\n"])
+
+    return [None if chance.random() < 0.03 else whole() for _ in range(count)]
+
+
+def test_structs_that_are_read_without_spark(spark: SparkSession) -> None:
+    """If this fails, a delivery's structs are others than those that a merge of the whole table makes of its texts."""
+    parts = "text: string, number: bigint, real: double, flag: boolean, small: int, list: array<string>"
+    texts = nested_texts(random.Random(20), 4000)
+    frame = spark.createDataFrame(pa.table({"n": range(len(texts)), "raw": pa.array(texts, pa.string())}))
+    of_spark = with_parsed(frame, "raw", "typed", f"struct<{parts}>").orderBy("n").toArrow()["typed"].combine_chunks()
+    kind = pa.struct(
+        [
+            *(("text", pa.string()), ("number", pa.int64()), ("real", pa.float64()), ("flag", pa.bool_())),
+            *(("small", pa.int32()), ("list", pa.list_(pa.string()))),
+        ]
+    )
+    read = 0
+    for text, value in zip(texts, of_spark.to_pylist(), strict=True):
+        found = usual.nested(pa.array([text], pa.string()), kind)
+        if found is not None:
+            assert found.to_pylist() == [value], text
+            read += text is not None
+        assert not companions._is_read_as(text, {"text": "another"}, kind)
+    assert read > 700, "what is usual is read here"
+    confirmed = sum(companions._is_read_as(t, v, kind) for t, v in zip(texts, of_spark.to_pylist(), strict=True))
+    assert confirmed > 1000, "and verified without Spark"
+    several = [text for text in texts if usual.nested(pa.array([text], pa.string()), kind) is not None]
+    together = usual.nested(pa.array(several, pa.string()), kind)
+    assert together is not None
+    assert together.to_pylist() == [of_spark[texts.index(text)].as_py() for text in several]
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 def test_one_rule_decides_what_a_text_is(spark: SparkSession, addresses: Addresses, kind: str) -> None:
     """If this fails, lake and PostgreSQL hold different values of one text (B5), or an open end stops a run (A1)."""
@@ -391,3 +505,9 @@ def test_one_rule_decides_what_a_text_is(spark: SparkSession, addresses: Address
     found = companions._Found()
     companions._compare(rows.column("raw"), values, table.columns[1], found)
     assert found.wrong == 0, found.example
+
+    schema = pa.schema([("typed", values.type)])
+    without_spark = [usual.typed(rows.slice(n, 1), table, schema) for n in range(len(texts))]
+    assert sum(each is not None for each in without_spark) > len(texts) // 2, "what is usual is typed here"
+    for n, each in enumerate(without_spark):
+        assert each is None or each["typed"].to_pylist() == [values[n].as_py()], texts[n]
