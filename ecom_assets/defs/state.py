@@ -91,7 +91,7 @@ def _progress(at: Context, table: Table, offsets: Offsets | None) -> Progress:
     version = delta.rows_version(place.table)
     merged = None
     if version and delta.rows_version(path := merge.folder(table, at.settings)):
-        merged = merge.merged_version(delta.opened(path), version.id)
+        merged = merge.merged_version(delta.latest(path), version.id)
     return Progress(
         table.name,
         offsets,

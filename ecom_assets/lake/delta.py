@@ -110,14 +110,30 @@ def at_version(path: Location, version: Version) -> DeltaTable:
     same = itertools.takewhile(lambda c: c.get("operation") in MAINTENANCE, later)
     newest = max((c["version"] for c in same), default=version.number)
     try:
-        return _at(str(path), version.id, newest)
+        return pinned(str(path), version.id, newest)
     except DeltaError as error:
         raise LakeError(f"{path}: expected its version {newest}, got: {error}", remedy) from error
 
 
-@lru_cache(maxsize=32)
-def _at(path: str, id_: str, number: int) -> DeltaTable:  # noqa: ARG001  another table may have the same numbers
-    """A version never changes, and its log is read each time that it is opened."""
+def latest(path: Location) -> DeltaTable:
+    """A table as it is now, for reading: others get the same one, so nothing may be committed through it.
+
+    To open a table takes longer the more commits there are since its last checkpoint, and each step looks at it.
+
+    Raises:
+        LakeError: There is no Delta table.
+    """
+    with _looking:
+        now = _current(path)
+        if str(path) not in _known:
+            return now
+        id_, number = str(now.metadata().id), now.version()
+    return pinned(str(path), id_, number)
+
+
+@lru_cache(maxsize=64)
+def pinned(path: str, id_: str, number: int) -> DeltaTable:  # noqa: ARG001  another table may have the same numbers
+    """A version, which never changes: others get the same table, so nothing may be committed through it."""
     return DeltaTable(path, version=number)
 
 
@@ -204,7 +220,7 @@ def size(delta: DeltaTable, names: Collection[str] | None = None) -> int:
 
 def records(path: Location) -> int:
     """The number of rows of a table, from its log; no data are read. A missing table has none."""
-    return count(DeltaTable(str(path))) if exists(path) else 0
+    return count(latest(path)) if exists(path) else 0
 
 
 def count(delta: DeltaTable, names: Collection[str] | Rows | None = None) -> int:
@@ -346,5 +362,5 @@ def head(path: Location, columns: list[str], rows: int) -> list[dict[str, Any]]:
     """The first few rows; none where there is no table."""
     if not exists(path):
         return []
-    first = next(batches(DeltaTable(str(path)), columns), None)
+    first = next(batches(latest(path), columns), None)
     return first.slice(0, rows).to_pylist() if first else []

@@ -102,7 +102,7 @@ def _news(path: Location, old: Version, new: Version) -> list[tuple[DeltaTable, 
 
     Maintenance moves rows to other files: what came before and after it is looked at in the versions of that time.
     """
-    now = DeltaTable(str(path))
+    now = delta.latest(path)
     behind = now.version() - old.number
     if old.id != new.id or behind < 1:
         return None
@@ -114,7 +114,7 @@ def _news(path: Location, old: Version, new: Version) -> list[tuple[DeltaTable, 
         for moved, group in itertools.groupby(commits, lambda commit: commit.get("operation") in delta.MAINTENANCE):
             numbers = [commit["version"] for commit in group]
             if not moved:
-                before, after = (DeltaTable(str(path), version=n) for n in (numbers[0] - 1, numbers[-1]))
+                before, after = (delta.pinned(str(path), new.id, n) for n in (numbers[0] - 1, numbers[-1]))
                 gone, came = delta.difference(before, after)
                 if gone or not all((path / name).exists() for name in came):
                     return None

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from ecom_assets.core.boundary import shown
 from ecom_assets.core.errors import LakeError, NotBuiltError
@@ -85,7 +84,7 @@ class MergedLayer(RowSource):
         """
         owner.register(at)
         version, path = self._streamed(at, table), merge.folder(table, at.settings)
-        if not repair and exists(path) and merge.merged_version(DeltaTable(str(path)), version.id) == version:
+        if not repair and exists(path) and merge.merged_version(delta.latest(path), version.id) == version:
             return Built(unchanged=True)
         rewrite.gather(path)
         rewrite.gather(history.folder(table, at.settings))
@@ -190,7 +189,7 @@ class MergedLayer(RowSource):
 
     def sample(self, at: Context, table: Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of about 100,000 rows."""
-        return delta.sample(delta.opened(merge.folder(table, at.settings)), list(columns))
+        return delta.sample(delta.latest(merge.folder(table, at.settings)), list(columns))
 
     def frame(self, at: Context, table: Table, cut: Cut) -> DataFrame:
         """The table's own columns at the cut as a Spark frame."""

@@ -32,6 +32,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import last_words
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import kafka_source, record_files, sink
+from ecom_assets.lake.delta import latest
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -81,7 +82,7 @@ def create(table: Table, target: Location) -> None:
     """
     wanted = Schema.from_arrow(record_files.columns(table))
     if exists(target):
-        found = DeltaTable(str(target)).schema()
+        found = latest(target).schema()
         if [(f.name, f.type) for f in found.fields] != [(f.name, f.type) for f in wanted.fields]:
             raise LakeError(
                 f"table {table.name}: expected the columns {_columns(wanted)} of {table.schema_file} in"
@@ -112,7 +113,7 @@ def seen(place: Place, table: Table, topic: str) -> dict[int, int]:
         return {}
     done = max((int(f.name) for f in (place.checkpoint / "commits").glob("[0-9]*")), default=-1)
     log = place.checkpoint / "offsets" / str(done)
-    return batch_offsets(log, table.name) if log.exists() else committed(DeltaTable(str(place.table)), topic)
+    return batch_offsets(log, table.name) if log.exists() else committed(latest(place.table), topic)
 
 
 def batch_offsets(log: Location, table: str) -> dict[int, int]:

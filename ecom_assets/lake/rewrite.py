@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from ecom_assets.core.batches import gathered
@@ -93,9 +92,9 @@ def gather(folder: Location) -> None:
     """
     if not exists(folder):
         return
-    table = DeltaTable(str(folder))
-    if sum(size < SMALL_BYTES for size in delta.files(table)["size_bytes"].to_pylist()) > SMALL_FILES:
-        table.optimize.compact(target_size=SMALL_BYTES)
+    sizes = delta.files(delta.latest(folder))["size_bytes"].to_pylist()
+    if sum(size < SMALL_BYTES for size in sizes) > SMALL_FILES:
+        delta.opened(folder).optimize.compact(target_size=SMALL_BYTES)
 
 
 @contextmanager

@@ -285,7 +285,7 @@ def _names(files: pa.Table) -> set[str]:
 
 def settled(table: Table, settings: Settings) -> bool:
     """Whether the quarantine holds exactly the undecodable records of the streamed table, content included."""
-    found = DeltaTable(str(folder(table, settings)))
+    found = delta.latest(folder(table, settings))
     path = quarantine.folder(table, settings)
     kept = Measure()
     if exists(path):
@@ -309,7 +309,7 @@ def _sum(rows: Iterable[Iterable[Any]]) -> Measure:
 def quarantine_undecoded(at: Context, table: Table) -> None:
     """Move the undecodable records of the streamed table to quarantine, in place of those there."""
     path = folder(table, at.settings)
-    if not undecoded(DeltaTable(str(path))):
+    if not undecoded(delta.latest(path)):
         quarantine.replace(None, table, at.settings, "topic")
         return
     with reachable(f"the quarantine of {table.name}"):

@@ -64,7 +64,7 @@ class Held:
         path = merge.folder(table, settings)
         if not exists(path):
             raise LakeError(f"merged/{table.name}: expected a Delta table in {path}, got none; materialize it first")
-        return cls(path, DeltaTable(str(path)))
+        return cls(path, delta.latest(path))
 
     @property
     def rows(self) -> int:

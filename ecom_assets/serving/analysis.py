@@ -13,7 +13,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, write_deltalake
 from psycopg.conninfo import conninfo_to_dict
 from pyspark.sql import functions as sf
 
@@ -22,6 +22,7 @@ from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.kind import is_nested
 from ecom_assets.dataset.model import Dataset, Table
+from ecom_assets.lake.delta import latest
 from ecom_assets.serving import postgres
 from ecom_assets.serving.cache import Cache
 from ecom_assets.serving.engines import ask_spark
@@ -101,7 +102,7 @@ def result(name: str, settings: Settings) -> Result | None:
     path = folder(name, settings)
     if not exists(path):
         return None
-    delta = DeltaTable(str(path))
+    delta = latest(path)
     version = json.loads(delta.history(1)[0].get("postgres", '""'))
     return Result(pa.table(delta.to_pyarrow_table()), version)
 

@@ -63,8 +63,8 @@ class SparkEngine:
         folders = {name: _published(self.dataset.tables[name], published, self.settings) for name in question.tables}
         session = self._session()
         tables = {
-            name: session.read.format("delta").option("versionAsOf", version).load(str(folder))
-            for name, (folder, version) in folders.items()
+            name: session.read.format("delta").option("versionAsOf", found.version()).load(str(folder))
+            for name, (folder, found) in folders.items()
         }
         try:
             return _settled(ask_spark(session, question, tables))
@@ -133,9 +133,8 @@ class DuckDBEngine:
         spill = self.settings.home / "spill"
         with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(spill)}) as connection:
             for name in question.tables:
-                folder, version = _published(self.dataset.tables[name], published, self.settings)
+                folder, found = _published(self.dataset.tables[name], published, self.settings)
                 try:
-                    found = DeltaTable(str(folder), version=version)
                     _view(connection, name, folder, found)
                 except DeltaError as error:
                     raise _gone(name, published) from error
@@ -168,8 +167,8 @@ def _without_zone(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def _published(table: Table, published: Publication, settings: Settings) -> tuple[Location, int]:
-    """Folder and version of a table, which must be the very table that was published."""
+def _published(table: Table, published: Publication, settings: Settings) -> tuple[Location, DeltaTable]:
+    """A table and its folder, which must be the very table that was published."""
     name = table.name
     label = published.merged[name]
     if not label:
@@ -179,7 +178,7 @@ def _published(table: Table, published: Publication, settings: Settings) -> tupl
         )
     folder = merge.folder(table, settings)
     try:
-        return folder, delta.at_version(folder, Version.parse(label)).version()
+        return folder, delta.at_version(folder, Version.parse(label))
     except LakeError as error:
         raise _gone(name, published) from error
 
@@ -205,7 +204,7 @@ def size(question: Query, published: Publication, settings: Settings, dataset: D
         NotPublishedError: A table of the publication is gone.
     """
     tables = (_published(dataset.tables[name], published, settings) for name in question.tables)
-    return sum(delta.size(DeltaTable(str(folder), version=version)) for folder, version in tables)
+    return sum(delta.size(found) for _, found in tables)
 
 
 def spark_unavailable(error: Exception) -> bool:

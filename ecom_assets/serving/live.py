@@ -23,6 +23,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
 from ecom_assets.kafka.clients import Clients
 from ecom_assets.lake import streamed
+from ecom_assets.lake.delta import latest
 
 COMMITS = 50
 """Micro-batches that are remembered of each table."""
@@ -69,7 +70,7 @@ def last_records(table: Table, settings: Settings, count: int) -> list[dict[str,
 
 @lru_cache(maxsize=16)
 def _stream(path: Location, commit: tuple[object, ...]) -> Stream:  # noqa: ARG001  part of the cache's key
-    delta = DeltaTable(str(path))
+    delta = latest(path)
     batches = [
         (datetime.fromtimestamp(entry["timestamp"] / 1000, UTC), rows)
         for entry in delta.history(COMMITS)
@@ -90,7 +91,7 @@ def _last_records(
     columns: tuple[str, ...],
     count: int,
 ) -> pl.DataFrame:
-    return _newest(path, DeltaTable(str(path)), columns, count)
+    return _newest(path, latest(path), columns, count)
 
 
 def _newest(path: Location, delta: DeltaTable, columns: tuple[str, ...], count: int) -> pl.DataFrame:
