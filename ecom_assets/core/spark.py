@@ -10,27 +10,22 @@ import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import grpc
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
-from pyspark.sql.connect.client import DefaultChannelBuilder
-from pyspark.sql.connect.client.retries import DefaultPolicy
-from pyspark.sql.connect.logging import logger as client_log
 
 from ecom_assets.core.home import hint
 
-if "SPARK_CONNECT_LOG_LEVEL" not in os.environ:
-    # PySpark's client logs nothing by default, for which it sets ``disabled``. Whoever configures logging by
-    # ``dictConfig``, as Dagster does, resets that, and each session that ends would print a warning.
-    client_log.setLevel(logging.CRITICAL + 1)
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 TIMEOUT = 10.0
 """Seconds within which a server must respond to a new session."""
 
-RETRIES = [DefaultPolicy(max_retries=9, max_backoff=5000)]
-"""A server that dies under a query is noticed in half a minute, a short pause of the network is bridged."""
-
+_client_loading = Lock()
+"""Packages of PySpark import one another in a circle: of two threads that begin at once, one would find half of one."""
 
 SESSION = {
     # First, since it takes effect only before the session's first query. Each streaming query would have a class
@@ -73,6 +68,15 @@ def connect(address: str, timeout: float = TIMEOUT) -> SparkSession:
     Raises:
         SparkConnectionError: No server responds there in time, or the address is not one.
     """
+    with _client_loading:  # half a second, which a run that needs no Spark can do without
+        from pyspark.sql import SparkSession
+        from pyspark.sql.connect.client import DefaultChannelBuilder
+        from pyspark.sql.connect.logging import logger
+
+    if "SPARK_CONNECT_LOG_LEVEL" not in os.environ:
+        # PySpark's client logs nothing by default, for which it sets ``disabled``. Whoever configures logging by
+        # ``dictConfig``, as Dagster does, resets that, and each session that ends would print a warning.
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         channel = DefaultChannelBuilder(address).toChannel()
     except PySparkException as error:
@@ -90,7 +94,7 @@ def connect(address: str, timeout: float = TIMEOUT) -> SparkSession:
     finally:
         channel.close()
     session = SparkSession.builder.remote(address).create()
-    session.client.set_retry_policies(RETRIES)
+    _bridge_pauses(session)
     for key, value in SESSION.items():
         session.conf.set(key, value)
     return session
@@ -153,8 +157,15 @@ def answers(session: SparkSession) -> bool:
     except (PySparkException, grpc.RpcError, ValueError):  # ValueError: a closed channel
         return False
     finally:
-        session.client.set_retry_policies(RETRIES)
+        _bridge_pauses(session)
     return True
+
+
+def _bridge_pauses(session: SparkSession) -> None:
+    """Notice a server that dies under a query in half a minute, and bridge a short pause of the network."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    session.client.set_retry_policies([DefaultPolicy(max_retries=9, max_backoff=5000)])
 
 
 def last_words(error: PySparkException) -> str:

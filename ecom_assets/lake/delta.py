@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -139,6 +140,14 @@ def pinned(path: str, id_: str, number: int) -> DeltaTable:  # noqa: ARG001  ano
 
 _known: dict[str, tuple[tuple[int, ...], DeltaTable]] = {}
 """Path -> the first commit of its log, as a file, and the table as it was looked at last."""
+FEW_ROWS = 10_000
+"""Rows of a file that are kept in memory together, once they are read."""
+KEPT_ROWS = 40_000
+"""Rows that are kept at a time."""
+_kept: OrderedDict[tuple[str, bytes], list[pa.RecordBatch]] = OrderedDict()
+"""File and positions -> the rows there, with all columns; a file never changes."""
+_keeping = Lock()
+
 _looking = Lock()
 """Held as long as a table of these is looked at: another thread would move it to a later version."""
 
@@ -300,6 +309,23 @@ def of_file(path: Location, columns: list[str], gone: np.ndarray | None = None) 
 
 
 def _some(path: Location, columns: list[str], only: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """Some rows of a file; a few are read once, since each layer and each check asks for those of a delivery."""
+    if len(only) > FEW_ROWS:
+        yield from _picked(path, columns, only)
+        return
+    key = (str(path), only.tobytes())
+    with _keeping:
+        rows = _kept.pop(key, None)
+    if rows is None:
+        rows = list(_picked(path, None, only))
+    with _keeping:
+        _kept[key] = rows  # the last one that was used
+        while sum(len(batch) for each in _kept.values() for batch in each) > KEPT_ROWS:
+            _kept.popitem(last=False)
+    yield from (batch.select(columns) for batch in rows)
+
+
+def _picked(path: Location, columns: list[str] | None, only: np.ndarray) -> Iterator[pa.RecordBatch]:
     """Some rows of a file; row groups that have none of them are not read."""
     with path.open("rb") as source, pq.ParquetFile(source, buffer_size=1 << 20) as parquet:
         end = 0

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
-from pyarrow import dataset
 
 from ecom_assets.core.location import Location
 from ecom_assets.lake import delta, vectors
 from ecom_assets.lake.delta import Rows
+
+if TYPE_CHECKING:
+    from pyarrow import dataset
 
 
 def create(
@@ -55,7 +58,13 @@ def create(
     parts: list[str] = []
     if plain:
         connection.read_parquet(plain, union_by_name=True).create_view(_part(parts, name))
-    for how, positions in (("ANTI", without), ("SEMI", some)):
+    few = {file: only for file, only in some.items() if len(only) <= delta.FEW_ROWS}
+    if few:
+        columns = [field.name for field in found.schema().fields]
+        rows = delta.batches(found, columns, names=few)
+        connection.register(_part(parts, name), pa.Table.from_batches(rows, pa.schema(found.schema().to_arrow())))
+    many = {file: only for file, only in some.items() if file not in few}
+    for how, positions in (("ANTI", without), ("SEMI", many)):
         if positions:
             paths = {str(folder / file): each for file, each in positions.items()}
             part = _part(parts, name)
@@ -84,6 +93,8 @@ def _part(parts: list[str], name: str) -> str:
 
 def _scan(found: DeltaTable, files: list[str], schema: pa.Schema | None) -> dataset.Dataset:
     """Files of a table as Arrow reads them, wherever they are; a lake in HDFS has no deletion vectors."""
+    from pyarrow import dataset  # and with it pandas, a quarter of a second
+
     whole = found.to_pyarrow_dataset(schema=schema)
     parts = [part for part in whole.get_fragments() if part.path.rpartition("/")[2] in files]
     return dataset.FileSystemDataset(parts, whole.schema, whole.format, whole.filesystem)
