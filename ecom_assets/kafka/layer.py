@@ -193,8 +193,8 @@ class TopicLayer(OffsetSource):
             TopicError: A range cannot be read to its end.
         """
         topic = self.stored_as(at.settings, table)
-        with _kafka(at, f"read {topic}") as (access, admin):
-            leaders = topics.leaders(admin, topic) if access.plain else {}
+        with _kafka(at, f"read {topic}") as (access, _):
+            leaders = reader.leaders(access, topic)
             for partition, end in sorted(ends.items()):
                 span = Span(partition, start.get(partition, 0), end)
                 with closing(reader.records(access, topic, span, leaders.get(partition))) as parts:

@@ -5,6 +5,8 @@ What belongs here: how Kafka keeps the owner. What an owner is, and the refusal,
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -64,13 +66,16 @@ def register(access: Clients, admin: AdminClient, settings: Settings) -> None:
 
 
 def _first(access: Clients, topic: str, end: int) -> Owner | None:
-    for batch in reader.messages(access, topic, reader.Span(0, 0, end)):
-        value = batch[0].value() or b""
+    leader = reader.leaders(access, topic).get(0)
+    with closing(reader.records(access, topic, reader.Span(0, 0, end), leader)) as parts:
+        first = next((part for part in parts if len(part)), None)
+    if first is not None:
+        value = first.values[0].as_py() or b""
         try:
             return Owner.from_text(value.decode())
         except (ValueError, TypeError) as error:
             raise TopicError(
-                f"topic {topic}, offset {batch[0].offset()}: expected the owner of the namespace, got {value!r};"
+                f"topic {topic}, offset {first.offsets[0]}: expected the owner of the namespace, got {value!r};"
                 " something else writes to this topic",
                 "choose another namespace (ECOM_NAMESPACE)",
             ) from error

@@ -390,7 +390,9 @@ class Ingest:
         self.worker = Worker(writer, table, settings.namespace, self.topic_id)
         ids, end = (self.topic_id, book_id), topics.ends(admin, book)[0]
         known = sent.of(ids, end, chunks) if sent else []
-        entries = ledger.entries(access, book, sent.offset if sent and known else 0, end)
+        entries = ledger.entries(
+            access, book, sent.offset if sent and known else 0, end, reader.leaders(access, book).get(0)
+        )
         mine = [e for e in entries if e.topic_id == self.topic_id]
         self.done = {c.name: c for c in known} | {e.chunk.name: e.chunk for e in mine if e.kind == "own"}
         first = list(itertools.takewhile(lambda c: c.name in self.done, chunks))

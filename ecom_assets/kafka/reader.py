@@ -106,7 +106,7 @@ def measure(
 
     def read(span: Span) -> Found:
         found = Found()
-        parts = records(access, topic, span, leaders.get(span.partition))
+        parts = records(access, topic, span, of.get(span.partition))
         with closing(parts):
             for part in parts:
                 found += _found(part, topic, span.partition, table)
@@ -115,7 +115,7 @@ def measure(
                         progress(len(part))
         return found
 
-    leaders = topics.leaders(access.admin(), topic) if access.plain and wanted else {}
+    of = leaders(access, topic) if wanted else {}
     # A thread for each: much of their work is done outside of the interpreter's lock.
     with ThreadPoolExecutor(READERS) as pool:
         return dict(zip(wanted, pool.map(read, wanted), strict=True))
@@ -128,14 +128,20 @@ def head(access: Clients, topic: str, table: Table, rows: int) -> list[dict[str,
     first = topics.first_offsets(admin, parts).get(topic, {})
     ends = topics.end_offsets(admin, parts, committed=True).get(topic, {})
     found: list[dict[str, Any]] = []
+    of = leaders(access, topic)
     for partition, end in sorted(ends.items()):
-        with closing(records(access, topic, Span(partition, first[partition], end), None)) as read:
+        with closing(records(access, topic, Span(partition, first[partition], end), of.get(partition))) as read:
             for part in read:
                 batch, _ = topic_rows.rows_of(part.values, table, part.keys)
                 found += batch.slice(0, rows - len(found)).to_pylist()
                 if len(found) == rows:
                     return found
     return found
+
+
+def leaders(access: Clients, topic: str) -> dict[int, tuple[str, int]]:
+    """Partition -> host and port of its leader, where it may be read from by Kafka's own protocol."""
+    return topics.leaders(access.admin(), topic) if access.plain else {}
 
 
 def records(access: Clients, topic: str, span: Span, leader: tuple[str, int] | None) -> Generator[rpc.Records]:
