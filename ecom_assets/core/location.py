@@ -292,9 +292,17 @@ def move_over(path: Location, target: Location) -> None:
 
 def exists(path: Location) -> bool:
     """Whether a folder holds a Delta table."""
+    log = path / "_delta_log"
+    if isinstance(log, Path):  # not all of it is listed, since a commit is soon found
+        return log.is_dir() and _any_commit(log)
     from deltalake import DeltaTable  # a tenth of a second, which Spark's Python workers can do without
 
-    return (path / "_delta_log").exists() and DeltaTable.is_deltatable(str(path))
+    return log.exists() and DeltaTable.is_deltatable(str(path))
+
+
+def _any_commit(log: Path) -> bool:
+    with os.scandir(log) as entries:
+        return any(entry.name.endswith((".json", ".parquet")) for entry in entries)
 
 
 AnyLocation = TypeVar("AnyLocation", Path, HdfsPath, Location)

@@ -75,22 +75,7 @@ def rows_version(path: Location) -> Version | None:
 
     Reads the last few commits, however long the log is.
     """
-    if not exists(path):
-        return None
-    with _looking:
-        return _rows_version(_current(path))
-
-
-def _rows_version(delta: DeltaTable) -> Version:
-    table, limit = str(delta.metadata().id), LOOK_BACK
-    while True:
-        commits = delta.history(limit)
-        for commit in commits:
-            if commit.get("operation") not in MAINTENANCE:
-                return Version(table, commit["version"])
-        if len(commits) < limit:
-            return Version(table, delta.version())  # the log of what came before was cleaned up
-        limit *= 4
+    return _rows_version(str(path), *_named(latest(path))) if exists(path) else None
 
 
 def at_version(path: Location, version: Version) -> DeltaTable:
@@ -100,14 +85,12 @@ def at_version(path: Location, version: Version) -> DeltaTable:
         LakeError: There is no such table any more, or its log does not reach back that far.
     """
     remedy = "materialize what was built from it again"
-    with _looking:
-        delta = _current(path)
-        if str(delta.metadata().id) != version.id:
-            raise LakeError(
-                f"{path}: expected the Delta table {version.id}, got {delta.metadata().id}: it was rebuilt", remedy
-            )
-        behind = delta.version() - version.number
-        later = sorted(delta.history(behind) if behind > 0 else [], key=lambda c: c["version"])
+    now = latest(path)
+    id_, last = _named(now)
+    if id_ != version.id:
+        raise LakeError(f"{path}: expected the Delta table {version.id}, got {id_}: it was rebuilt", remedy)
+    behind = last - version.number
+    later = sorted(now.history(behind) if behind > 0 else [], key=lambda c: c["version"])
     same = itertools.takewhile(lambda c: c.get("operation") in MAINTENANCE, later)
     newest = max((c["version"] for c in same), default=version.number)
     try:
@@ -117,29 +100,92 @@ def at_version(path: Location, version: Version) -> DeltaTable:
 
 
 def latest(path: Location) -> DeltaTable:
-    """A table as it is now, for reading: others get the same one, so nothing may be committed through it.
+    """A table as it is now; others get the same one, so it must stay at its version.
 
-    To open a table takes longer the more commits there are since its last checkpoint, and each step looks at it.
+    To open a table takes longer the more commits there are since its last checkpoint, and to list its log the more
+    there are at all. A look at two files tells whether there is a new one.
 
     Raises:
         LakeError: There is no Delta table.
     """
-    with _looking:
-        now = _current(path)
-        if str(path) not in _known:
-            return now
-        id_, number = str(now.metadata().id), now.version()
-    return pinned(str(path), id_, number)
+    if not isinstance(path, Path):
+        return opened(path)
+    known = _newest.get(str(path))
+    if known is None or known[0] != _last_commit(path, known[1]):
+        table = opened(path)
+        known = _newest[str(path)] = _last_commit(path, table), table
+        _keep((str(path), *_named(table)), table)
+    return known[1]
 
 
-@lru_cache(maxsize=64)
-def pinned(path: str, id_: str, number: int) -> DeltaTable:  # noqa: ARG001  another table may have the same numbers
-    """A version, which never changes: others get the same table, so nothing may be committed through it."""
-    return DeltaTable(path, version=number)
+def _last_commit(path: Path, table: DeltaTable) -> tuple[int, ...] | None:
+    """The last commit of a table, as a file; ``None`` if there is a newer one, or another table in its place."""
+    log, number = path / "_delta_log", table.version()
+    try:
+        return None if (log / f"{number + 1:020}.json").exists() else stamp(log / f"{number:020}.json")
+    except FileNotFoundError:
+        return None
 
 
-_known: dict[str, tuple[tuple[int, ...], DeltaTable]] = {}
-"""Path -> the first commit of its log, as a file, and the table as it was looked at last."""
+def pinned(path: str, id_: str, number: int) -> DeltaTable:
+    """A table at a version, which others get too."""
+    with _keeping:
+        table = _versions.get((path, id_, number))
+    return table or _keep((path, id_, number), DeltaTable(path, version=number))
+
+
+def _keep(key: tuple[str, str, int], table: DeltaTable) -> DeltaTable:
+    with _keeping:
+        _versions[key] = table
+        if len(_versions) > KEPT_VERSIONS:
+            _versions.popitem(last=False)
+    return table
+
+
+def _named(table: DeltaTable) -> tuple[str, int]:
+    """A table's id and version."""
+    return str(table.metadata().id), table.version()
+
+
+def transaction(table: DeltaTable, app_id: str) -> int | None:
+    """The version of a transaction identifier in a version of a table; ``None`` if it has none.
+
+    delta-rs looks through the log for it, which is longer for each commit.
+    """
+    key = (table.table_uri, *_named(table), app_id)
+    with _keeping:
+        if key in _transactions:
+            return _transactions[key]
+    found = table.transaction_version(app_id)
+    with _keeping:
+        _transactions[key] = found
+        if len(_transactions) > KEPT_TRANSACTIONS:
+            _transactions.popitem(last=False)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _rows_version(path: str, id_: str, number: int) -> Version:
+    delta, limit = pinned(path, id_, number), LOOK_BACK
+    while True:
+        commits = delta.history(limit)
+        for commit in commits:
+            if commit.get("operation") not in MAINTENANCE:
+                return Version(id_, commit["version"])
+        if len(commits) < limit:
+            return Version(id_, number)  # the log of what came before was cleaned up
+        limit *= 4
+
+
+_newest: dict[str, tuple[tuple[int, ...] | None, DeltaTable]] = {}
+"""Path -> the last commit of its log, as a file, and the table."""
+KEPT_VERSIONS = 64
+"""Versions of tables that are kept open; a version never changes."""
+_versions: OrderedDict[tuple[str, str, int], DeltaTable] = OrderedDict()
+"""Path, id and version of a table -> the table."""
+KEPT_TRANSACTIONS = 1024
+_transactions: OrderedDict[tuple[str, str, int, str], int | None] = OrderedDict()
+"""URI, id and version of a table, and a transaction identifier -> its version."""
 FEW_ROWS = 10_000
 """Rows of a file that are kept in memory together, once they are read."""
 KEPT_ROWS = 40_000
@@ -147,27 +193,7 @@ KEPT_ROWS = 40_000
 _kept: OrderedDict[tuple[str, bytes], list[pa.RecordBatch]] = OrderedDict()
 """File and positions -> the rows there, with all columns; a file never changes."""
 _keeping = Lock()
-
-_looking = Lock()
-"""Held as long as a table of these is looked at: another thread would move it to a later version."""
-
-
-def _current(path: Location) -> DeltaTable:
-    """A table as it is now, for a look at its log; only the commits since the last look are read."""
-    first = path / "_delta_log" / f"{0:020}.json"
-    if not isinstance(first, Path) or not first.exists():
-        return opened(path)
-    begun, known = stamp(first), _known.get(str(path))
-    if known and known[0] == begun:  # else another table came in its place
-        try:
-            known[1].update_incremental()
-        except (DeltaError, OSError):
-            pass
-        else:
-            return known[1]
-    table = opened(path)
-    _known[str(path)] = begun, table
-    return table
+"""Held while one of these changes."""
 
 
 def opened(path: Location) -> DeltaTable:

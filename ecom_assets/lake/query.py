@@ -32,7 +32,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import last_words
 from ecom_assets.dataset.model import Table
 from ecom_assets.lake import kafka_source, record_files, sink
-from ecom_assets.lake.delta import latest
+from ecom_assets.lake.delta import latest, transaction
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -144,7 +144,7 @@ def committed(delta: DeltaTable, topic: str) -> dict[int, int]:
     known = 1 + (pc.max(files["max._partition"]).as_py() or 0) if files.num_rows else 0
     ends: dict[int, int] = {}
     for partition in itertools.count():
-        end = delta.transaction_version(record_files.app_id(topic, partition))
+        end = transaction(delta, record_files.app_id(topic, partition))
         if end is not None:
             ends[partition] = end
         elif partition >= known:

@@ -22,6 +22,7 @@ from ecom_assets.core.location import Location
 from ecom_assets.core.measure import Measure
 from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Table
+from ecom_assets.lake import delta
 from ecom_assets.lake.delta import Version
 from ecom_assets.lake.fates import PLACED, Deliveries
 from ecom_assets.lake.typed import typed
@@ -45,7 +46,7 @@ def app_id(streamed_id: str) -> str:
 
 def merged_version(merged: DeltaTable, streamed_id: str) -> Version | None:
     """The version of a streamed table that a merged one holds; ``None`` if it was built from another table."""
-    number = merged.transaction_version(app_id(streamed_id))
+    number = delta.transaction(merged, app_id(streamed_id))
     return None if number is None else Version(streamed_id, number)
 
 
