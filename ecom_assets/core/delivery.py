@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,6 +129,16 @@ def files(table: Table, settings: Settings) -> dict[int, Path]:
     where = folder(settings)
     found = ((name, f"{where}/{name}/{table.csv}") for name in _names(where))
     return {int(name): Path(path) for name, path in found if os.path.exists(path)}  # noqa: PTH110  as below
+
+
+def states(table: Table, settings: Settings) -> dict[int, str]:
+    """Size and time of a table's files, as ``files`` lists them."""
+    where, found = folder(settings), {}
+    for name in _names(where):
+        with suppress(FileNotFoundError):
+            state = os.stat(f"{where}/{name}/{table.csv}")  # noqa: PTH116  as below
+            found[int(name)] = f"{state.st_size}-{state.st_mtime_ns}"
+    return found
 
 
 # These are asked for many times in a run, and about every delivery that there ever was: on paths as texts, that takes

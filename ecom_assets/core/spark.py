@@ -21,6 +21,11 @@ from ecom_assets.core.home import hint
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+if "SPARK_CONNECT_LOG_LEVEL" not in os.environ:
+    # PySpark's client logs nothing by default, for which it sets ``disabled``. Whoever configures logging by
+    # ``dictConfig``, as Dagster does, resets that, and each session that ends would print a warning.
+    logging.getLogger("pyspark.sql.connect.logging").setLevel(logging.CRITICAL + 1)
+
 TIMEOUT = 10.0
 """Seconds within which a server must respond to a new session."""
 
@@ -71,12 +76,7 @@ def connect(address: str, timeout: float = TIMEOUT) -> SparkSession:
     with _client_loading:  # half a second, which a run that needs no Spark can do without
         from pyspark.sql import SparkSession
         from pyspark.sql.connect.client import DefaultChannelBuilder
-        from pyspark.sql.connect.logging import logger
 
-    if "SPARK_CONNECT_LOG_LEVEL" not in os.environ:
-        # PySpark's client logs nothing by default, for which it sets ``disabled``. Whoever configures logging by
-        # ``dictConfig``, as Dagster does, resets that, and each session that ends would print a warning.
-        logger.setLevel(logging.CRITICAL + 1)
     try:
         channel = DefaultChannelBuilder(address).toChannel()
     except PySparkException as error:

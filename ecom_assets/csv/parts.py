@@ -6,10 +6,13 @@ What belongs here: deciding what is new for a layer, so that its cost follows th
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from ecom_assets.core import delivery
@@ -60,11 +63,11 @@ def raw_chain(table: Table, settings: Settings) -> list[str]:
     Raises:
         FileNotFoundError: There is no first file.
     """
-    return _named({FIRST: raw_file(table, settings)} | delivery.files(table, settings))
+    return _named({FIRST: states.file_state(raw_file(table, settings))} | delivery.states(table, settings))
 
 
-def _named(files: Mapping[int, Path]) -> list[str]:
-    return chain([[sequence, states.file_state(path)] for sequence, path in files.items()])
+def _named(files: Mapping[int, str]) -> list[str]:
+    return chain([[sequence, state] for sequence, state in files.items()])
 
 
 def chain(contents: Sequence[Any]) -> list[str]:
@@ -72,10 +75,27 @@ def chain(contents: Sequence[Any]) -> list[str]:
 
     So one short name stands for all that came so far, and shows what was added since.
     """
-    names: list[str] = []
-    for number, content in enumerate(contents, 1):
+    if not contents:
+        return []
+    key = json.dumps(contents[0])
+    with _naming:
+        before, names = _chains.pop(key, ([], []))
+    same = next((n for n, (a, b) in enumerate(zip(before, contents, strict=False)) if a != b), len(before))
+    names = names[: min(same, len(contents))]
+    for number, content in enumerate(contents[len(names) :], len(names) + 1):
         names.append(f"{number}:{states.digest(names[-1] if names else '', content)}")
-    return names
+    with _naming:
+        _chains[key] = list(contents), names
+        if len(_chains) > KEPT_CHAINS:
+            _chains.popitem(last=False)
+    return list(names)
+
+
+KEPT_CHAINS = 256
+_chains: OrderedDict[str, tuple[list[Any], list[str]]] = OrderedDict()
+"""First content -> the contents that were named last, and their names: a run asks many times, of ever more of them."""
+_naming = Lock()
+"""Held while they change."""
 
 
 def counted(position: str) -> int:
@@ -119,7 +139,7 @@ class Held:
 
     @cached_property
     def _chain(self) -> list[str]:
-        return _named({part.sequence: part.path for part in self._parts})
+        return _named({part.sequence: states.file_state(part.path) for part in self._parts})
 
     def missing(self, *, rebuild: bool) -> list[Part]:
         """The parts that the layer does not hold, in order; all if it was built from others, or with other inputs.

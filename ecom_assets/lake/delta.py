@@ -361,8 +361,14 @@ def _picked(path: Location, columns: list[str] | None, only: np.ndarray) -> Iter
                 continue
             for batch in parquet.iter_batches(BATCH_ROWS, [group], columns):
                 if len(at := within(only, first, len(batch))):
-                    yield batch.take(pa.array(at))
+                    yield _plain(batch).take(pa.array(at))
                 first += len(batch)
+
+
+def _plain(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows whose texts Arrow can take some of; a writer may have chosen another layout for them."""
+    kinds = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    return rows.cast(pa.schema([field.with_type(kinds.get(field.type, field.type)) for field in rows.schema]))
 
 
 def without(batch: pa.RecordBatch, positions: np.ndarray) -> pa.RecordBatch:

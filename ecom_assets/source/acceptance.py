@@ -35,7 +35,7 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.source import arrival, places
 from ecom_assets.source.arrival import Arrived
-from ecom_assets.source.places import Place
+from ecom_assets.source.places import Entry, Place
 
 BLOCK = 4 << 20
 """Bytes copied at a time."""
@@ -91,7 +91,7 @@ class _RefusedError(Exception):
     """A file that changed in a way that is not declared."""
 
 
-def origin(file: Arrived) -> Origin:
+def origin(file: Arrived | Entry) -> Origin:
     """A file as it is now."""
     return Origin(str(file.path), file.bytes, file.modified_ns)
 
@@ -112,8 +112,10 @@ def waiting(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> 
     # The home has copies of all that it has accepted. Tables that grow do so by the sizes of their first files.
     if grows(settings) or source.lacks():
         return []
-    found = [f for f in arrival.scan(source, dataset) if settings.delivery in ("", f.delivery)]
-    return [f for f in found if f.table and f.is_settled and f.is_complete and known.is_new(origin(f))]
+    # Of thousands of files most have been accepted for long.
+    found = arrival.scan(source, dataset, lambda entry: known.is_new(origin(entry)))
+    named = [f for f in found if f.table and settings.delivery in ("", f.delivery)]
+    return [f for f in named if f.is_settled and f.is_complete]
 
 
 def upcoming(settings: Settings, dataset: Dataset, first: Sequence[Accepted]) -> tuple[int, str] | None:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 
 from ecom_assets.dataset.model import Dataset
-from ecom_assets.source.places import Place, is_hidden
+from ecom_assets.source.places import Entry, Place, is_hidden
 
 QUIET_SECONDS = 5.0
 """Seconds without a change after which a file counts as complete."""
@@ -62,12 +63,13 @@ class Arrived:
         return self.is_whole or time.time() - self.modified >= QUIET_SECONDS
 
 
-def scan(place: Place, dataset: Dataset) -> list[Arrived]:
+def scan(place: Place, dataset: Dataset, wanted: Callable[[Entry], bool] | None = None) -> list[Arrived]:
     """All files of a source and its folders, as deep as patterns go, hidden ones left out.
 
     Args:
         place: The source.
         dataset: Whose tables are looked for.
+        wanted: Whether a file is wanted; all are, if it is not given.
 
     Returns:
         The files in the order of deliveries and tables; those that are not recognized last.
@@ -81,7 +83,7 @@ def scan(place: Place, dataset: Dataset) -> list[Arrived]:
     marked = {each.path.parent for each in entries if each.path.name == dataset.marker}
     found = []
     for each in entries:
-        if is_hidden(each.path.name):
+        if is_hidden(each.path.name) or (wanted and not wanted(each)):
             continue
         table, delivery = recognized(each.path, dataset)
         complete = not dataset.marker or each.path.parent in marked
