@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FILE_BYTES = 1 << 30
 """A file is ended with the row group by which its rows exceed this in memory; on disk they take about a quarter."""
 SMALL_BYTES = 4 << 20
-SMALL_FILES = 50
+SMALL_FILES = 20
 """So many files smaller than that a table may have."""
 GROUP_ROWS = 1 << 17
 """Rows of a row group: as many as are in memory at a time."""

@@ -45,7 +45,7 @@ ON_DISK = 32
 """So many times that where the lake is a folder of this machine, which DuckDB's own reader reads. Nine questions over
 13.8 million rows, 1.3 GB, take 3.3 s together on two cores; a warm Spark needs 14.8 s for them."""
 
-WARMERS = 3
+WARMERS = 2
 """Questions computed concurrently when all results are precomputed."""
 
 
