@@ -110,7 +110,7 @@ def deliveries(settings: Settings) -> list[Delivery]:
         HomeError: The record of one is damaged.
     """
     where = folder(settings)
-    return [_read(record, _touched(record)) for record in (f"{where}/{name}/{RECORD}" for name in _names(where))]
+    return list(_all(str(where), _touched(str(where))))
 
 
 def are_small(settings: Settings, after: int | None = None) -> bool:
@@ -145,18 +145,24 @@ def states(table: Table, settings: Settings) -> dict[int, str]:
 # a tenth of the time.
 
 
-def _names(where: Path) -> list[str]:
+def _names(where: str | Path) -> list[str]:
     try:
         return sorted(name for name in os.listdir(where) if name.isdecimal())  # noqa: PTH208
     except FileNotFoundError:
         return []
 
 
-def _touched(record: str) -> int:
+def _touched(path: str) -> int:
     try:
-        return os.stat(record).st_mtime_ns  # noqa: PTH116
+        return os.stat(path).st_mtime_ns  # noqa: PTH116
     except FileNotFoundError:
         return 0
+
+
+@lru_cache(16)
+def _all(where: str, _: int) -> tuple[Delivery, ...]:
+    """A delivery comes into the folder as a whole, and so the folder tells when there is a new one."""
+    return tuple(_read(record, _touched(record)) for record in (f"{where}/{name}/{RECORD}" for name in _names(where)))
 
 
 @lru_cache(4096)

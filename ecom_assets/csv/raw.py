@@ -29,6 +29,9 @@ from ecom_assets.dataset.model import Dataset, Table
 Waiting = Callable[[Settings, Dataset], Sequence[tuple[str, str]]]
 """What a build would bring: table, and a name of the file and its state. Reads no file."""
 
+FRESH_SECONDS = 1.0
+"""For so long, what was found to wait in the source does: it may have thousands of files, and each table asks."""
+
 Acquire = Callable[[Settings, Dataset, Callable[[str, int, int], None] | None], Mapping[str, Path]]
 """Puts the files of all tables in their places, or finds them there; reports table, rows done and rows in all."""
 
@@ -60,7 +63,7 @@ class RawLayer(Layer):
         settings, now = at.settings, _state(table, at.settings)
         if settings.source == "synthetic":
             return states.digest(settings.source, settings.scale, settings.seed, now)
-        new = [name for of, name in self._waiting(settings, at.dataset) if of == table.name]
+        new = [name for of, name in self._look(at) if of == table.name]
         return states.digest(settings.source, now, *new)
 
     @override
@@ -74,13 +77,22 @@ class RawLayer(Layer):
         Returns:
             The table's share: its rows, and the seconds by its bytes.
         """
-        waits = any(of == table.name for of, _ in self._waiting(at.settings, at.dataset))
+        waits = any(of == table.name for of, _ in self._look(at))
         return at.opened(type(self), _acquisition).built(at, table, self._acquire, waits=waits)
+
+    def _look(self, at: Context) -> Sequence[tuple[str, str]]:
+        """What waits in the source: as ``receive`` has just found, or by a look of its own."""
+        since, found = at.opened(type(self), _acquisition).looked
+        if time.monotonic() - since < FRESH_SECONDS:
+            return found
+        return self._waiting(at.settings, at.dataset)
 
     @override
     def receive(self, at: Context) -> None:
+        acquisition = at.opened(type(self), _acquisition)
         if self._waiting(at.settings, at.dataset):
-            at.opened(type(self), _acquisition).receive(at, self._acquire)
+            acquisition.receive(at, self._acquire)
+        acquisition.looked = time.monotonic(), self._waiting(at.settings, at.dataset)
 
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:
@@ -151,6 +163,7 @@ class _Acquisition:
     def __init__(self) -> None:
         self._lock = Lock()
         self._pending: dict[str, tuple[str, Built]] = {}
+        self.looked: tuple[float, Sequence[tuple[str, str]]] = -FRESH_SECONDS, []
 
     def receive(self, at: Context, acquire: Acquire) -> None:
         """Bring the files of all tables."""
