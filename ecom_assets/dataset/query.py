@@ -37,14 +37,22 @@ OneOrTwo = Annotated[str, Field(pattern=r"^\s*[^\s,]+\s*(,\s*[^\s,]+\s*)?$")]
 """One name, or two with a comma between them."""
 
 
-class ViewForm(Form):
-    """The header of a view."""
+class ReadingForm(Form):
+    """What each header says."""
 
     tables: Names
     """Tables that it reads."""
 
 
-class QueryForm(ViewForm):
+class ViewForm(ReadingForm):
+    """The header of a view."""
+
+    by_file: bool = False
+    """Whether it may be computed of some of its table's rows at a time, and the results be put together: a query then
+    reads what was kept of the rows that were there before. It reads one table, and the query adds its rows up."""
+
+
+class QueryForm(ReadingForm):
     """The header of a query."""
 
     title: Annotated[str, Field(min_length=1)]
@@ -56,7 +64,7 @@ class QueryForm(ViewForm):
     """Title -> a chart of the result; a table of all of it if there is none."""
 
 
-F = TypeVar("F", bound=ViewForm)
+F = TypeVar("F", bound=ReadingForm)
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,13 @@ class View:
         name: Its name.
         sql: Engine -> its SELECT.
         tables: The tables it reads.
+        by_file: Whether it may be computed of each file of its table alone.
     """
 
     name: str
     sql: dict[str, str]
     tables: tuple[str, ...]
+    by_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,9 +133,12 @@ def read(folder: Path, tables: Collection[str]) -> tuple[dict[str, Query], list[
             continue
         documents = {engine: Document.sql(other) for engine, other in texts.items()}
         headers = {engine: _header(document, ViewForm, tables, faults) for engine, document in documents.items()}
-        if header := all(headers.values()) and headers[ENGINES[0]]:
+        if header := all(headers.values()) and headers["duckdb"]:
             sql = {engine: document.values[""] for engine, document in documents.items()}
-            views[name] = View(name, sql, tuple(_names(header.tables)))
+            views[name] = View(name, sql, tuple(_names(header.tables)), header.by_file)
+            if header.by_file and len(views[name].tables) != 1:
+                key = ("tables",)
+                faults.append(documents["duckdb"].fault(key, "expected one table of a view by file, got several"))
     queries: dict[str, Query] = {}
     for file in sorted(folder.glob("queries/*.sql")):
         document = Document.sql(file)

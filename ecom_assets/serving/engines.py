@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import duckdb
 import grpc
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -25,9 +24,10 @@ from ecom_assets.core.settings import Settings
 from ecom_assets.core.spark import SparkConnectionError, answers, connect
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.dataset.query import Query
-from ecom_assets.lake import delta, merge, views
+from ecom_assets.lake import delta, merge
 from ecom_assets.lake.delta import Version
 from ecom_assets.servers.stack import Stack
+from ecom_assets.serving import tables
 from ecom_assets.serving.publication import NotPublishedError, Publication
 
 if TYPE_CHECKING:
@@ -130,41 +130,19 @@ class DuckDBEngine:
         Raises:
             NotPublishedError: A table of the publication is gone.
         """
-        spill = self.settings.home / "spill"
-        with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(spill)}) as connection:
-            for name in question.tables:
-                folder, found = _published(self.dataset.tables[name], published, self.settings)
+        held = {name: _published(self.dataset.tables[name], published, self.settings) for name in question.tables}
+        with tables.connect(self.settings) as connection:
+            for name, (folder, found) in held.items():
                 try:
-                    _view(connection, name, folder, found)
+                    tables.give_table(connection, name, folder, found)
                 except DeltaError as error:
                     raise _gone(name, published) from error
             for view in question.views:
-                connection.execute(f'CREATE VIEW "{view.name}" AS {view.sql["duckdb"]}')
+                tables.give_view(connection, view, self.settings, held)
             return _settled(connection.sql(question.sql).to_arrow_table())
 
     def close(self) -> None:
         """Nothing is kept open."""
-
-
-def _view(connection: duckdb.DuckDBPyConnection, name: str, folder: Location, found: DeltaTable) -> None:
-    """Give a table to DuckDB, its times as plain UTC: DuckDB would have to download an extension for any other."""
-    views.create(connection, f"_{name}", folder, found, schema=_without_zone(pa.schema(found.schema().to_arrow())))
-    rows = connection.view(f"_{name}")
-    plain = [
-        f"make_timestamp(epoch_us({_q(column)})) AS {_q(column)}" if "TIME ZONE" in str(kind) else _q(column)
-        for column, kind in zip(rows.columns, rows.types, strict=True)
-    ]
-    rows.project(", ".join(plain)).create_view(name)
-
-
-def _q(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def _without_zone(schema: pa.Schema) -> pa.Schema:
-    return pa.schema(
-        [pa.field(f.name, pa.timestamp("us") if pa.types.is_timestamp(f.type) else f.type) for f in schema]
-    )
 
 
 def _published(table: Table, published: Publication, settings: Settings) -> tuple[Location, DeltaTable]:

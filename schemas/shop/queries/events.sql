@@ -1,5 +1,5 @@
 -- title: Events by month, kind and traffic source.
--- tables: click_stream
+-- tables: monthly_events
 -- filters: {Years: month}
 -- charts:
 --   Events by kind:
@@ -7,5 +7,5 @@
 --   Traffic source:
 --     {kind: bars, x: traffic_source, y: events, unit: events, section: Traffic and payment, order: 130, width: 1/3,
 --     note: Events by where their session came from.}
-SELECT CAST(date_trunc('month', event_time_ts) AS DATE) AS month, event_name, traffic_source, count(*) AS events
-FROM click_stream GROUP BY 1, 2, 3
+SELECT month, event_name, traffic_source, CAST(sum(events) AS BIGINT) AS events
+FROM monthly_events GROUP BY 1, 2, 3

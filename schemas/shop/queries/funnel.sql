@@ -1,5 +1,5 @@
 -- title: "Sessions by the month they began and traffic source: how many reached each step."
--- tables: click_stream
+-- tables: visits
 -- filters: {Years: month}
 -- charts:
 --   From home page to payment:
@@ -11,14 +11,7 @@ SELECT CAST(date_trunc('month', begun) AS DATE) AS month, traffic_source, count(
 FROM (
     SELECT session_id, min(begun) AS begun, min(traffic_source) AS traffic_source, max(home) AS home,
         max(cart) AS cart, max(booking) AS booking, max(paid) AS paid
-    FROM (
-        SELECT session_id, traffic_source, min(event_time_ts) AS begun,
-            max(CASE WHEN event_name = 'HOMEPAGE' THEN 1 ELSE 0 END) AS home,
-            max(CASE WHEN event_name = 'ADD_TO_CART' THEN 1 ELSE 0 END) AS cart,
-            max(CASE WHEN event_name = 'BOOKING' THEN 1 ELSE 0 END) AS booking,
-            max(CASE WHEN event_name = 'BOOKING' AND metadata.payment_status = 'Success' THEN 1 ELSE 0 END) AS paid
-        FROM click_stream GROUP BY session_id, traffic_source
-    ) AS parts
+    FROM visits
     GROUP BY session_id
 ) AS sessions
 GROUP BY 1, 2
