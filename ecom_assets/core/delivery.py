@@ -110,7 +110,7 @@ def deliveries(settings: Settings) -> list[Delivery]:
         HomeError: The record of one is damaged.
     """
     where = folder(settings)
-    return list(_all(str(where), _touched(str(where))))
+    return list(_all(str(where), tuple(_names(where))))
 
 
 def are_small(settings: Settings, after: int | None = None) -> bool:
@@ -160,9 +160,9 @@ def _touched(path: str) -> int:
 
 
 @lru_cache(16)
-def _all(where: str, _: int) -> tuple[Delivery, ...]:
-    """A delivery comes into the folder as a whole, and so the folder tells when there is a new one."""
-    return tuple(_read(record, _touched(record)) for record in (f"{where}/{name}/{RECORD}" for name in _names(where)))
+def _all(where: str, names: tuple[str, ...]) -> tuple[Delivery, ...]:
+    """A delivery comes into the folder as a whole, and never changes."""
+    return tuple(_read(record, _touched(record)) for record in (f"{where}/{name}/{RECORD}" for name in names))
 
 
 @lru_cache(4096)

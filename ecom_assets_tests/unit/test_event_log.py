@@ -46,6 +46,8 @@ def test_dagsters_own_log_reads_the_same(instance: dg.DagsterInstance, tmp_path:
     own = SqliteEventLogStorage(str(tmp_path / "history" / "runs"))
     runs = [run.run_id for run in instance.get_runs()]
     assert len(runs) == 3
+    instance.report_runless_asset_event(dg.AssetMaterialization("elsewhere"))
+    assert own.get_asset_records([dg.AssetKey("elsewhere")])[0].asset_entry.last_materialization
     for run in runs:
         events = instance.all_logs(run)
         assert len(events) > 10
