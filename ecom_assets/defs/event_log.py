@@ -8,14 +8,13 @@ https://docs.dagster.io/deployment/oss/dagster-yaml#event-log-storage.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from dagster import Field, StringSource
+from dagster import StringSource
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._serdes import ConfigurableClassData
@@ -33,24 +32,23 @@ class EventLog(SqliteEventLogStorage):
     """Dagster's event log.
 
     Args:
-        base_dir: Folder of the files.
+        dagster_home: Folder of the instance; the files are where Dagster has them by default.
         inst_data: What Dagster knows of this object.
     """
 
-    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+    def __init__(self, dagster_home: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._kept: OrderedDict[str, tuple[int, Engine]] = OrderedDict()
-        super().__init__(base_dir, inst_data)
+        super().__init__(str(Path(dagster_home, "history", "runs")), inst_data)
 
     @classmethod
     @override
     def config_type(cls) -> Any:
-        return {"base_dir": Field(StringSource, is_required=False, description="Default: DAGSTER_HOME/history/runs.")}
+        return {"dagster_home": StringSource}
 
     @classmethod
     @override
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        folder = config_value.get("base_dir") or str(Path(os.environ["DAGSTER_HOME"], "history", "runs"))
-        return cls(folder, inst_data)
+        return cls(config_value["dagster_home"], inst_data)
 
     @override
     def run_connection(self, run_id: str | None = None) -> Any:

@@ -82,10 +82,11 @@ def test_another_scale_needs_another_home(env: dict[str, str], first: dict[str, 
     assert "Traceback" not in err
 
 
-def test_dagster_knows_the_run(env: dict[str, str], first: dict[str, Any]) -> None:
+def test_dagster_knows_the_run(env: dict[str, str], first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, the UI shows nothing of what `ecom run` did."""
     import dagster as dg
 
+    monkeypatch.setenv("DAGSTER_HOME", str(Path(env["ECOM_HOME"]) / "dagster"))
     with dg.DagsterInstance.from_config(str(Path(env["ECOM_HOME"]) / "dagster")) as instance:
         runs = instance.get_runs()
         assert "SUCCESS" in {r.status.value for r in runs}

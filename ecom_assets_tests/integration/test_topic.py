@@ -442,9 +442,9 @@ def test_a_ledger_is_read_from_where_it_was_known(own: Settings, kafka: str, mon
     starts: list[int] = []
     entries = ledger.entries
 
-    def noted(access: Clients, topic: str, start: int, end: int) -> Iterator[ledger.LedgerEntry]:
+    def noted(access: Clients, topic: str, start: int, end: int, leader: Any) -> Iterator[ledger.LedgerEntry]:
         starts.append(start)
-        return entries(access, topic, start, end)
+        return entries(access, topic, start, end, leader)
 
     monkeypatch.setattr(ledger, "entries", noted)
 

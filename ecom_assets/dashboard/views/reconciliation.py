@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,6 +227,7 @@ def two_paths() -> None:
 def _instance(folder: str) -> DagsterInstance:
     import dagster as dg
 
+    os.environ["DAGSTER_HOME"] = folder  # the instance's own file names it; these pages are of one home
     return dg.DagsterInstance.from_config(folder)
 
 
