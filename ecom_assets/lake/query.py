@@ -106,6 +106,9 @@ def _columns(schema: Schema) -> str:
 def seen(place: Place, table: Table, topic: str) -> dict[int, int]:
     """Partition -> offset up to which a table has looked at its topic; empty without a table.
 
+    The greater of both: the checkpoint knows of markers behind the last record, and a query that was stopped has
+    committed to the table what its checkpoint does not know of.
+
     Raises:
         LakeError: The checkpoint is damaged.
     """
@@ -113,7 +116,10 @@ def seen(place: Place, table: Table, topic: str) -> dict[int, int]:
         return {}
     done = max((int(f.name) for f in (place.checkpoint / "commits").glob("[0-9]*")), default=-1)
     log = place.checkpoint / "offsets" / str(done)
-    return batch_offsets(log, table.name) if log.exists() else committed(latest(place.table), topic)
+    found = committed(latest(place.table), topic)
+    for partition, offset in batch_offsets(log, table.name).items() if log.exists() else ():
+        found[partition] = max(offset, found.get(partition, 0))
+    return found
 
 
 def batch_offsets(log: Location, table: str) -> dict[int, int]:

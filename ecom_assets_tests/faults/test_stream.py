@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from ecom_assets.core.errors import LakeError
 from ecom_assets.core.location import Location, remove
 from ecom_assets.kafka.clients import Clients
-from ecom_assets.lake import delta, streamed
+from ecom_assets.lake import delta, fetch, streamed
 from ecom_assets.lake.query import Place
 from ecom_assets.paths import STREAMED
 from ecom_assets_tests.tables import PRODUCT
@@ -48,8 +48,12 @@ def plain_stream(spark: SparkSession, topic: Topic, *, data_loss: bool = False) 
     return spark.read.format("delta").load(target).count()
 
 
-def test_a_batch_whose_commit_is_lost_is_not_doubled(spark: SparkSession, make_topic: MakeTopic) -> None:
+@pytest.mark.parametrize("later", ["spark", "here"])
+def test_a_batch_whose_commit_is_lost_is_not_doubled(
+    spark: SparkSession, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
     """If this fails, a crash between the table's commit and the checkpoint's doubles a batch."""
+    monkeypatch.setattr(fetch, "FEW", 0)
     topic = make_topic(PRODUCT)
     rows = [product(k) for k in range(1, 31)]
     for part in (rows[:10], rows[10:]):
@@ -61,9 +65,12 @@ def test_a_batch_whose_commit_is_lost_is_not_doubled(spark: SparkSession, make_t
     lost = last(topic.settings.lake / "control.checkpoint" / "commits")
     for file in (lost, lost.with_name(f".{lost.name}.crc")):
         file.unlink()
-    assert topic.stream() == 0
-    assert rows_of(spark, PRODUCT, topic.settings) == rows
-    assert plain_stream(spark, topic) == len(rows) + 20, "the control doubles the batch"
+    if later == "here":
+        monkeypatch.setattr(fetch, "FEW", 1_000_000)
+    topic.send(product(31))
+    assert topic.stream() == 1
+    assert rows_of(spark, PRODUCT, topic.settings) == [*rows, product(31)]
+    assert plain_stream(spark, topic) == len(rows) + 20 + 1, "the control doubles the batch"
 
 
 @pytest.mark.parametrize("left", [0, -5], ids=["nothing left", "its end cut off"])
