@@ -32,7 +32,7 @@ def bench(
     ] = None,
     deliveries: Annotated[
         int,
-        typer.Option(min=20, help="Deliveries of `--only many_deliveries`, which takes about five seconds for each."),
+        typer.Option(min=20, help="Deliveries of `--only many_deliveries`, which takes one to three seconds for each."),
     ] = 1000,
     home: Annotated[
         Path, typer.Option(help="Folder for the servers and all data, deleted at the end if created here.")
