@@ -17,7 +17,6 @@ from ecom_assets.core.location import exists
 from ecom_assets.core.settings import ROOT
 from ecom_assets.defs import state
 from ecom_assets.lake import merge, streamed
-from ecom_assets.lake.query import Place
 from ecom_assets.paths import TOPIC, engine, open_home
 from ecom_assets.reconcile import report
 from ecom_assets.serving import publication
@@ -76,13 +75,10 @@ class Home:
         """What changes when a layer is deleted and built again."""
         found: dict[str, Any] = {}
         for name, table in self.at.dataset.tables.items():
-            place = Place.of(table, self.at.settings)
             paths = {"streamed": streamed.folder, "merged": merge.folder}
             for layer, folder in paths.items():
                 path = folder(table, self.at.settings)
                 found[f"{layer}/{name}"] = str(DeltaTable(str(path)).metadata().id) if exists(path) else None
-            checkpoint = place.checkpoint / "metadata"
-            found[f"checkpoint/{name}"] = checkpoint.read_text() if checkpoint.exists() else None
             offsets = TOPIC.offsets(self.at, [table]).get(name)
             found[f"topic/{name}"] = offsets.topic_id if offsets else None
         return found
