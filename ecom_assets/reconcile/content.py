@@ -12,13 +12,14 @@ from typing import Any
 
 from ecom_assets.core.engine import Engine
 from ecom_assets.core.location import exists
+from ecom_assets.core.sql import quoted
 from ecom_assets.dataset.model import Reference, Table
 from ecom_assets.lake import delta, merge
 from ecom_assets.lake.fates import PLACED
 from ecom_assets.lake.repeats import KeysOf, come_again
 from ecom_assets.reconcile.dangling import Dangling, Search
 from ecom_assets.reconcile.finding import FEW, SAMPLES, Finding
-from ecom_assets.reconcile.since import ROWS, Difference, Held, Query, passed, query, quoted, since
+from ecom_assets.reconcile.since import ROWS, Difference, Held, Query, passed, query, since
 
 _DELTA = {"bigint": "long", "int": "integer"}
 """Types that Delta calls otherwise than Spark's SQL does."""

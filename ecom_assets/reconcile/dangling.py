@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.sql import quoted
 from ecom_assets.dataset.model import Reference, Table
 from ecom_assets.reconcile.finding import SAMPLES
-from ecom_assets.reconcile.since import ROWS, Held, Query, passed, query, quoted, since
+from ecom_assets.reconcile.since import ROWS, Held, Query, passed, query, since
 
 KEPT = 100
 """Dangling values that the books keep; with more of them, everything is looked up each time."""

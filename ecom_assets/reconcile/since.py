@@ -158,8 +158,3 @@ def query(settings: Settings, **tables: Held | pa.Table) -> Generator[Query]:
                 # DuckDB takes what Arrow reads for a single row, and would hash it for a join, however large it is.
                 connection.execute("SET disabled_optimizers = 'build_side_probe_side'")
         yield ask
-
-
-def quoted(identifier: str) -> str:
-    """A name as SQL has it."""
-    return '"' + identifier.replace('"', '""') + '"'

@@ -20,6 +20,7 @@ from pyspark.sql import functions as sf
 from ecom_assets.core.location import Location, exists
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.sql import quoted
 from ecom_assets.dataset.kind import is_nested
 from ecom_assets.dataset.model import Dataset, Table
 from ecom_assets.lake.delta import latest
@@ -137,16 +138,12 @@ def frame(spark: SparkSession, url: str, table: Table, settings: Settings) -> Da
         "password": str(given.get("password", "")),
         "fetchsize": str(ROWS_A_FETCH),
     }
-    name = f"{_quoted(settings.namespace)}.{_quoted(table.name)}"
+    name = f"{quoted(settings.namespace)}.{quoted(table.name)}"
     parts = list(postgres.parts(url, table, settings, PARTS))
     rows = spark.read.jdbc(jdbc, name, predicates=parts, properties=properties)
     typed = [c.parsed_as for c in table.columns if c.parsed_as]
     nested = [(column, kind) for column, kind in typed if is_nested(kind)]
     return reduce(lambda f, c: f.withColumn(c[0], sf.from_json(c[0], c[1])), nested, rows)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def same(left: pa.Table, right: pa.Table) -> bool:

@@ -27,6 +27,7 @@ from ecom_assets.core.home import hint
 from ecom_assets.core.ownership import Owner
 from ecom_assets.core.progress import note
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.sql import quoted
 from ecom_assets.csv import expand, unique
 from ecom_assets.csv.parts import behind, chain
 from ecom_assets.dataset.model import Dataset, Table
@@ -99,7 +100,7 @@ def version(url: str, settings: Settings) -> str:
 def _held(connection: psycopg.Connection, settings: Settings) -> dict[str, Any]:
     """What a schema was loaded from, and what the load did; empty if nothing was."""
     query = "SELECT obj_description(to_regnamespace(%s)::oid, 'pg_namespace')"
-    row = connection.execute(query, (_quoted(settings.namespace),)).fetchone()
+    row = connection.execute(query, (quoted(settings.namespace),)).fetchone()
     try:
         found = json.loads(row[0]) if row and row[0] else {}
     except ValueError:  # of an earlier version of the project
@@ -308,7 +309,7 @@ def _names(columns: Iterable[str]) -> sql.Composed:
 
 def _owner(connection: psycopg.Connection, settings: Settings) -> Owner | None:
     """The home that owns the schema; ``None`` for nobody yet."""
-    name = f"{_quoted(settings.namespace)}.{_quoted(OWNER)}"
+    name = f"{quoted(settings.namespace)}.{quoted(OWNER)}"
     if connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() == (None,):
         return None
     owner = sql.SQL("SELECT owner FROM {}").format(sql.Identifier(settings.namespace, OWNER))
@@ -325,7 +326,7 @@ def _sign(connection: psycopg.Connection, schema: str, owner: Owner) -> None:
 
 def _swap(connection: psycopg.Connection, live: str, new: str, old: str) -> None:
     rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
-    if connection.execute("SELECT to_regnamespace(%s)", (_quoted(live),)).fetchone() != (None,):
+    if connection.execute("SELECT to_regnamespace(%s)", (quoted(live),)).fetchone() != (None,):
         connection.execute(rename.format(sql.Identifier(live), sql.Identifier(old)))
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(old)))
     connection.execute(rename.format(sql.Identifier(new), sql.Identifier(live)))
@@ -337,10 +338,6 @@ def _comment(
     """Note what a schema was loaded from."""
     text = json.dumps({"inputs": origin, "loaded": {name: asdict(each) for name, each in loaded.items()}})
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(text)))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def parts(url: str, table: Table, settings: Settings, count: int) -> Iterator[str]:
@@ -361,7 +358,7 @@ def parts(url: str, table: Table, settings: Settings, count: int) -> Iterator[st
     with connect(url) as connection:
         try:
             row = connection.execute(
-                "SELECT pg_relation_size(%s::regclass)", (f"{_quoted(settings.namespace)}.{_quoted(table.name)}",)
+                "SELECT pg_relation_size(%s::regclass)", (f"{quoted(settings.namespace)}.{quoted(table.name)}",)
             ).fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             raise PostgresError(

@@ -25,6 +25,7 @@ from deltalake import DeltaTable
 
 from ecom_assets.core.location import Location
 from ecom_assets.core.settings import Settings
+from ecom_assets.core.sql import quoted
 from ecom_assets.dataset.query import View
 from ecom_assets.lake import delta, vectors, views
 
@@ -59,7 +60,9 @@ def give_table(
     views.create(connection, f"_{name}", folder, found, names=None if file is None else [file], schema=schema)
     rows = connection.view(f"_{name}")
     plain = [
-        f"make_timestamp(epoch_us({_q(column)})) AS {_q(column)}" if "TIME ZONE" in str(kind) else _q(column)
+        f"make_timestamp(epoch_us({quoted(column)})) AS {quoted(column)}"
+        if "TIME ZONE" in str(kind)
+        else quoted(column)
         for column, kind in zip(rows.columns, rows.types, strict=True)
     ]
     rows.project(", ".join(plain)).create_view(name)
@@ -84,7 +87,7 @@ def give_view(
         if isinstance(folder, Path) and (made := parts(view, folder, found, settings)):
             connection.read_parquet([str(path) for path in made]).create_view(view.name)
             return
-    connection.execute(f"CREATE VIEW {_q(view.name)} AS {view.sql['duckdb']}")
+    connection.execute(f"CREATE VIEW {quoted(view.name)} AS {view.sql['duckdb']}")
 
 
 def parts(view: View, folder: Path, found: DeltaTable, settings: Settings) -> list[Path]:
@@ -128,10 +131,6 @@ def _forget(target: Path, made: set[Path]) -> None:
         with suppress(FileNotFoundError):
             if path not in made and now - path.stat().st_mtime > KEPT_SECONDS:
                 path.unlink()
-
-
-def _q(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 def _without_zone(schema: pa.Schema) -> pa.Schema:
