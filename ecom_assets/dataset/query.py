@@ -4,7 +4,7 @@ What belongs here: reading the files, and what a header must say. What does not:
 running a query (``serving.engines``).
 
 A query is ``queries/<name>.sql``, with one text for every engine. What engines write differently is a view that
-queries read like a table: ``views/<name>.spark.sql`` and ``views/<name>.duckdb.sql``.
+queries read like a table: ``views/<name>.spark.sql`` and ``views/<name>.duckdb.sql``, or ``views/<name>.sql`` for both.
 """
 
 from __future__ import annotations
@@ -125,20 +125,23 @@ def read(folder: Path, tables: Collection[str]) -> tuple[dict[str, Query], list[
     """
     faults: list[Fault] = []
     views: dict[str, View] = {}
-    names = [file.name.partition(".")[0] for file in sorted(folder.glob(f"views/*.{ENGINES[0]}.sql"))]
+    of_both = {file.name.partition(".")[0]: file for file in folder.glob("views/*.sql") if file.name.count(".") == 1}
+    names = sorted({*of_both, *(file.name.partition(".")[0] for file in folder.glob(f"views/*.{ENGINES[0]}.sql"))})
     for name in names:
-        texts = {engine: folder / "views" / f"{name}.{engine}.sql" for engine in ENGINES}
+        texts = {engine: of_both.get(name, folder / "views" / f"{name}.{engine}.sql") for engine in ENGINES}
         if missing := [other for other in texts.values() if not other.is_file()]:
             faults += [Fault(str(other), "", "expected the view for this engine too, got no file") for other in missing]
             continue
-        documents = {engine: Document.sql(other) for engine, other in texts.items()}
-        headers = {engine: _header(document, ViewForm, tables, faults) for engine, document in documents.items()}
-        if header := all(headers.values()) and headers["duckdb"]:
-            sql = {engine: document.values[""] for engine, document in documents.items()}
+        documents = {file: Document.sql(file) for file in dict.fromkeys(texts.values())}
+        headers = {file: _header(document, ViewForm, tables, faults) for file, document in documents.items()}
+        if header := all(headers.values()) and headers[texts["duckdb"]]:
+            sql = {engine: documents[file].values[""] for engine, file in texts.items()}
             views[name] = View(name, sql, tuple(_names(header.tables)), header.by_file)
             if header.by_file and len(views[name].tables) != 1:
-                key = ("tables",)
-                faults.append(documents["duckdb"].fault(key, "expected one table of a view by file, got several"))
+                fault = documents[texts["duckdb"]].fault(
+                    ("tables",), "expected one table of a view by file, got several"
+                )
+                faults.append(fault)
     queries: dict[str, Query] = {}
     for file in sorted(folder.glob("queries/*.sql")):
         document = Document.sql(file)

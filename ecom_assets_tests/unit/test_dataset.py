@@ -426,9 +426,9 @@ def test_an_index_has_a_table_of_its_own(shop: Path) -> None:
         ("queries/counts.sql", "-- title: A.\n-- tables: product\n", "expected another name, got counts"),
         ("views/other.spark.sql", "-- tables: product\n", "views/other.duckdb.sql: expected the view for this engine"),
         (
-            "views/visits.duckdb.sql",
+            "views/visits.sql",
             "-- tables: click_stream, product\n-- by_file: true\nSELECT 1 AS n",
-            "views/visits.duckdb.sql:1: tables: expected one table of a view by file, got several",
+            "views/visits.sql:1: tables: expected one table of a view by file, got several",
         ),
     ],
 )
@@ -493,7 +493,7 @@ def test_columns_that_a_result_does_not_have(shop: Path, old: str, new: str, fau
 
 def test_sums_that_parquet_has_not(shop: Path) -> None:
     """If this fails, a sum of a view by file loses its last digits once it is kept."""
-    edited(shop, "count(*) AS events", "sum(1) AS events", "views/monthly_events.duckdb.sql")
+    edited(shop, "count(*) AS events", "sum(1) AS events", "views/monthly_events.sql")
     load.cache_clear()
     with pytest.raises(DatasetError, match=r"the view monthly_events goes by file, so CAST the sums events AS BIGINT"):
         declared.check(load(shop), shop)
