@@ -131,13 +131,12 @@ def files(table: Table, settings: Settings) -> dict[int, Path]:
     return {int(name): Path(path) for name, path in found if os.path.exists(path)}  # noqa: PTH110  as below
 
 
-def states(table: Table, settings: Settings) -> dict[int, str]:
-    """Size and time of a table's files, as ``files`` lists them."""
+def states(table: Table, settings: Settings) -> dict[int, os.stat_result]:
+    """The state of a table's files, as ``files`` lists them."""
     where, found = folder(settings), {}
     for name in _names(where):
         with suppress(FileNotFoundError):
-            state = os.stat(f"{where}/{name}/{table.csv}")  # noqa: PTH116  as below
-            found[int(name)] = f"{state.st_size}-{state.st_mtime_ns}"
+            found[int(name)] = os.stat(f"{where}/{name}/{table.csv}")  # noqa: PTH116  as below
     return found
 
 

@@ -63,7 +63,8 @@ def raw_chain(table: Table, settings: Settings) -> list[str]:
     Raises:
         FileNotFoundError: There is no first file.
     """
-    return _named({FIRST: states.file_state(raw_file(table, settings))} | delivery.states(table, settings))
+    later = {sequence: states.size_and_time(state) for sequence, state in delivery.states(table, settings).items()}
+    return _named({FIRST: states.file_state(raw_file(table, settings))} | later)
 
 
 def _named(files: Mapping[int, str]) -> list[str]:

@@ -89,10 +89,11 @@ class RawLayer(Layer):
 
     @override
     def receive(self, at: Context) -> None:
-        acquisition = at.opened(type(self), _acquisition)
-        if self._waiting(at.settings, at.dataset):
+        acquisition, found = at.opened(type(self), _acquisition), self._waiting(at.settings, at.dataset)
+        if found:
             acquisition.receive(at, self._acquire)
-        acquisition.looked = time.monotonic(), self._waiting(at.settings, at.dataset)
+            found = self._waiting(at.settings, at.dataset)
+        acquisition.looked = time.monotonic(), found
 
     @override
     def position(self, at: Context, table: Table, cut: Cut) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,11 @@ def file_state(path: Path) -> str:
     Raises:
         FileNotFoundError: There is none.
     """
-    state = path.stat()
+    return size_and_time(path.stat())
+
+
+def size_and_time(state: os.stat_result) -> str:
+    """What of a file's state names its content."""
     return f"{state.st_size}-{state.st_mtime_ns}"
 
 

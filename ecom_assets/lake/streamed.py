@@ -104,13 +104,14 @@ class StreamedLayer(Layer):
             time.sleep(1)
         with lock:
             before = delta.records(place.table)
-            if exists(place.table) and not self.unread(at, table):
+            left = self.unread(at, table) if exists(place.table) else None
+            if left == 0:
                 if not settled(table, at.settings):
                     quarantine_undecoded(at, table)
                 live_days.record(at, table)
                 return 0
             rewrite.gather(place.table)
-            if exists(place.table) and self.unread(at, table) <= fetch.FEW:
+            if left is not None and left <= fetch.FEW:
                 fetch.fetch(at, table, self._topics, place, advance)
             else:
                 self._stream(at, table, place, advance)

@@ -111,7 +111,8 @@ def nested(texts: pa.Array, kind: pa.DataType) -> pa.Array | None:
     json = pc.if_else(single, pc.replace_substring(texts, "'", '"'), texts)
     words = pc.fill_null(pc.match_substring_regex(json, _WORD.pattern), False)
     if pc.any(words).as_py():
-        json = pa.array([_as_json(text) if word else text for text, word in zip(json.to_pylist(), words.to_pylist(), strict=True)], pa.string())  # fmt: skip  # noqa: E501
+        pairs = zip(json.to_pylist(), words.to_pylist(), strict=True)
+        json = pa.array([_as_json(text) if word else text for text, word in pairs], pa.string())
     lines = pc.binary_join_element_wise('{"value":', pc.fill_null(json, "null"), "}\n", "")
     data = b"".join(lines.cast(pa.binary()).to_pylist())
     if not data:

@@ -60,10 +60,8 @@ def give_table(
     views.create(connection, f"_{name}", folder, found, names=None if file is None else [file], schema=schema)
     rows = connection.view(f"_{name}")
     plain = [
-        f"make_timestamp(epoch_us({quoted(column)})) AS {quoted(column)}"
-        if "TIME ZONE" in str(kind)
-        else quoted(column)
-        for column, kind in zip(rows.columns, rows.types, strict=True)
+        f"make_timestamp(epoch_us({column})) AS {column}" if "TIME ZONE" in str(kind) else column
+        for column, kind in zip(map(quoted, rows.columns), rows.types, strict=True)
     ]
     rows.project(", ".join(plain)).create_view(name)
 
